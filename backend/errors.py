@@ -1,0 +1,94 @@
+"""Everything that can go wrong and is worth telling a person.
+
+The class name is the stable name in JSON errors (`{"error": "ImageUnreadable", "detail": "..."}`);
+the message says what happened, to what, and what to do about it.
+"""
+
+
+class BackendError(Exception):
+    """Base of the tree; `status` is the HTTP answer."""
+
+    status = 500
+
+    @property
+    def name(self) -> str:
+        """The stable name that crosses the wire."""
+        return type(self).__name__
+
+
+class BadRequest(BackendError):
+    """The request's JSON is malformed or lacks something."""
+
+    status = 400
+
+
+class BadLabelConfig(BackendError):
+    """The labeling configuration cannot be used: unreadable, or without brush or image tags."""
+
+    status = 400
+
+
+class BadPrompt(BackendError):
+    """A prompt that the text encoder cannot take: empty or too long."""
+
+    status = 400
+
+
+class ImageRefused(BackendError):
+    """The task's image may not be fetched: scheme, host or folder is not allowed."""
+
+    status = 400
+
+
+class ImageMissing(BackendError):
+    """The task's image could not be fetched."""
+
+    status = 404
+
+
+class ImageUnreadable(BackendError):
+    """The bytes are not an image we can decode, or too large a one."""
+
+    status = 400
+
+
+class Unauthorized(BackendError):
+    """Credentials are missing or wrong."""
+
+    status = 401
+
+
+class QueueUnavailable(BackendError):
+    """The broker does not answer."""
+
+    status = 503
+
+
+class DeadlineExceeded(BackendError):
+    """The answer was not ready in time."""
+
+    status = 504
+
+
+class WorkerLost(BackendError):
+    """The worker process died while it held the task, more than once."""
+
+    status = 500
+
+
+class InternalError(BackendError):
+    """A defect of ours; the traceback is in the worker's log."""
+
+    status = 500
+
+
+class BadSetting(BackendError):
+    """An environment variable or option has a value that cannot be used."""
+
+
+class CheckpointUnavailable(BackendError):
+    """The checkpoint cannot be found, reached or loaded."""
+
+
+class BrokerUnavailable(BackendError):
+    """The embedded broker cannot be started."""

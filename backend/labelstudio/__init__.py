@@ -1,0 +1,1 @@
+"""Label Studio's side: labeling configuration, brush masks, tasks, images."""

@@ -1,0 +1,1 @@
+"""The HTTP face: parses, enqueues, waits, answers; holds no model."""

@@ -1,0 +1,186 @@
+"""Hugging Face folders to models and back.
+
+A checkpoint is a folder, or the id of one on the hub: `config.json`, weights, `tokenizer.json` (or
+`vocab.json` with `merges.txt`) and `preprocessor_config.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+import huggingface_hub
+import torch
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+CONFIG = "config.json"
+SAFETENSORS = "model.safetensors"
+PICKLED = "pytorch_model.bin"
+TEXT_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "preprocessor_config.json")
+
+# Files saved before these became non-persistent buffers still hold them; they are plain ranges.
+OBSOLETE = "position_ids"
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be found, reached or used; the message says which and what to do."""
+
+
+class _Config(Protocol):
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self: ...
+
+
+C = TypeVar("C", bound=_Config)
+
+
+def locate(id_or_folder: str | Path) -> Path:
+    """The folder itself, or the local copy of a hub id, downloaded if need be.
+
+    Raises:
+        CheckpointError: there is no such folder, or the hub cannot be reached.
+    """
+    folder = Path(id_or_folder).expanduser()
+    if folder.is_dir():
+        return folder
+    name = str(id_or_folder)
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise CheckpointError(f"There is no checkpoint folder {name!r}.")
+    try:
+        return _download(name, SAFETENSORS) or _download(name, PICKLED) or _no_weights(name)
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"The hub has no public checkpoint {name!r} and there is no such folder."
+        ) from error
+    except HFValidationError as error:
+        raise CheckpointError(f"{name!r} is neither a folder nor a valid hub id.") from error
+    except (HfHubHTTPError, OSError) as error:  # connection errors of every client are OSErrors
+        raise CheckpointError(_unreachable(name)) from error
+    except Exception as error:
+        # The hub client raises its HTTP library's own errors, whichever library that is.
+        if type(error).__module__.split(".")[0] in {"httpx", "httpcore", "requests"}:
+            raise CheckpointError(_unreachable(name)) from error
+        raise
+
+
+def _unreachable(name: str) -> str:
+    return (
+        f"The hub cannot be reached for checkpoint {name!r} and it is not in the local cache: "
+        "check the network, or give a folder."
+    )
+
+
+def _no_weights(name: str) -> Path:
+    raise CheckpointError(f"Checkpoint {name!r} has neither {SAFETENSORS} nor {PICKLED}.")
+
+
+def _download(name: str, weights: str) -> Path | None:
+    folder = Path(
+        huggingface_hub.snapshot_download(name, allow_patterns=[CONFIG, weights, *TEXT_FILES])
+    )
+    return folder if (folder / weights).is_file() else None
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON object of a checkpoint folder."""
+    path = folder / name
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"Checkpoint {folder} has no {name}.") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{path} must hold a JSON object.")
+    return raw
+
+
+def read_config(folder: Path, config: type[C]) -> C:
+    """The model's configuration; CheckpointError if a value cannot be used."""
+    try:
+        return config.from_dict(read_json(folder, CONFIG))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / CONFIG} cannot be used: {error}") from error
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Tensors by name, safetensors first; pickled files are read as weights only."""
+    try:
+        if (folder / SAFETENSORS).is_file():
+            return load_file(folder / SAFETENSORS)
+        if (folder / PICKLED).is_file():
+            raw = torch.load(folder / PICKLED, map_location="cpu", weights_only=True)
+            return {name: tensor for name, tensor in raw.items() if isinstance(tensor, Tensor)}
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"The weights in {folder} are damaged: {error}") from error
+    except Exception as error:
+        # torch reports a refused pickle as a bare UnpicklingError
+        if type(error).__name__ == "UnpicklingError":
+            raise CheckpointError(
+                f"{folder / PICKLED} holds more than weights: refused."
+            ) from error
+        raise
+    raise CheckpointError(f"Checkpoint {folder} has neither {SAFETENSORS} nor {PICKLED}.")
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Fill `model` strictly: every parameter is set, in its own precision, and none is left over.
+
+    Raises:
+        CheckpointError: names or shapes differ; the message lists the first few.
+    """
+    weights = {
+        name: tensor
+        for name, tensor in read_weights(folder).items()
+        if name.rsplit(".", 1)[-1] != OBSOLETE
+    }
+    expected = model.state_dict()
+    missing = sorted(expected.keys() - weights.keys())
+    surplus = sorted(weights.keys() - expected.keys())
+    reshaped = sorted(
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in expected.keys() & weights.keys()
+        if weights[name].shape != expected[name].shape
+    )
+    for what, names in (("lacks", missing), ("has unknown", surplus), ("has", reshaped)):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise CheckpointError(
+                f"Checkpoint {folder} does not fit {type(model).__name__}: "
+                f"it {what} {', '.join(names[:3])}{more}."
+            )
+    model.load_state_dict(weights)
+
+
+def save(model: nn.Module, config: Mapping[str, Any], folder: Path, dtype: torch.dtype) -> None:
+    """Write `config.json` and `model.safetensors`, floating-point tensors as `dtype`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    raw = {"architectures": [type(model).__name__], **config}
+    text = json.dumps(raw, indent=2, sort_keys=True) + "\n"
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+    tensors = {
+        name: (t.to(dtype) if t.is_floating_point() else t).detach().cpu().contiguous()
+        for name, t in model.state_dict().items()
+    }
+    save_file(tensors, folder / SAFETENSORS, metadata={"format": "pt"})
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 (hex) of everything in the folder that decides its masks."""
+    total = hashlib.sha256()
+    for name in (CONFIG, SAFETENSORS, PICKLED, *TEXT_FILES):
+        path = folder / name
+        if path.is_file():
+            with path.open("rb") as file:
+                part = hashlib.file_digest(file, "sha256").hexdigest()
+            total.update(f"{name} {part}\n".encode())
+    return total.hexdigest()

@@ -1,0 +1,148 @@
+"""CLIP's two towers, with the parameter names of the published checkpoints.
+
+Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.config import CLIPSegTextConfig, CLIPSegVisionConfig
+from models.layers import Encoder
+
+# Configurations written before the end-of-text id was stored correctly carry this value, and
+# their checkpoints pool at the largest id instead (huggingface/transformers pull request 24773).
+LEGACY_EOS = 2
+
+
+class TextEmbeddings(nn.Module):
+    """Token plus position embeddings."""
+
+    def __init__(self, config: CLIPSegTextConfig) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """(N, L) ids -> (N, L, D)."""
+        length, limit = input_ids.shape[-1], self.position_embedding.num_embeddings
+        if length > limit:
+            raise ValueError(f"A text of {length} tokens is longer than the tower's {limit}.")
+        return self.token_embedding(input_ids) + self.position_embedding.weight[:length]
+
+
+class TextTower(nn.Module):
+    """Token ids to one vector per text."""
+
+    def __init__(self, config: CLIPSegTextConfig) -> None:
+        super().__init__()
+        self.eos_token_id = config.eos_token_id
+        self.embeddings = TextEmbeddings(config)
+        self.encoder = Encoder(
+            config.num_hidden_layers,
+            config.hidden_size,
+            config.num_attention_heads,
+            config.intermediate_size,
+            config.hidden_act,
+            config.layer_norm_eps,
+            config.attention_dropout,
+        )
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        nn.init.normal_(self.embeddings.token_embedding.weight, std=config.initializer_range)
+        nn.init.normal_(self.embeddings.position_embedding.weight, std=config.initializer_range)
+        self.encoder.initialise(config.initializer_factor)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Pool each text at its end-of-text token: (N, L) ids -> (N, D)."""
+        n, length = input_ids.shape
+        mask = torch.ones(length, length, dtype=torch.bool, device=input_ids.device).tril()
+        if attention_mask is not None:
+            mask = mask & attention_mask[:, None, None, :].bool()  # (N, 1, L, L)
+        x = self.final_layer_norm(self.encoder(self.embeddings(input_ids), mask))
+        return x[torch.arange(n, device=x.device), self._end(input_ids)]
+
+    def _end(self, input_ids: Tensor) -> Tensor:
+        if self.eos_token_id == LEGACY_EOS:
+            return input_ids.argmax(dim=-1)
+        return (input_ids == self.eos_token_id).int().argmax(dim=-1)
+
+
+class VisionEmbeddings(nn.Module):
+    """Patches and a class token, with positions."""
+
+    def __init__(self, config: CLIPSegVisionConfig) -> None:
+        super().__init__()
+        self.patch_size = config.patch_size
+        self.native = config.image_size // config.patch_size
+        self.class_embedding = nn.Parameter(torch.randn(config.hidden_size))
+        self.patch_embedding = nn.Conv2d(
+            config.num_channels,
+            config.hidden_size,
+            kernel_size=config.patch_size,
+            stride=config.patch_size,
+            bias=False,
+        )
+        self.position_embedding = nn.Embedding(self.native**2 + 1, config.hidden_size)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 1 + h*w, D) with h, w = H, W over the patch size."""
+        height, width = pixel_values.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f"An input of {height}x{width} pixels is not a multiple of the patch size "
+                f"{self.patch_size}."
+            )
+        patches = self.patch_embedding(pixel_values)  # (B, D, h, w)
+        tokens = patches.flatten(2).transpose(1, 2)
+        cls = self.class_embedding.expand(tokens.shape[0], 1, -1)
+        return torch.cat([cls, tokens], dim=1) + self._positions(*patches.shape[-2:])
+
+    def _positions(self, height: int, width: int) -> Tensor:
+        """Positions for a grid, interpolated from the trained one: (1 + h*w, D)."""
+        weight = self.position_embedding.weight
+        if (height, width) == (self.native, self.native):
+            return weight
+        trained = weight[1:].T.unflatten(1, (self.native, self.native))[None].float()
+        grid = F.interpolate(trained, (height, width), mode="bicubic", align_corners=False)
+        return torch.cat([weight[:1], grid[0].flatten(1).T.to(weight.dtype)])
+
+
+class VisionTower(nn.Module):
+    """Pixels to activations of chosen blocks, or to one vector per image."""
+
+    def __init__(self, config: CLIPSegVisionConfig) -> None:
+        super().__init__()
+        self.embeddings = VisionEmbeddings(config)
+        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)  # sic
+        self.encoder = Encoder(
+            config.num_hidden_layers,
+            config.hidden_size,
+            config.num_attention_heads,
+            config.intermediate_size,
+            config.hidden_act,
+            config.layer_norm_eps,
+            config.attention_dropout,
+        )
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        spread = config.hidden_size**-0.5 * config.initializer_factor
+        nn.init.normal_(self.embeddings.class_embedding, std=spread)
+        nn.init.normal_(self.embeddings.position_embedding.weight, std=spread)
+        self.encoder.initialise(config.initializer_factor)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """One vector per image, from the class token: (B, 3, H, W) -> (B, D)."""
+        x = self.encoder(self.pre_layrnorm(self.embeddings(pixel_values)))
+        return self.post_layernorm(x[:, 0])
+
+    def activations(self, pixel_values: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Outputs of the 0-based `blocks`, each (B, 1 + h*w, D); later blocks are not run."""
+        x = self.pre_layrnorm(self.embeddings(pixel_values))
+        outputs: list[Tensor] = []
+        for layer in self.encoder.layers[: max(blocks) + 1]:
+            x = layer(x)
+            outputs.append(x)
+        return [outputs[i] for i in blocks]

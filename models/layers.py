@@ -1,0 +1,134 @@
+"""Transformer parts that every tower is made of, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """The sigmoid form of GELU that CLIP was trained with (github.com/openai/CLIP, model.py)."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "quick_gelu": quick_gelu,
+    "gelu": F.gelu,
+    "relu": F.relu,
+}
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """The function behind a `hidden_act`; ValueError names those there are."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"Unknown activation {name!r}; known: {', '.join(sorted(ACTIVATIONS))}.")
+    return ACTIVATIONS[name]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"Width {width} cannot be split into {heads} attention heads.")
+        self.heads = heads
+        self.dropout = dropout
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.q_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mix tokens: (B, L, D) -> (B, L, D); `mask` is True where attending is allowed."""
+        q, k, v = (self._split(p(x)) for p in (self.q_proj, self.k_proj, self.v_proj))
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return self.out_proj(y.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, A, L, D/A)
+
+
+class MLP(nn.Module):
+    """Two linear layers with an activation between."""
+
+    def __init__(self, width: int, hidden: int, act: str) -> None:
+        super().__init__()
+        self.act = activation(act)
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class PreNormLayer(nn.Module):
+    """A block of CLIP's towers: normalise, mix, add."""
+
+    def __init__(
+        self, width: int, heads: int, hidden: int, act: str, eps: float, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.self_attn = Attention(width, heads, dropout)
+        self.layer_norm1 = nn.LayerNorm(width, eps=eps)
+        self.mlp = MLP(width, hidden, act)
+        self.layer_norm2 = nn.LayerNorm(width, eps=eps)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        x = x + self.self_attn(self.layer_norm1(x), mask)
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class PostNormLayer(PreNormLayer):
+    """A block of CLIPSeg's decoder: the same parts, mix, add, then normalise."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        x = self.layer_norm1(x + self.self_attn(x, mask))
+        return self.layer_norm2(x + self.mlp(x))
+
+
+class Encoder(nn.Module):
+    """A stack of pre-norm blocks."""
+
+    def __init__(
+        self,
+        depth: int,
+        width: int,
+        heads: int,
+        hidden: int,
+        act: str,
+        eps: float,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            PreNormLayer(width, heads, hidden, act, eps, dropout) for _ in range(depth)
+        )
+
+    def initialise(self, factor: float) -> None:
+        """CLIP's initialisation: residual branches shrink with depth (Radford et al. 2021)."""
+        shrink = (2 * len(self.layers)) ** -0.5 * factor
+        for layer in self.layers:
+            width = layer.self_attn.out_proj.in_features
+            for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj):
+                nn.init.normal_(projection.weight, std=width**-0.5 * shrink)
+            nn.init.normal_(layer.self_attn.v_proj.weight, std=width**-0.5 * shrink)
+            nn.init.normal_(layer.self_attn.out_proj.weight, std=width**-0.5 * factor)
+            nn.init.normal_(layer.mlp.fc1.weight, std=(2 * width) ** -0.5 * factor)
+            nn.init.normal_(layer.mlp.fc2.weight, std=width**-0.5 * shrink)
+            for module in layer.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """All blocks: (B, L, D) -> (B, L, D)."""
+        for layer in self.layers:
+            x = layer(x, mask)
+        return x

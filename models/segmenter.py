@@ -1,0 +1,160 @@
+"""The door to the models: encode an image once, then ask it any number of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike
+from PIL import Image
+from torch import Tensor
+
+from models import checkpoint, exemplar
+from models.clipseg import CLIPSegForImageSegmentation
+from models.processor import ImageProcessor, displayed
+from models.tokenizer import CLIPTokenizer
+
+PROMPTS_PER_PASS = 4  # keeps the decoder's activations near the cache; larger is not faster
+REMEMBERED_TEXTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFeatures:
+    """One encoded image: all that a prompt needs of it."""
+
+    reduced: tuple[Tensor, ...]  # each (1, 1 + h*w, R), deepest first
+    grid: tuple[int, int]  # h, w in patches
+    size: tuple[int, int]  # H, W in pixels, as displayed
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return sum(t.nbytes for t in self.reduced)
+
+
+class Segmenter:
+    """A checkpoint, ready to answer."""
+
+    def __init__(
+        self,
+        model: CLIPSegForImageSegmentation,
+        tokenizer: CLIPTokenizer,
+        processor: ImageProcessor,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(chosen)
+        self.dtype = dtype or torch.float32
+        self.model = model.eval().requires_grad_(False).to(self.device, self.dtype)
+        self.tokenizer = tokenizer
+        self.processor = processor
+        self._texts: dict[str, Tensor] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        id_or_folder: str | Path,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """Load a checkpoint folder or hub id; device None takes CUDA where there is one.
+
+        Raises:
+            CheckpointError: it cannot be found, reached or used.
+        """
+        folder = checkpoint.locate(id_or_folder)
+        return cls(
+            CLIPSegForImageSegmentation.from_pretrained(folder),
+            CLIPTokenizer.from_pretrained(folder),
+            ImageProcessor.from_pretrained(folder),
+            device=device,
+            dtype=dtype,
+        )
+
+    @torch.inference_mode()
+    def encode_image(self, images: Image.Image | Sequence[Image.Image]) -> list[ImageFeatures]:
+        """Encode PIL images as displayed (EXIF orientation applied); no prompt is needed."""
+        batch = [images] if isinstance(images, Image.Image) else list(images)
+        if not batch:
+            return []
+        seen = [displayed(image) for image in batch]
+        pixels = self.processor(seen).to(self.device, self.dtype)
+        reduced = self.model.decoder.reduce(self.model.encode_image(pixels))
+        grid = self.model.grid(pixels)
+        return [
+            ImageFeatures(
+                tuple(r[i : i + 1].clone() for r in reduced), grid, (image.height, image.width)
+            )
+            for i, image in enumerate(seen)
+        ]
+
+    @torch.inference_mode()
+    def encode_text(self, prompts: str | Sequence[str]) -> Tensor:
+        """Conditions (N, C), one per prompt; a prompt seen before costs nothing.
+
+        Raises:
+            ValueError: a prompt is empty or longer than the model reads.
+        """
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not all(text.strip() for text in texts):
+            raise ValueError("A prompt is empty: type what to look for.")
+        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        if new:
+            tokens = {name: t.to(self.device) for name, t in self.tokenizer(new).items()}
+            conditions = self.model.get_conditional_embeddings(**tokens)
+            if len(self._texts) + len(new) > REMEMBERED_TEXTS:
+                self._texts = {text: self._texts[text] for text in texts if text in self._texts}
+            self._texts.update(zip(new, conditions, strict=True))
+        if not texts:
+            return torch.empty(
+                0, self.model.config.projection_dim, device=self.device, dtype=self.dtype
+            )
+        return torch.stack([self._texts[text] for text in texts])
+
+    @torch.inference_mode()
+    def encode_exemplar(
+        self, image: Image.Image, mask: Image.Image | ArrayLike | None = None
+    ) -> Tensor:
+        """A condition (1, C) from an object in an image; without a mask, from all of the image.
+
+        The mask is (H, W) at the image's displayed size, non-zero on the object.
+
+        Raises:
+            ValueError: the mask has another size than the image, or marks nothing.
+        """
+        seen = displayed(image)
+        if mask is None:
+            pixels = self.processor([seen])
+        else:
+            marked = np.asarray(mask.convert("L") if isinstance(mask, Image.Image) else mask) > 0
+            pixels = exemplar.prepare(seen, marked, self.processor)
+        return self.model.get_conditional_embeddings(
+            conditional_pixel_values=pixels.to(self.device, self.dtype)
+        )
+
+    @torch.inference_mode()
+    def probabilities(self, features: ImageFeatures, conditions: Tensor) -> Tensor:
+        """One image against N conditions at the model's resolution: (N, h', w') in [0, 1]."""
+        rows = conditions.reshape(-1, conditions.shape[-1]).to(self.device, self.dtype)
+        logits = [
+            self.model.decoder(features.reduced, part, features.grid)
+            for part in rows.split(PROMPTS_PER_PASS)
+        ]
+        return torch.cat(logits).float().sigmoid()
+
+    @torch.inference_mode()
+    def segment(self, features: Sequence[ImageFeatures], conditions: Tensor) -> list[Tensor]:
+        """Every image against every condition: per image (N, H, W) in [0, 1], H and W its own."""
+        return [resize(self.probabilities(one, conditions), one.size) for one in features]
+
+
+def resize(probabilities: Tensor, size: tuple[int, int]) -> Tensor:
+    """Probabilities (N, h, w) at an image's displayed size: (N, H, W)."""
+    return F.interpolate(probabilities[None], size, mode="bilinear", align_corners=False)[0]

@@ -1,0 +1,117 @@
+"""CLIP's byte-level BPE, on the `tokenizers` library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import BPE
+from torch import Tensor
+
+from models.checkpoint import CheckpointError
+
+BOS = "<|startoftext|>"
+EOS = "<|endoftext|>"
+CONTEXT = 77
+
+# The split of OpenAI's simple_tokenizer.py (MIT): contractions, words, single digits, the rest.
+WORDS = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
+
+
+def assemble(model: BPE) -> Tokenizer:
+    """The pipeline around a BPE model: lower case, words, bytes, start and end of text."""
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    add_ends(tokenizer)
+    return tokenizer
+
+
+def add_ends(tokenizer: Tokenizer) -> None:
+    """Put start and end of text around every text, once the vocabulary has them."""
+    bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
+    if bos is not None and eos is not None:
+        tokenizer.post_processor = processors.RobertaProcessing(
+            sep=(EOS, eos), cls=(BOS, bos), add_prefix_space=False, trim_offsets=False
+        )
+
+
+class CLIPTokenizer:
+    """Texts to token ids, each between start and end of text."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        end = tokenizer.token_to_id(EOS)
+        if end is None:
+            raise ValueError(f"The vocabulary has no {EOS} token.")
+        # Lengths are ours to judge: a saved file may carry its own truncation and padding.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._end = end
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read `tokenizer.json`, else `vocab.json` with `merges.txt`."""
+        folder = Path(folder)
+        whole, vocab, merges = (
+            folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt")
+        )
+        try:
+            if whole.is_file():
+                return cls(Tokenizer.from_file(str(whole)))
+            if vocab.is_file() and merges.is_file():
+                bpe = BPE.from_file(
+                    str(vocab), str(merges), end_of_word_suffix="</w>", unk_token=EOS
+                )
+                return cls(assemble(bpe))
+        except Exception as error:  # the library raises bare Exceptions
+            raise CheckpointError(f"The tokenizer in {folder} is damaged: {error}") from error
+        raise CheckpointError(
+            f"Checkpoint {folder} has no tokenizer.json and no vocab.json with merges.txt."
+        )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `tokenizer.json`."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self._tokenizer.save(str(Path(folder) / "tokenizer.json"))
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids per text, with start and end of text, of any length."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask`, (N, L) int64, padded to the longest text.
+
+        Raises:
+            ValueError: no text, or one longer than the model reads.
+        """
+        if not texts:
+            raise ValueError("There is no text to tokenize.")
+        rows = self.encode(texts)
+        for text, row in zip(texts, rows, strict=True):
+            if len(row) > CONTEXT:
+                shown = text if len(text) <= 40 else text[:40] + "…"
+                raise ValueError(
+                    f"The text {shown!r} has {len(row) - 2} tokens; "
+                    f"the model reads at most {CONTEXT - 2}: shorten it."
+                )
+        longest = max(map(len, rows))
+        ids = torch.full((len(rows), longest), self._end, dtype=torch.int64)
+        mask = torch.zeros_like(ids)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = 1
+        return {"input_ids": ids, "attention_mask": mask}
