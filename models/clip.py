@@ -6,6 +6,7 @@ Radford et al., "Learning Transferable Visual Models From Natural Language Super
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -142,7 +143,7 @@ class VisionTower(nn.Module):
         """Outputs of the 0-based `blocks`, each (B, 1 + h*w, D); later blocks are not run."""
         x = self.pre_layrnorm(self.embeddings(pixel_values))
         outputs: list[Tensor] = []
-        for layer in self.encoder.layers[: max(blocks) + 1]:
+        for layer in islice(self.encoder.blocks(), max(blocks) + 1):
             x = layer(x)
             outputs.append(x)
         return [outputs[i] for i in blocks]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -84,6 +84,20 @@ class PreNormLayer(nn.Module):
         x = x + self.self_attn(self.layer_norm1(x), mask)
         return x + self.mlp(self.layer_norm2(x))
 
+    def initialise(self, factor: float, depth: int) -> None:
+        """CLIP's initialisation of one of `depth` blocks."""
+        attention, mlp = self.self_attn, self.mlp
+        width = attention.out_proj.in_features
+        shrink = (2 * depth) ** -0.5 * factor
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+            nn.init.normal_(projection.weight, std=width**-0.5 * shrink)
+        nn.init.normal_(attention.out_proj.weight, std=width**-0.5 * factor)
+        nn.init.normal_(mlp.fc1.weight, std=(2 * width) ** -0.5 * factor)
+        nn.init.normal_(mlp.fc2.weight, std=width**-0.5 * shrink)
+        for module in (*attention.children(), *mlp.children()):
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
 
 class PostNormLayer(PreNormLayer):
     """A block of CLIPSeg's decoder: the same parts, mix, add, then normalise."""
@@ -114,21 +128,15 @@ class Encoder(nn.Module):
 
     def initialise(self, factor: float) -> None:
         """CLIP's initialisation: residual branches shrink with depth (Radford et al. 2021)."""
-        shrink = (2 * len(self.layers)) ** -0.5 * factor
-        for layer in self.layers:
-            width = layer.self_attn.out_proj.in_features
-            for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj):
-                nn.init.normal_(projection.weight, std=width**-0.5 * shrink)
-            nn.init.normal_(layer.self_attn.v_proj.weight, std=width**-0.5 * shrink)
-            nn.init.normal_(layer.self_attn.out_proj.weight, std=width**-0.5 * factor)
-            nn.init.normal_(layer.mlp.fc1.weight, std=(2 * width) ** -0.5 * factor)
-            nn.init.normal_(layer.mlp.fc2.weight, std=width**-0.5 * shrink)
-            for module in layer.modules():
-                if isinstance(module, nn.Linear):
-                    nn.init.zeros_(module.bias)
+        for layer in self.blocks():
+            layer.initialise(factor, depth=len(self.layers))
+
+    def blocks(self) -> Iterator[PreNormLayer]:
+        """The blocks, first to last."""
+        return (layer for layer in self.layers if isinstance(layer, PreNormLayer))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """All blocks: (B, L, D) -> (B, L, D)."""
-        for layer in self.layers:
+        for layer in self.blocks():
             x = layer(x, mask)
         return x

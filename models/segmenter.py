@@ -40,6 +40,8 @@ class ImageFeatures:
 class Segmenter:
     """A checkpoint, ready to answer."""
 
+    name = "clipseg"
+
     def __init__(
         self,
         model: CLIPSegForImageSegmentation,

@@ -1,0 +1,212 @@
+"""The `promptbrush` command."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from backend import __version__
+from backend.errors import BackendError, BadSetting, BrokerUnavailable, CheckpointUnavailable
+from backend.settings import DEMO, PUBLISHED, Settings, environment
+
+CONFIG_FAULT = 78  # EX_CONFIG of sysexits.h; the launcher stops instead of restarting
+
+# What Label Studio 1.23 refuses by default: backends on private addresses, twice over.
+LABEL_STUDIO_NEEDS = (
+    "LABEL_STUDIO_ML_BLOCK_LOCAL_IP=false",
+    "LABEL_STUDIO_SSRF_PROTECTION_ENABLED=false",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; errors are told in one line, and the exit status says so."""
+    options = _parser().parse_args(argv)
+    try:
+        return options.run(options) or 0
+    except (BadSetting, CheckpointUnavailable, BrokerUnavailable) as error:
+        print(f"promptbrush: {error}", file=sys.stderr)
+        return CONFIG_FAULT
+    except BackendError as error:
+        print(f"promptbrush: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="promptbrush",
+        description="Label Studio ML backend: brush masks from text prompts and exemplar images. "
+        "Settings come from the environment; options win over them.",
+    )
+    parser.add_argument("--version", action="version", version=f"promptbrush {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    up = commands.add_parser("up", help="serve: broker, workers and web on this machine")
+    up.add_argument("--host", help="address to listen on (127.0.0.1)")
+    up.add_argument("--port", type=int, help="port to listen on (9090)")
+    up.add_argument("--data-dir", type=Path, help="where everything is kept")
+    up.add_argument("--workers", type=int, help="prediction workers (1)")
+    up.add_argument("--quiet", action="store_true", help="say nothing when ready")
+    _checkpoint(up)
+    up.set_defaults(run=_up)
+
+    web = commands.add_parser("web", help="the web process alone; needs REDIS_URL")
+    web.set_defaults(run=_web)
+
+    worker = commands.add_parser("worker", help="one prediction worker alone; needs REDIS_URL")
+    worker.add_argument("--name", help="its name in the queue")
+    _checkpoint(worker)
+    worker.set_defaults(run=_worker)
+
+    predict = commands.add_parser("predict", help="masks for images, without servers")
+    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    predict.add_argument("--prompt", action="append", default=[], help="a phrase; may be repeated")
+    predict.add_argument(
+        "--exemplar",
+        action="append",
+        default=[],
+        metavar="IMAGE[:MASK]",
+        help="an image of what to find, with a mask of it; may be repeated",
+    )
+    predict.add_argument("--threshold", type=float, help="probability from which a pixel counts")
+    predict.add_argument("--out", type=Path, default=Path("out/predict"), help="(out/predict)")
+    _checkpoint(predict)
+    predict.set_defaults(run=_predict)
+
+    demo = commands.add_parser("demo", help="the demo images through the whole road")
+    demo.add_argument("--out", type=Path, default=Path("out/demo"), help="(out/demo)")
+    demo.set_defaults(run=_demo)
+
+    evaluate = commands.add_parser("evaluate", help="score a checkpoint on generated scenes")
+    evaluate.add_argument("--scenes", type=int, default=200, help="(200)")
+    evaluate.add_argument("--seed", type=int, help="seed of the scenes")
+    evaluate.add_argument("--threshold", type=float, help="probability from which a pixel counts")
+    _checkpoint(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+    return parser
+
+
+def _checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", metavar="ID_OR_FOLDER", help=f"({DEMO}, or {PUBLISHED})")
+
+
+def _settings(**overrides: object) -> Settings:
+    settings = Settings.from_environment(environment(overrides))
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    return settings
+
+
+def _up(options: argparse.Namespace) -> int:
+    from backend.launcher import Launcher
+
+    overrides = {
+        "HOST": options.host,
+        "PORT": options.port,
+        "PROMPTBRUSH_DATA_DIR": options.data_dir,
+        "PROMPTBRUSH_CHECKPOINT": options.checkpoint,
+        "WORKERS": options.workers,
+    }
+    settings = _settings(**overrides)
+    if not options.quiet:
+        print(f"promptbrush {__version__}: starting; loading {settings.checkpoint} ...", flush=True)
+    tell = (lambda: None) if options.quiet else _ready_message(settings)
+    return Launcher(settings, environment(overrides)).run(tell, _probe(settings))
+
+
+def _probe(settings: Settings) -> Callable[[], bool]:
+    import requests
+
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host
+
+    def ready() -> bool:
+        with contextlib.suppress(requests.RequestException, ValueError):
+            health = requests.get(f"http://{host}:{settings.port}/health", timeout=1).json()
+            return bool(health.get("ready"))
+        return False
+
+    return ready
+
+
+def _ready_message(settings: Settings) -> Callable[[], None]:
+    host = "localhost" if settings.host in {"127.0.0.1", "0.0.0.0", "::"} else settings.host
+    lines = [
+        "",
+        f"Ready. In Label Studio: Settings > Model > Connect Model, URL http://{host}:{settings.port}",
+        "with 'Interactive preannotations' on. If it refuses the address, start Label Studio with",
+        *(f"    {setting}" for setting in LABEL_STUDIO_NEEDS),
+    ]
+    if settings.label_studio_url is None or settings.label_studio_api_key is None:
+        lines += [
+            "To fetch images that were uploaded to Label Studio, promptbrush needs",
+            "    LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY (Account & Settings > Access Token).",
+        ]
+    if settings.basic_auth_user is not None:
+        lines.append("Basic authentication is on: give Label Studio the same user and password.")
+    if settings.checkpoint == DEMO:
+        lines += [
+            "",
+            "This is the DEMO checkpoint: it knows drawn shapes, not photographs. For those:",
+            f"    PROMPTBRUSH_CHECKPOINT={PUBLISHED}",
+        ]
+    lines += ["", "Ctrl-C stops it."]
+    return lambda: print("\n".join(lines), flush=True)
+
+
+def _web(_: argparse.Namespace) -> int:
+    from backend.web.server import Server
+
+    Server(_settings()).run()
+    return 0
+
+
+def _worker(options: argparse.Namespace) -> int:
+    settings = _settings(PROMPTBRUSH_CHECKPOINT=options.checkpoint)
+    from backend.worker.runtime import run
+
+    run(settings, options.name)
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    settings = _settings(
+        PROMPTBRUSH_CHECKPOINT=options.checkpoint, MODEL_SCORE_THRESHOLD=options.threshold
+    )
+    from backend.local import Exemplar, predict
+
+    exemplars = [Exemplar.from_text(text) for text in options.exemplar]
+    print(predict(settings, options.images, options.prompt, exemplars, options.out))
+    print(f"\nMasks, overlays and predictions.json are in {options.out}")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from backend.showcase import demo
+
+    print("Starting broker, worker and web ...", flush=True)
+    print("\n" + demo(options.out))
+    print(f"\nOverlays, contact-sheet.png and predictions.json are in {options.out}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    settings = _settings(
+        PROMPTBRUSH_CHECKPOINT=options.checkpoint, MODEL_SCORE_THRESHOLD=options.threshold
+    )
+    from backend.worker.runtime import load
+    from demo import evaluate
+
+    segmenter, _ = load(settings.checkpoint, settings.device)
+    rows = evaluate.evaluate(segmenter, options.scenes, options.seed, settings.threshold)
+    print(evaluate.table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

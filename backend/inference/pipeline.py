@@ -1,0 +1,204 @@
+"""The work on tasks: fetch, encode, prompt, draw; several tasks at once as one model batch."""
+
+from __future__ import annotations
+
+import logging
+import time
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backend.errors import BackendError, BadPrompt, InternalError
+from backend.inference.predictor import Found, Predictor
+from backend.labelstudio import brush
+from backend.labelstudio.config import LabelConfig, parse_label_config
+from backend.labelstudio.images import ImageStore, TaskImage
+from backend.labelstudio.tasks import Task, image_url
+from backend.prompting import Query, model_version, queries, split_label
+from models import ImageFeatures
+
+log = logging.getLogger(__name__)
+
+FETCHES = 8  # images of a batch fetched side by side; the network is what they wait for
+
+Answer = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One task to work on, as it comes from the queue."""
+
+    task: Task
+    config: LabelConfig
+    prompt: str | None  # typed by an annotator; None for a pre-annotation
+
+    @classmethod
+    def from_payload(cls, payload: Answer) -> Job:
+        """Read a job's payload; raises what a bad task or configuration raises."""
+        prompt = payload.get("prompt")
+        return cls(
+            Task.from_json(payload.get("task")),
+            parse_label_config(str(payload.get("label_config"))),
+            None if prompt is None else str(prompt),
+        )
+
+    def image_keys(self) -> tuple[str, ...]:
+        """The fields of the task's data that hold the images brushes draw on."""
+        return tuple(dict.fromkeys(control.image_key for control in self.config.brushes))
+
+
+class Pipeline:
+    """Payloads in, answers out; a failure stays with its task.
+
+    An answer is `{"regions": [...], "score": s, "model_version": v}`, masks as base64 of brush
+    RLE, or `{"error": name, "detail": text}`.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        images: ImageStore,
+        *,
+        model: str,
+        digest: str,
+        threshold: float,
+    ) -> None:
+        self._predictor = predictor
+        self._images = images
+        self._model = model
+        self._digest = digest
+        self._threshold = threshold
+
+    def answer(self, payloads: Sequence[Answer]) -> list[tuple[Answer, float]]:
+        """One answer per payload, in order, with the seconds that it took."""
+        with ThreadPoolExecutor(FETCHES) as pool:
+            fetched = list(pool.map(self._fetch, payloads))
+        self._warm([image for one in fetched for image in one.images()])
+        return [self._finish(one) for one in fetched]
+
+    def _fetch(self, payload: Answer) -> _Fetched:
+        start = time.perf_counter()
+
+        def work() -> tuple[Job, dict[str, TaskImage]]:
+            job = Job.from_payload(payload)
+            keys = job.image_keys()
+            return job, {key: self._images.fetch(image_url(job.task, key)) for key in keys}
+
+        return _Fetched(_guarded(work), time.perf_counter() - start)
+
+    def _warm(self, images: Sequence[TaskImage]) -> None:
+        """Encode everything new as one batch; if that fails, each task meets its own failure."""
+        try:
+            self._predictor.encode([(one.digest, one.image) for one in images])
+        except Exception as error:
+            # out of memory, or one image that the model cannot take: isolated in _finish
+            log.warning("a batch of %d images failed (%s); going one by one", len(images), error)
+
+    def _finish(self, fetched: _Fetched) -> tuple[Answer, float]:
+        start = time.perf_counter()
+        result = _guarded(lambda: self._find(fetched))
+        seconds = fetched.seconds + time.perf_counter() - start
+        if isinstance(result, BackendError):
+            return {"error": result.name, "detail": str(result)}, seconds
+        return result, seconds
+
+    def _find(self, fetched: _Fetched) -> Answer:
+        job, images = fetched.content()
+        features = {
+            key: self._predictor.encode([(one.digest, one.image)])[0] for key, one in images.items()
+        }
+        asked = queries(job.config, self._threshold)
+        version = model_version(self._model, self._digest, asked)
+        if job.prompt is None:
+            found = self._prelabel(job.config, features, asked)
+        else:
+            found = [self._prompted(job.config, features, asked, job.prompt)]
+        return {
+            "regions": [
+                _region(one.query, one.mask, one.score) for one in found if one.mask is not None
+            ],
+            "score": sum(one.certainty for one in found) / max(1, len(found)),
+            "model_version": version,
+        }
+
+    def _prelabel(
+        self, config: LabelConfig, features: dict[str, ImageFeatures], asked: Sequence[Query]
+    ) -> list[Found]:
+        """Every label's mask on its control's image; a label that cannot be asked is skipped."""
+        found: list[Found] = []
+        refused: list[BadPrompt] = []
+        for control in config.brushes:
+            conditions: dict[Query, Tensor] = {}
+            for query in asked:
+                if query.control == control.name:
+                    try:
+                        conditions[query] = self._predictor.condition(query.prompts)
+                    except BadPrompt as error:
+                        refused.append(error)
+                        log.warning("label %r is skipped: %s", query.label, error)
+            found += self._predictor.find(features[control.image_key], conditions)
+        if refused and not found:
+            raise refused[0]
+        return found
+
+    def _prompted(
+        self,
+        config: LabelConfig,
+        features: dict[str, ImageFeatures],
+        asked: Sequence[Query],
+        prompt: str,
+    ) -> Found:
+        """The mask of a typed phrase, for the label it names or means."""
+        label, phrase = split_label(prompt, asked)
+        query = label or self._predictor.closest(phrase, asked)
+        key = next(c.image_key for c in config.brushes if c.name == query.control)
+        typed = Query(query.control, query.label, (phrase,), query.threshold)
+        conditions = {typed: self._predictor.condition(typed.prompts)}
+        return self._predictor.find(features[key], conditions)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """A task with its images, or why there is none, and the seconds that it took."""
+
+    outcome: tuple[Job, dict[str, TaskImage]] | BackendError
+    seconds: float
+
+    def content(self) -> tuple[Job, dict[str, TaskImage]]:
+        """The task and its images; raises what kept them away."""
+        if isinstance(self.outcome, BackendError):
+            raise self.outcome
+        return self.outcome
+
+    def images(self) -> list[TaskImage]:
+        """The images that could be fetched."""
+        return [] if isinstance(self.outcome, BackendError) else list(self.outcome[1].values())
+
+
+def _guarded(work: Callable[[], T]) -> T | BackendError:
+    """The result, or the error; a defect of ours is logged whole and told in short."""
+    try:
+        return work()
+    except BackendError as error:
+        return error
+    except Exception:
+        log.exception("a task failed unexpectedly")
+        return InternalError("A defect in promptbrush; the worker's log has the traceback.")
+
+
+def _region(query: Query, mask: NDArray[np.bool_], score: float) -> Answer:
+    return {
+        "control": query.control,
+        "label": query.label,
+        "height": mask.shape[0],
+        "width": mask.shape[1],
+        "score": score,
+        "rle": b64encode(brush.encode(mask)).decode(),
+    }

@@ -1,0 +1,100 @@
+"""Images and queries in, scored masks out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from backend.errors import BadPrompt
+from backend.inference.features import FeatureCache
+from backend.inference.masks import clean
+from backend.prompting import Query
+from models import ImageFeatures, Segmenter
+from models.segmenter import resize
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A query's answer on one image."""
+
+    query: Query
+    mask: NDArray[np.bool_] | None  # (H, W) as displayed; None where nothing was found
+    score: float  # mean probability inside the mask; the highest one where there is none
+
+    @property
+    def certainty(self) -> float:
+        """How sure the model is of its answer, found or not, in [0, 1]."""
+        return self.score if self.mask is not None else 1.0 - self.score
+
+
+class Predictor:
+    """A segmenter with the features of the images it saw last."""
+
+    def __init__(self, segmenter: Segmenter, features: FeatureCache) -> None:
+        self.segmenter = segmenter
+        self._features = features
+
+    def encode(self, images: Sequence[tuple[str, Image.Image]]) -> list[ImageFeatures]:
+        """Features of (digest, image) pairs, encoding those not seen before in one batch."""
+        known: dict[str, ImageFeatures] = {}
+        new: dict[str, Image.Image] = {}
+        for digest, image in images:
+            features = self._features.get(digest)
+            if features is None:
+                new[digest] = image
+            else:
+                known[digest] = features
+        encoded = self.segmenter.encode_image(list(new.values()))
+        for digest, features in zip(new, encoded, strict=True):
+            self._features.put(digest, features)
+            known[digest] = features
+        return [known[digest] for digest, _ in images]
+
+    def condition(self, prompts: Sequence[str]) -> Tensor:
+        """One condition (C,) for a label: the mean of its prompts' conditions.
+
+        Raises:
+            BadPrompt: a prompt is empty or longer than the model reads.
+        """
+        try:
+            return self.segmenter.encode_text(prompts).mean(dim=0)
+        except ValueError as error:
+            raise BadPrompt(str(error)) from error
+
+    def closest(self, phrase: str, labels: Sequence[Query]) -> Query:
+        """The query whose prompts mean most nearly what `phrase` does (cosine of conditions)."""
+        asked = self.condition([phrase])
+        likeness = [
+            torch.cosine_similarity(asked, self.condition(query.prompts), dim=0) for query in labels
+        ]
+        return labels[int(torch.stack(likeness).argmax())]
+
+    def find(self, features: ImageFeatures, conditions: Mapping[Query, Tensor]) -> list[Found]:
+        """The answer to every query, given its condition (C,), on one image."""
+        if not conditions:
+            return []
+        rows = torch.stack(list(conditions.values()))
+        probabilities = self.segmenter.probabilities(features, rows).cpu()
+        return [
+            _found(query, one, features.size)
+            for query, one in zip(conditions, probabilities, strict=True)
+        ]
+
+
+def _found(query: Query, probabilities: Tensor, size: tuple[int, int]) -> Found:
+    """Clean, bring to the image's size, threshold, score: (h, w) probabilities -> Found."""
+    cleaned = clean(probabilities.numpy(), query.threshold)
+    inside = cleaned >= query.threshold
+    if not inside.any():
+        return Found(query, None, float(probabilities.max()))
+    full = resize(torch.from_numpy(cleaned)[None], size)[0]
+    mask = (full >= query.threshold).numpy()
+    if not mask.any():  # an image of fewer pixels than the model's grid can lose a small part
+        return Found(query, None, float(probabilities.max()))
+    return Found(query, mask, float(probabilities[torch.from_numpy(inside)].mean()))

@@ -1,0 +1,193 @@
+"""`promptbrush predict`: the pipeline's work in one process, without servers."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from backend.errors import BackendError, BadRequest, ImageMissing
+from backend.inference.features import FeatureCache
+from backend.inference.predictor import Found, Predictor
+from backend.labelstudio import brush
+from backend.labelstudio.config import BrushControl, Label
+from backend.labelstudio.images import open_image
+from backend.labelstudio.tasks import brush_region, prediction
+from backend.overlay import Drawn, draw
+from backend.prompting import Query, model_version
+from backend.report import table
+from backend.settings import Settings
+from backend.worker.runtime import load
+
+CONTROL = "brush"
+MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """An image to find more like, and optionally a mask of the object in it."""
+
+    image: Path
+    mask: Path | None
+
+    @classmethod
+    def from_text(cls, text: str) -> Exemplar:
+        """Read `IMAGE` or `IMAGE:MASK`; a colon in an existing path is no separator."""
+        if Path(text).exists() or ":" not in text:
+            return cls(Path(text), None)
+        image, _, mask = text.rpartition(":")
+        return cls(Path(image), Path(mask))
+
+
+def predict(
+    settings: Settings,
+    images: Sequence[Path],
+    prompts: Sequence[str],
+    exemplars: Sequence[Exemplar],
+    out: Path,
+) -> str:
+    """Write masks, overlays, `predictions.json` and `label_config.xml`; returns a table.
+
+    Raises:
+        BackendError: nothing can be asked, or no image could be worked on; single bad images
+            are told in the table and cost the others nothing.
+    """
+    if not prompts and not exemplars:
+        raise BadRequest("Nothing to look for: give --prompt TEXT or --exemplar IMAGE[:MASK].")
+    max_pixels = settings.image_max_megapixels * 10**6
+    shown = [
+        (one, _open(one.image, max_pixels), _open(one.mask, max_pixels) if one.mask else None)
+        for one in exemplars
+    ]
+    segmenter, digest = load(settings.checkpoint, settings.device)
+    predictor = Predictor(segmenter, FeatureCache(0))
+    conditions: dict[Query, Tensor] = {}
+    for prompt in dict.fromkeys(prompts):
+        query = Query(CONTROL, prompt, (prompt,), settings.threshold)
+        conditions[query] = predictor.condition(query.prompts)
+    for one, image, mask in shown:
+        query = Query(CONTROL, one.image.stem, (f"like {one.image.name}",), settings.threshold)
+        try:
+            conditions[query] = segmenter.encode_exemplar(image, mask)[0]
+        except ValueError as error:
+            raise BadRequest(f"--exemplar {one.image}: {error}") from None
+
+    writer = _Writer(out, model_version(segmenter.name, digest, list(conditions)))
+    rows: list[list[str]] = []
+    for path in tqdm(images, unit="image", disable=None):
+        start = time.perf_counter()
+        try:
+            image = _open(path, max_pixels)
+            found = predictor.find(predictor.encode([(str(path), image)])[0], conditions)
+        except BackendError as error:
+            rows.append([path.name, f"{error.name}: {error}", "", "", ""])
+            continue
+        milliseconds = 1000 * (time.perf_counter() - start)
+        writer.add(path, image, found)
+        rows += [_row(path.name, one, milliseconds) for one in found]
+    writer.finish(list(conditions))
+    head = ["image", "prompt", "score", "area", "ms"]
+    if not writer.tasks:
+        raise BadRequest("No image could be worked on.\n" + table(head, rows))
+    return table(head, rows)
+
+
+def _row(name: str, found: Found, milliseconds: float) -> list[str]:
+    area = "not found" if found.mask is None else f"{100 * found.mask.mean():.1f} %"
+    return [name, found.query.label, f"{found.score:.2f}", area, f"{milliseconds:.0f}"]
+
+
+def _open(path: Path, max_pixels: int) -> Image.Image:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageMissing(f"{path} cannot be read: {error.strerror}.") from None
+    return open_image(data, str(path), max_pixels)
+
+
+class _Writer:
+    """The output folder."""
+
+    def __init__(self, out: Path, version: str) -> None:
+        self._out = out
+        self._version = version
+        self._stems: dict[str, int] = {}
+        self.tasks: list[dict[str, Any]] = []
+        for name in ("masks", "overlays"):
+            (out / name).mkdir(parents=True, exist_ok=True)
+
+    def add(self, path: Path, image: Image.Image, found: Sequence[Found]) -> None:
+        """One image's masks, overlay and task."""
+        stem = self._unique(path.stem)
+        drawn, regions = [], []
+        for one in found:
+            if one.mask is None:
+                self._save_mask(stem, one.query.label, np.zeros((image.height, image.width), bool))
+                continue
+            self._save_mask(stem, one.query.label, one.mask)
+            drawn.append(Drawn(f"{one.query.label} {one.score:.2f}", one.mask))
+            regions.append(
+                brush_region(
+                    control=BrushControl(CONTROL, "image", "image", ()),
+                    label=one.query.label,
+                    rle=brush.encode(one.mask),
+                    width=image.width,
+                    height=image.height,
+                    score=one.score,
+                    region_id=uuid.uuid4().hex[:10],
+                )
+            )
+        draw(image, drawn).save(self._out / "overlays" / f"{stem}.png")
+        score = sum(one.certainty for one in found) / len(found)
+        self.tasks.append(importable(path, [prediction(regions, score, self._version)]))
+
+    def finish(self, asked: Sequence[Query]) -> None:
+        """What Label Studio imports, and the labeling configuration to import it into."""
+        (self._out / "predictions.json").write_text(json.dumps(self.tasks), encoding="utf-8")
+        labels = [Label(query.label, query.prompts) for query in asked]
+        (self._out / "label_config.xml").write_text(_label_config(labels), encoding="utf-8")
+
+    def _save_mask(self, stem: str, label: str, mask: NDArray[np.bool_]) -> None:
+        slug = re.sub(r"\W+", "-", label).strip("-").lower()[:60] or "mask"
+        path = self._out / "masks" / f"{self._unique(f'{stem}--{slug}')}.png"
+        Image.fromarray(mask.astype(np.uint8) * 255).save(path)
+
+    def _unique(self, stem: str) -> str:
+        self._stems[stem] = self._stems.get(stem, 0) + 1
+        return stem if self._stems[stem] == 1 else f"{stem}-{self._stems[stem]}"
+
+
+def importable(path: Path, predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A task for Label Studio's import, with the image inside it as a data URI."""
+    with Image.open(path) as image:
+        mime = MIME.get(image.format or "", "application/octet-stream")
+    uri = f"data:{mime};base64,{b64encode(path.read_bytes()).decode()}"
+    return {"data": {"image": uri, "name": path.name}, "predictions": list(predictions)}
+
+
+def _label_config(labels: Sequence[Label]) -> str:
+    lines = [f"    <Label value={quoteattr(label.value)}/>" for label in labels]
+    return "\n".join(
+        [
+            "<View>",
+            '  <Image name="image" value="$image" zoom="true"/>',
+            f'  <BrushLabels name="{CONTROL}" toName="image">',
+            *lines,
+            "  </BrushLabels>",
+            "</View>",
+            "",
+        ]
+    )

@@ -1,0 +1,202 @@
+"""Settings, read from the environment in this one place.
+
+Names follow the conventions of Label Studio backends; README.md lists them all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from backend.errors import BadSetting
+
+T = TypeVar("T")
+
+DEMO = "demo"
+PUBLISHED = "CIDAS/clipseg-rd64-refined"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set; `from_environment` explains what cannot be used."""
+
+    label_studio_url: str | None = None
+    label_studio_api_key: str | None = field(default=None, repr=False)
+    basic_auth_user: str | None = None
+    basic_auth_pass: str | None = field(default=None, repr=False)
+    data_dir: Path = Path("data")
+    model_dir: Path = Path("data/models")
+    host: str = "127.0.0.1"
+    port: int = 9090
+    workers: int = 1
+    threads: int = 32
+    log_level: str = "INFO"
+    device: str | None = None
+    redis_url: str | None = field(default=None, repr=False)  # may hold a password
+    broker: Path | None = None
+    checkpoint: str = DEMO
+    threshold: float = 0.4
+    predict_deadline: float = 90.0
+    job_timeout: float = 120.0
+    batch_size: int = 4
+    local_files_root: Path | None = None
+    image_hosts: frozenset[str] = frozenset()
+    image_cache_mb: int = 1024
+    image_max_mb: int = 64
+    image_max_megapixels: int = 120
+    image_timeout: float = 20.0
+    feature_cache_mb: int = 256
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read every setting; BadSetting names the variable, its value and what is expected."""
+        env = os.environ if environ is None else environ
+        default = cls()
+        data_dir = _read(env, ("PROMPTBRUSH_DATA_DIR",), _folder, _default_data_dir(env))
+        settings = cls(
+            label_studio_url=_read(env, ("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"), _url, None),
+            label_studio_api_key=_read(
+                env, ("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"), str, None
+            ),
+            basic_auth_user=_read(env, ("BASIC_AUTH_USER", "ML_SERVER_BASIC_AUTH_USER"), str, None),
+            basic_auth_pass=_read(env, ("BASIC_AUTH_PASS", "ML_SERVER_BASIC_AUTH_PASS"), str, None),
+            data_dir=data_dir,
+            model_dir=_read(env, ("MODEL_DIR",), _folder, data_dir / "models"),
+            host=_read(env, ("HOST",), str, default.host),
+            port=_read(env, ("PORT",), _whole(1, 65535), default.port),
+            workers=_read(env, ("WORKERS",), _whole(1, 64), default.workers),
+            threads=_read(env, ("THREADS",), _whole(2, 1024), default.threads),
+            log_level=_read(env, ("LOG_LEVEL",), _log_level, default.log_level),
+            device=_read(env, ("DEVICE",), _device, None),
+            redis_url=_read(env, ("REDIS_URL",), _redis_url, None),
+            broker=_read(env, ("PROMPTBRUSH_BROKER",), Path, None),
+            checkpoint=_read(env, ("PROMPTBRUSH_CHECKPOINT",), str, DEMO),
+            threshold=_read(env, ("MODEL_SCORE_THRESHOLD",), _probability, default.threshold),
+            predict_deadline=_read(env, ("PREDICT_DEADLINE",), _seconds, default.predict_deadline),
+            job_timeout=_read(env, ("JOB_TIMEOUT",), _seconds, default.job_timeout),
+            batch_size=_read(env, ("BATCH_SIZE",), _whole(1, 256), default.batch_size),
+            local_files_root=_read(
+                env,
+                ("LOCAL_FILES_DOCUMENT_ROOT", "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"),
+                _existing_folder,
+                None,
+            ),
+            image_hosts=_read(env, ("IMAGE_HOSTS",), _hosts, frozenset()),
+            image_cache_mb=_read(env, ("IMAGE_CACHE_MB",), _whole(1, 10**7), 1024),
+            image_max_mb=_read(env, ("IMAGE_MAX_MB",), _whole(1, 10**5), default.image_max_mb),
+            image_max_megapixels=_read(
+                env, ("IMAGE_MAX_MEGAPIXELS",), _whole(1, 10**4), default.image_max_megapixels
+            ),
+            image_timeout=_read(env, ("IMAGE_TIMEOUT",), _seconds, default.image_timeout),
+            feature_cache_mb=_read(env, ("FEATURE_CACHE_MB",), _whole(0, 10**6), 256),
+        )
+        if (settings.basic_auth_user is None) != (settings.basic_auth_pass is None):
+            raise BadSetting(
+                "BASIC_AUTH_USER and BASIC_AUTH_PASS must be set together: one of them is missing."
+            )
+        return settings
+
+
+def environment(overrides: Mapping[str, object]) -> dict[str, str]:
+    """The process's environment with some variables replaced; those that are None stay."""
+    chosen = {name: str(value) for name, value in overrides.items() if value is not None}
+    return {**os.environ, **chosen}
+
+
+def _read(
+    env: Mapping[str, str], names: tuple[str, ...], parse: Callable[[str], T], default: Any
+) -> Any:
+    """The first of `names` that is set and not blank, parsed."""
+    for name in names:
+        raw = env.get(name, "").strip()
+        if raw:
+            try:
+                return parse(raw)
+            except ValueError as error:
+                shown = "" if "PASS" in name or "KEY" in name else f"={raw!r}"
+                raise BadSetting(f"{name}{shown} cannot be used: {error}.") from None
+    return default
+
+
+def _default_data_dir(env: Mapping[str, str]) -> Path:
+    base = env.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "promptbrush"
+
+
+def _folder(raw: str) -> Path:
+    path = Path(raw).expanduser().absolute()
+    if path.exists() and not path.is_dir():
+        raise ValueError("it is a file where a folder is expected")
+    return path
+
+
+def _existing_folder(raw: str) -> Path:
+    path = _folder(raw)
+    if not path.is_dir():
+        raise ValueError("there is no such folder")
+    return path
+
+
+def _url(raw: str) -> str:
+    if not re.match(r"https?://[^/\s]+", raw):
+        raise ValueError("expected an address such as http://localhost:8080")
+    return raw.rstrip("/")
+
+
+def _redis_url(raw: str) -> str:
+    if not re.match(r"(rediss?|valkeys?|unix)://", raw):
+        raise ValueError("expected an address such as redis://localhost:6379/0")
+    return re.sub(r"^valkey", "redis", raw)
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(raw: str) -> int:
+        if not re.fullmatch(r"[+-]?\d+", raw) or not low <= int(raw) <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}")
+        return int(raw)
+
+    return parse
+
+
+def _number(raw: str) -> float:
+    try:
+        return float(raw)
+    except ValueError:
+        raise ValueError("expected a number") from None
+
+
+def _seconds(raw: str) -> float:
+    value = _number(raw)
+    if not 0 < value < 10**6:
+        raise ValueError("expected a number of seconds above 0")
+    return value
+
+
+def _probability(raw: str) -> float:
+    value = _number(raw)
+    if not 0 < value < 1:
+        raise ValueError("expected a number between 0 and 1")
+    return value
+
+
+def _log_level(raw: str) -> str:
+    if raw.upper() not in LOG_LEVELS:
+        raise ValueError(f"expected one of {', '.join(LOG_LEVELS)}")
+    return raw.upper()
+
+
+def _device(raw: str) -> str | None:
+    if raw.lower() == "auto":
+        return None
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", raw.lower()):
+        raise ValueError("expected auto, cpu, mps, cuda or cuda:N")
+    return raw.lower()
+
+
+def _hosts(raw: str) -> frozenset[str]:
+    return frozenset(part.strip().lower() for part in raw.split(",") if part.strip())

@@ -1,0 +1,78 @@
+"""The Flask application: routes, errors as JSON, authentication."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from flask import Flask, Response, request
+from flask.typing import ResponseReturnValue
+from redis import Redis
+from redis.exceptions import RedisError
+from werkzeug.exceptions import HTTPException
+
+from backend import metrics
+from backend.errors import BackendError, InternalError, QueueUnavailable
+from backend.queue import PredictionQueue
+from backend.settings import Settings
+from backend.web import auth
+from backend.web.routes import Routes
+
+log = logging.getLogger(__name__)
+
+
+def create_app(
+    settings: Settings, connection: Redis, stopping: Callable[[], bool] = lambda: False
+) -> Flask:
+    """The application on an open connection; `stopping` tells that the server is shutting down."""
+    app = Flask("promptbrush", static_folder=None)
+    app.url_map.strict_slashes = False
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    Routes(settings, PredictionQueue(connection), stopping).register(app)
+
+    @app.before_request
+    def authenticate() -> None:
+        if settings.basic_auth_user is not None and settings.basic_auth_pass is not None:
+            auth.check(
+                request.path,
+                request.authorization,
+                settings.basic_auth_user,
+                settings.basic_auth_pass,
+            )
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else "other"
+        try:
+            metrics.count_request(connection, route, response.status_code)
+        except RedisError:
+            log.debug("a request was not counted: the broker does not answer")
+        return response
+
+    app.register_error_handler(BackendError, _known)
+    app.register_error_handler(RedisError, _broker)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _unknown)
+    return app
+
+
+def _known(error: BackendError) -> ResponseReturnValue:
+    log.warning("%s %s: %s: %s", request.method, request.path, error.name, error)
+    answer = {"error": error.name, "detail": str(error)}
+    if error.status == 401:
+        return answer, 401, {"WWW-Authenticate": 'Basic realm="promptbrush"'}
+    return answer, error.status
+
+
+def _broker(error: RedisError) -> ResponseReturnValue:
+    return _known(QueueUnavailable(f"The queue's broker does not answer: {error}"))
+
+
+def _http(error: HTTPException) -> ResponseReturnValue:
+    name = (error.name or "Error").title().replace(" ", "")
+    return {"error": name, "detail": error.description}, error.code or 500
+
+
+def _unknown(error: Exception) -> ResponseReturnValue:
+    log.exception("%s %s failed unexpectedly", request.method, request.path)
+    return _known(InternalError("A defect in promptbrush; the server's log has the traceback."))

@@ -1,0 +1,152 @@
+"""What answers under each address."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flask import Flask, Response, request
+from flask.typing import ResponseReturnValue
+from prometheus_client import CollectorRegistry, generate_latest
+from redis.exceptions import RedisError
+from werkzeug.exceptions import BadRequest as MalformedRequest
+
+from backend import __version__, metrics
+from backend.errors import BackendError, BadRequest, DeadlineExceeded
+from backend.prompting import model_version, queries
+from backend.queue import Answer, PredictionQueue
+from backend.settings import DEMO, PUBLISHED, Settings
+from backend.web.payloads import PredictRequest, setup_schema
+
+log = logging.getLogger(__name__)
+
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Routes:
+    """The endpoints that Label Studio, people and monitors call."""
+
+    def __init__(
+        self, settings: Settings, queue: PredictionQueue, stopping: Callable[[], bool]
+    ) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._stopping = stopping
+
+    def register(self, app: Flask) -> None:
+        """Add every endpoint to an application."""
+        app.add_url_rule("/", "root", self.health, methods=["GET"])
+        app.add_url_rule("/health", "health", self.health, methods=["GET"])
+        app.add_url_rule("/setup", "setup", self.setup, methods=["POST"])
+        app.add_url_rule("/predict", "predict", self.predict, methods=["POST"])
+        app.add_url_rule("/versions", "versions", self.versions, methods=["GET"])
+        app.add_url_rule("/webhook", "webhook", self.webhook, methods=["POST"])
+        app.add_url_rule("/jobs", "jobs", self.jobs, methods=["GET"])
+        app.add_url_rule("/metrics", "metrics", self.metrics, methods=["GET"])
+
+    def health(self) -> ResponseReturnValue:
+        """Up whenever this process answers; `ready` once a worker has its model."""
+        try:
+            workers, broker = self._queue.workers(), True
+        except RedisError:
+            workers, broker = [], False
+        serving = workers[0] if workers else None
+        answer: dict[str, Any] = {
+            "status": "UP",
+            "model_class": "promptbrush",
+            "version": __version__,
+            "ready": serving is not None,
+            "broker": "UP" if broker else "DOWN",
+            "workers": len(workers),
+            "checkpoint": serving.checkpoint if serving else self._settings.checkpoint,
+        }
+        if serving:
+            answer |= {"model": serving.model, "device": serving.device}
+        if answer["checkpoint"] == DEMO:
+            answer["notice"] = (
+                "The demo checkpoint knows drawn shapes only. For photographs set "
+                f"PROMPTBRUSH_CHECKPOINT={PUBLISHED}."
+            )
+        return answer
+
+    def setup(self) -> ResponseReturnValue:
+        """The version that predictions for this labeling configuration carry."""
+        config = setup_schema(_body())
+        for problem in config.problems:
+            log.warning("labeling configuration: %s", problem)
+        worker = self._queue.serving()
+        if worker is None:  # the first model is still loading
+            return {"model_version": None}
+        asked = queries(config, self._settings.threshold)
+        return {"model_version": model_version(worker.model, worker.digest, asked)}
+
+    def predict(self) -> ResponseReturnValue:
+        """Predictions for tasks, one entry each, before the deadline."""
+        deadline = time.monotonic() + self._settings.predict_deadline
+        asked = PredictRequest.from_json(_body())
+        # Smart tools other than text send requests too; there is no phrase in them to look for.
+        nothing_to_ask = asked.interactive and asked.prompt is None
+        jobs = self._queue.submit(
+            [] if nothing_to_ask else asked.jobs(),
+            interactive=asked.interactive,
+            deadline=self._settings.predict_deadline,
+        )
+        answers = self._queue.wait(jobs, deadline, self._stopping)
+        self._report_losses(asked, answers)
+        return {"results": asked.results(answers)}
+
+    def _report_losses(self, asked: PredictRequest, answers: Sequence[Answer | None]) -> None:
+        """Say in the log and at `/jobs` which tasks no worker saw or finished, and why."""
+        lost: list[tuple[object, BackendError]] = [
+            (None, task) for task in asked.tasks if isinstance(task, BadRequest)
+        ]
+        limit = f"{self._settings.predict_deadline:g} s"
+        lost += [
+            (task.id, DeadlineExceeded(f"Not ready within {limit} (PREDICT_DEADLINE)."))
+            for task, answer in zip(asked.readable(), answers, strict=False)
+            if answer is None
+        ]
+        for task, error in lost:
+            log.warning("project %s, task %s: %s: %s", asked.project, task, error.name, error)
+            self._queue.report(asked.project, task, error)
+
+    def versions(self) -> ResponseReturnValue:
+        """What is served now; Label Studio lists these names."""
+        return {
+            "versions": sorted({f"{w.model}-{w.digest[:8]}" for w in self._queue.workers()}),
+        }
+
+    def webhook(self) -> ResponseReturnValue:
+        """Acknowledge an event of Label Studio's at once."""
+        body = _body()
+        action = body.get("action") if isinstance(body, dict) else None
+        if not isinstance(action, str):
+            raise BadRequest('The body needs "action", the name of the event.')
+        log.info("event %s", action[:100])
+        return {"status": "accepted", "action": action}, 201
+
+    def jobs(self) -> ResponseReturnValue:
+        """What waits, runs and ended, with reasons."""
+        return self._queue.jobs()
+
+    def metrics(self) -> ResponseReturnValue:
+        """Counters and gauges in Prometheus' text form."""
+        queue = self._queue
+        gauges = (
+            ("queue_depth", "Tasks that wait.", queue.depth()),
+            ("tasks_running", "Tasks that a worker holds.", queue.running()),
+            ("workers", "Workers that are alive and ready.", len(queue.workers())),
+        )
+        registry = CollectorRegistry()
+        registry.register(metrics.Collector(queue.connection, gauges))
+        return Response(generate_latest(registry), content_type=PROMETHEUS)
+
+
+def _body() -> Any:
+    """The request's JSON, whatever its content type says."""
+    try:
+        return request.get_json(force=True)
+    except MalformedRequest:
+        raise BadRequest("The body is not valid JSON.") from None

@@ -1,0 +1,62 @@
+"""The application on gunicorn: threads, since requests wait for the queue and not for a CPU."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.workers.gthread import ThreadWorker
+
+from backend.queue import connect
+from backend.settings import Settings
+from backend.web.app import create_app
+
+GRACE = 3  # seconds that requests in flight have to end when the server stops
+WAIT = 1.5  # of which they may go on waiting for the worker
+
+
+class Server(BaseApplication):  # type: ignore[misc]
+    """One gunicorn worker process with `THREADS` threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._process: ThreadWorker | None = None
+        self._stopped_at: float | None = None
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Options in gunicorn's own names."""
+        settings = self._settings
+        options: dict[str, Any] = {
+            "bind": f"{settings.host}:{settings.port}",
+            "workers": 1,
+            "worker_class": "gthread",
+            "threads": settings.threads,
+            "timeout": 0,  # a long request is the deadline's business
+            "graceful_timeout": GRACE,
+            "keepalive": 5,
+            "loglevel": "warning",
+            "proc_name": "promptbrush-web",
+            "post_fork": self._remember,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """The application, made in the process that serves it."""
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)
+        connection = connect(self._settings.redis_url or "redis://localhost:6379/0")
+        return create_app(self._settings, connection, self._stopping)
+
+    def _remember(self, _: Any, process: ThreadWorker) -> None:
+        self._process = process
+
+    def _stopping(self) -> bool:
+        """Whether requests should stop waiting and answer with what is ready."""
+        if self._process is None or self._process.alive:
+            return False
+        self._stopped_at = self._stopped_at or time.monotonic()
+        return time.monotonic() - self._stopped_at > WAIT

@@ -1,0 +1,157 @@
+"""A worker that keeps its model warm and takes several waiting jobs as one batch.
+
+RQ's own workers take one job at a time, and by default in a forked process, which hangs once
+torch has used its threads. This one works in its own process (`SimpleWorker`). What it uses of
+RQ's less public parts is in this file only, and `tests/live` fails when they move.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue, SimpleWorker
+from rq.exceptions import NoSuchJobError
+from rq.executions import Execution
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.utils import as_text
+
+from backend import metrics
+from backend.queue import (
+    PULSE,
+    Answer,
+    PredictionQueue,
+    TaskJob,
+    WorkerPulse,
+    end_pulse,
+    pulse,
+    queue_of,
+    write_journal,
+)
+
+log = logging.getLogger(__name__)
+
+BEAT = 3.0  # seconds between signs of life
+WORKER_TTL = 30  # seconds after which RQ itself forgets a silent worker
+STUCK = 70  # exit status when a job took longer than allowed
+
+
+class BatchWorker(SimpleWorker):
+    """Answers jobs with `answer(payloads)`, up to `batch_size` waiting ones at a time."""
+
+    job_class = TaskJob
+
+    def __init__(
+        self,
+        connection: Redis,
+        identity: WorkerPulse,
+        answer: Callable[[Sequence[Answer]], list[tuple[Answer, float]]],
+        *,
+        batch_size: int,
+        job_timeout: float,
+    ) -> None:
+        super().__init__(
+            [queue_of(connection)],
+            name=identity.name,
+            connection=connection,
+            worker_ttl=WORKER_TTL,
+            maintenance_interval=WORKER_TTL,
+            job_class=TaskJob,
+            serializer=JSONSerializer,
+            log_job_description=False,
+        )
+        self._identity = identity
+        self._answer = answer
+        self._batch_size = batch_size
+        self._job_timeout = job_timeout
+        self._predictions = PredictionQueue(connection)
+        self._busy_since: float | None = None
+        self._ended = threading.Event()
+
+    def serve(self) -> None:
+        """Work until told to stop."""
+        heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        heart.start()
+        try:
+            self.work(logging_level="WARNING")
+        finally:
+            self._ended.set()
+            heart.join()
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Answer a job together with what waits behind it."""
+        self._busy_since = time.monotonic()
+        batch = [job, *self._claim(job, queue)]
+        held: dict[str, Execution] = {one.id: self.prepare_execution(one) for one in batch}
+        ours = [one for one in batch if isinstance(one, TaskJob) and one.allowed]
+        answers = self._answer([one.args[0] for one in ours])
+        for one, (answer, seconds) in zip(ours, answers, strict=True):
+            one.answer = answer
+            with self.connection.pipeline() as pipeline:
+                metrics.count_task(pipeline, answer.get("error", "done"), seconds)
+                write_journal(pipeline, one.meta, answer, seconds)
+                pipeline.execute()
+        for each in batch:
+            self.execution = held[each.id]
+            self.perform_job(each, queue)
+        self._busy_since = None
+        self.set_state("idle")
+
+    def _claim(self, first: Job, queue: Queue) -> list[Job]:
+        """Take more waiting jobs, without waiting for any.
+
+        A job that already lost a worker is answered alone, so that it takes no other with it.
+        """
+        claimed: list[Job] = []
+        if first.meta.get("attempts"):
+            return claimed
+        while len(claimed) + 1 < self._batch_size:
+            raw = self.connection.lmove(queue.key, queue.intermediate_queue_key)
+            if raw is None:
+                break
+            job_id = as_text(raw)
+            try:
+                job = TaskJob.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
+            except NoSuchJobError:  # its deadline passed while it waited
+                self.connection.lrem(queue.intermediate_queue_key, 1, job_id)
+                continue
+            if job.meta.get("attempts"):
+                with self.connection.pipeline() as pipeline:
+                    pipeline.lrem(queue.intermediate_queue_key, 1, job_id)
+                    queue.push_job_id(job_id, pipeline=pipeline, at_front=True)
+                    pipeline.execute()
+                break
+            claimed.append(job)
+        return claimed
+
+    def run_maintenance_tasks(self) -> None:
+        """Besides RQ's own, hand back what workers held that no launcher watched over."""
+        super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+        self._predictions.hand_back(self._is_gone)
+
+    def _is_gone(self, worker: str) -> bool:
+        return not self.connection.exists(PULSE + worker)
+
+    def _beat(self) -> None:
+        """Say that we live; end the process if a job is stuck, which no signal could."""
+        while True:
+            busy_since = self._busy_since
+            if busy_since and time.monotonic() - busy_since > self._job_timeout:
+                log.error("a job took longer than %.0f s: this worker ends", self._job_timeout)
+                os._exit(STUCK)
+            try:
+                pulse(self.connection, self._identity)
+            except RedisError as error:
+                log.warning("the broker does not answer the heartbeat: %s", error)
+            if self._ended.wait(BEAT):
+                break
+        try:
+            end_pulse(self.connection, self.name)
+        except RedisError:
+            log.warning("the broker is gone already")

@@ -1,0 +1,89 @@
+"""The worker process: everything it needs, made once and wired together."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import uuid
+
+from backend.errors import CheckpointUnavailable
+from backend.inference.features import FeatureCache
+from backend.inference.pipeline import Pipeline
+from backend.inference.predictor import Predictor
+from backend.labelstudio.images import ImageStore
+from backend.queue import WorkerPulse, connect
+from backend.settings import DEMO, PUBLISHED, Settings
+from backend.worker.jobs import BatchWorker
+from demo import CHECKPOINT
+from models import CheckpointError, Segmenter, checkpoint
+
+log = logging.getLogger(__name__)
+
+MEGABYTE = 1024**2
+
+
+def load(name: str, device: str | None) -> tuple[Segmenter, str]:
+    """A checkpoint by its setting, and the digest of its files.
+
+    Raises:
+        CheckpointUnavailable: it cannot be had; the message names the demo as what can.
+    """
+    try:
+        folder = CHECKPOINT if name == DEMO else checkpoint.locate(name)
+        return Segmenter.from_pretrained(folder, device=device), checkpoint.digest(folder)
+    except CheckpointError as error:
+        hint = "" if name == DEMO else f" PROMPTBRUSH_CHECKPOINT={DEMO} needs no network."
+        raise CheckpointUnavailable(f"{error}{hint}") from error
+    except (RuntimeError, AssertionError) as error:  # torch's words for a device it lacks
+        raise CheckpointUnavailable(f"Device {device!r} cannot be used: {error}") from error
+
+
+def image_store(settings: Settings) -> ImageStore:
+    """Where tasks' images come from."""
+    return ImageStore(
+        cache_dir=settings.data_dir / "images",
+        cache_bytes=settings.image_cache_mb * MEGABYTE,
+        label_studio_url=settings.label_studio_url,
+        api_key=settings.label_studio_api_key,
+        local_root=settings.local_files_root,
+        allowed_hosts=settings.image_hosts,
+        max_bytes=settings.image_max_mb * MEGABYTE,
+        max_pixels=settings.image_max_megapixels * 10**6,
+        timeout=settings.image_timeout,
+    )
+
+
+def run(settings: Settings, name: str | None = None) -> None:
+    """Load the model and work the queue until SIGTERM."""
+    connection = connect(settings.redis_url or "redis://localhost:6379/0")
+    segmenter, digest = load(settings.checkpoint, settings.device)
+    identity = WorkerPulse(
+        name=name or f"worker-{uuid.uuid4().hex[:8]}",
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        model=segmenter.name,
+        checkpoint=settings.checkpoint,
+        digest=digest,
+        device=str(segmenter.device),
+    )
+    pipeline = Pipeline(
+        Predictor(segmenter, FeatureCache(settings.feature_cache_mb * MEGABYTE)),
+        image_store(settings),
+        model=segmenter.name,
+        digest=digest,
+        threshold=settings.threshold,
+    )
+    if settings.checkpoint == DEMO:
+        log.warning(
+            "serving the demo checkpoint, trained on drawn shapes; for photographs set "
+            "PROMPTBRUSH_CHECKPOINT=%s",
+            PUBLISHED,
+        )
+    BatchWorker(
+        connection,
+        identity,
+        pipeline.answer,
+        batch_size=settings.batch_size,
+        job_timeout=settings.job_timeout,
+    ).serve()
