@@ -107,13 +107,13 @@ class Segmenter:
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not all(text.strip() for text in texts):
             raise ValueError("A prompt is empty: type what to look for.")
-        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
-        if new:
-            tokens = {name: t.to(self.device) for name, t in self.tokenizer(new).items()}
-            conditions = self.model.get_conditional_embeddings(**tokens)
-            if len(self._texts) + len(new) > REMEMBERED_TEXTS:
-                self._texts = {text: self._texts[text] for text in texts if text in self._texts}
-            self._texts.update(zip(new, conditions, strict=True))
+        if len(self._texts) + len(texts) > REMEMBERED_TEXTS:
+            self._texts.clear()
+        for text in texts:
+            if text not in self._texts:
+                # one at a time, so that a condition depends on its text and nothing else
+                tokens = {name: t.to(self.device) for name, t in self.tokenizer([text]).items()}
+                self._texts[text] = self.model.get_conditional_embeddings(**tokens)[0]
         if not texts:
             return torch.empty(
                 0, self.model.config.projection_dim, device=self.device, dtype=self.dtype

@@ -44,6 +44,7 @@ def add_ends(tokenizer: Tokenizer) -> None:
     """Put start and end of text around every text, once the vocabulary has them."""
     bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
     if bos is not None and eos is not None:
+        tokenizer.add_special_tokens([BOS, EOS])
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{BOS} $0 {EOS}", special_tokens=[(BOS, bos), (EOS, eos)]
         )

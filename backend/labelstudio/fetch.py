@@ -1,0 +1,299 @@
+"""Downloads for tasks: which hosts may be asked, who gets the token, how much is read.
+
+A task's URL is written by whoever may import tasks, and fetched from inside the network this runs
+in. So every hop is checked, redirects included, and the connection goes to the very address that
+was checked: a name that resolves differently a moment later gains nothing. Proxies are not used.
+"""
+
+import functools
+import ipaddress
+import json
+import re
+import socket
+import ssl
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
+
+import certifi
+
+from backend.errors import ImageMissing, ImageRefused, ImageUnreadable
+
+_PORTS = {"http": 80, "https": 443}
+_REDIRECTS = {301, 302, 303, 307, 308}
+_MOST_REDIRECTS = 5
+_WAITS = 10  # a download may take this many times the timeout of a single wait
+_LOCAL_FILES = "/data/local-files/"
+# What Label Studio serves: uploads, local files, and cloud files that it signs or passes on.
+_OWN = re.compile(r"(/[^/]+)*/(data/(upload|local-files)|(tasks|projects)/\d+/(resolve|presign))/")
+_CLOUD = {"s3", "s3a", "s3s", "gs", "azure-blob", "azure-spi", "r2"}
+
+
+def shown(url: str) -> str:
+    """The URL for messages and logs: no credentials, no query (where signatures are), no end."""
+    if url[:5].lower() == "data:":
+        return f"{url.partition(',')[0][:60]},..."
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the image URL"
+    host = parts.netloc.rpartition("@")[2]
+    text = f"{parts.scheme}://{host}{parts.path}" if host else f"{parts.scheme}:{parts.path}"
+    text = text.removeprefix(":") + (f"?d={file}" if (file := _local_file(url)) else "")
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def too_large(name: str, limit: int) -> ImageUnreadable:
+    """The error for a file of more than `limit` bytes."""
+    return ImageUnreadable(f"{name} has more than {limit / 2**20:g} MB, the limit (IMAGE_MAX_MB)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    location: str | None
+    body: bytes
+
+
+class Fetcher:
+    """Downloads from Label Studio, and from other hosts as far as they are allowed.
+
+    A host is allowed if it is Label Studio's own, or if `allowed_hosts` names it: "host",
+    "host:port", "*.example.com", or "*" for any. Without such a list, every host is allowed whose
+    addresses are all public. The token is sent to Label Studio's own origin and nowhere else;
+    credentials inside a URL are never sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        label_studio_url: str | None,
+        api_key: str | None,
+        allowed_hosts: frozenset[str],
+        max_bytes: int,
+        timeout: float,
+    ) -> None:
+        self._label_studio = (label_studio_url or "").rstrip("/")
+        self._home = _origin(self._label_studio) if self._label_studio else None
+        self._api_key = (api_key or "").strip()
+        self._access: str | None = None
+        self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
+        self._max_bytes = max_bytes
+        self._timeout = timeout
+
+    def locate(self, url: str) -> str:
+        """The http(s) URL behind a task's link; a path is taken to be Label Studio's.
+
+        Raises:
+            ImageRefused: Nothing that could be fetched over HTTP.
+        """
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise ImageRefused(f"{shown(url)} is not a valid URL: {error}") from error
+        if parts.scheme in _PORTS:
+            return url
+        if parts.scheme in _CLOUD:
+            raise ImageRefused(
+                f'{shown(url)} is a cloud storage address: switch on "Use pre-signed URLs" in '
+                "the storage settings of the Label Studio project"
+            )
+        if parts.scheme or parts.netloc or not _OWN.match(parts.path):
+            raise ImageRefused(
+                f"{shown(url)} is not an address to fetch from: use an http(s) URL, upload the "
+                f"image, or serve its folder through Label Studio as {_LOCAL_FILES}?d=..."
+            )
+        if not self._label_studio:
+            raise ImageRefused(
+                f"{shown(url)} is a path on Label Studio: "
+                "set LABEL_STUDIO_URL to the address where this backend reaches it"
+            )
+        prefix = urlsplit(self._label_studio).path
+        if prefix and parts.path.startswith(f"{prefix}/"):
+            url = url.removeprefix(prefix)
+        return self._label_studio + url
+
+    def local_file(self, url: str) -> str | None:
+        """The relative path that Label Studio's local file URLs hold, or None for other URLs."""
+        if url.startswith("/") or (url[:4].lower() == "http" and _origin(url) == self._home):
+            return _local_file(url)
+        return None
+
+    def fetch(self, url: str) -> bytes:
+        """The bytes at an http(s) URL.
+
+        Raises:
+            ImageRefused: The host, or one it redirects to, is not allowed.
+            ImageMissing: There was no good answer; the message says which.
+            ImageUnreadable: The answer is larger than allowed.
+        """
+        name = shown(url)
+        for _ in range(1 + _MOST_REDIRECTS):
+            answer = self._get(url)
+            if answer.status == 200:
+                return answer.body
+            if answer.status not in _REDIRECTS or not answer.location:
+                raise self._failure(name, url, answer.status)
+            try:
+                url = urljoin(url, answer.location)
+            except ValueError as error:
+                raise ImageMissing(f"{name} is redirected to no valid URL") from error
+        raise ImageMissing(f"{name} is redirected more than {_MOST_REDIRECTS} times")
+
+    def _get(self, url: str) -> _Answer:
+        if not self._api_key or _origin(url) != self._home:
+            return self._ask(url, {})
+        # A personal access token is a JWT, and buys access for minutes. A legacy one is sent as is.
+        if not (self._api_key.startswith("eyJ") and self._api_key.count(".") == 2):
+            return self._ask(url, {"Authorization": f"Token {self._api_key}"})
+        if self._access:
+            answer = self._ask(url, {"Authorization": f"Bearer {self._access}"})
+            if answer.status != 401:
+                return answer
+        self._access = self._refresh(self._api_key)
+        return self._ask(url, {"Authorization": f"Bearer {self._access}"})
+
+    def _refresh(self, api_key: str) -> str:
+        url = f"{self._label_studio}/api/token/refresh/"
+        body = json.dumps({"refresh": api_key}).encode()
+        answer = self._ask(url, {"Content-Type": "application/json"}, body)
+        if answer.status != 200:
+            raise self._failure(shown(url), url, answer.status)
+        try:
+            return str(json.loads(answer.body)["access"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ImageMissing(f"{shown(url)} did not answer with an access token") from error
+
+    def _ask(self, url: str, headers: dict[str, str], body: bytes | None = None) -> _Answer:
+        """One request, repeated once if the connection breaks."""
+        _, host, _ = _origin(url)
+        try:
+            try:
+                return self._exchange(url, headers, body)
+            except (ConnectionError, HTTPException):
+                return self._exchange(url, headers, body)
+        except TimeoutError as error:
+            raise ImageMissing(f"{host} took too long to answer for {shown(url)}") from error
+        except (socket.gaierror, UnicodeError) as error:
+            raise ImageMissing(f"cannot fetch {shown(url)}: no host is named {host}") from error
+        except (OSError, HTTPException) as error:
+            reason = str(error) or type(error).__name__
+            raise ImageMissing(f"cannot fetch {shown(url)}: {reason}") from error
+
+    def _exchange(self, url: str, headers: dict[str, str], body: bytes | None) -> _Answer:
+        parts = urlsplit(url)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection = self._connect(url)
+        try:
+            connection.request(
+                "GET" if body is None else "POST",
+                quote(target, safe="/?%:@!$&'()*+,;=~"),
+                body,
+                {"User-Agent": "promptbrush", "Accept": "*/*", "Connection": "close", **headers},
+            )
+            response = connection.getresponse()
+            content = self._read(response, shown(url)) if response.status == 200 else b""
+            return _Answer(response.status, response.getheader("Location"), content)
+        finally:
+            connection.close()
+
+    def _read(self, response: HTTPResponse, name: str) -> bytes:
+        """The body, unless it is too large, too slow, or cut short."""
+        expected = response.length  # None where the end of the connection tells
+        deadline = time.monotonic() + _WAITS * self._timeout
+        content = bytearray()
+        while len(content) != expected and (piece := response.read1(1 << 16)):
+            content += piece
+            if max(len(content), expected or 0) > self._max_bytes:
+                raise too_large(name, self._max_bytes)
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        if len(content) < (expected or 0):
+            raise ConnectionError(f"it broke off after {len(content)} of {expected} bytes")
+        return bytes(content)
+
+    def _connect(self, url: str) -> HTTPConnection:
+        """A connection to the first address that answers, of those that passed the check."""
+        scheme, host, port = _origin(url)
+        opened = _open_socket(self._addresses(url, host, port), port, self._timeout)
+        if scheme == "http":
+            connection = HTTPConnection(host, port)
+        else:
+            opened = self._tls.wrap_socket(opened, server_hostname=host)
+            connection = HTTPSConnection(host, port, context=self._tls)
+        connection.sock = opened
+        return connection
+
+    def _addresses(self, url: str, host: str, port: int) -> list[str]:
+        """The host itself where it is trusted, else its addresses if all of them are public."""
+        entries = {"*", host, f"{host}:{port}"}
+        entries |= {f"*{host[at:]}" for at, letter in enumerate(host) if letter == "."}
+        if self._allowed_hosts & entries or (self._home and self._home[1:] == (host, port)):
+            return [host]
+        if self._allowed_hosts:
+            raise ImageRefused(f"{shown(url)} may not be fetched: {host} is not in IMAGE_HOSTS")
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [str(entry[4][0]) for entry in found]
+        for address in addresses:
+            if not ipaddress.ip_address(address).is_global:
+                raise ImageRefused(
+                    f"{shown(url)} may not be fetched: {host} is at the private address {address}; "
+                    f"add {host} to IMAGE_HOSTS if it can be trusted"
+                )
+        return addresses
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Trusts the system's certificates, and certifi's, which a bare system lacks."""
+        context = ssl.create_default_context()
+        context.load_verify_locations(certifi.where())
+        return context
+
+    def _failure(self, name: str, url: str, status: int) -> ImageMissing:
+        host = urlsplit(url).hostname
+        if status not in {401, 403}:
+            told = "does not exist" if status in {404, 410} else "could not be fetched"
+            return ImageMissing(f"{name} {told}: {host} answered {status}")
+        if _origin(url) != self._home:
+            return ImageMissing(
+                f"{host} answered {status} for {name}: its link may have expired; "
+                "LABEL_STUDIO_API_KEY is sent to LABEL_STUDIO_URL only"
+            )
+        return ImageMissing(
+            f"Label Studio answered {status} for {name}: set LABEL_STUDIO_API_KEY to the token of "
+            "a user who may see the project"
+        )
+
+
+def _open_socket(addresses: list[str], port: int, timeout: float) -> socket.socket:
+    for address in addresses[:-1]:
+        with suppress(OSError):
+            return socket.create_connection((address, port), timeout)
+    return socket.create_connection((addresses[-1], port), timeout)
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port.
+
+    Raises:
+        ImageRefused: The URL has none, or is not http(s).
+    """
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").rstrip(".")
+        if not host:
+            raise ValueError("it names no host")
+        return parts.scheme, host, parts.port or _PORTS[parts.scheme]
+    except (ValueError, KeyError) as error:
+        raise ImageRefused(f"{shown(url)} is not an http(s) URL that can be used") from error
+
+
+def _local_file(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    named = parse_qs(parts.query).get("d") if parts.path.endswith(_LOCAL_FILES) else None
+    return named[0] if named else None

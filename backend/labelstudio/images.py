@@ -1,0 +1,228 @@
+"""A task's image, from whatever its URL stands for to RGB pixels as the annotator sees them."""
+
+import base64
+import hashlib
+import io
+import logging
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from backend.errors import ImageMissing, ImageRefused, ImageUnreadable
+from backend.labelstudio.fetch import Fetcher, shown, too_large
+
+log = logging.getLogger(__name__)
+
+# What browsers show, and TIFF. Not every format Pillow knows: EPS, say, would start Ghostscript.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF")
+_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # more than 8 bits a pixel
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+@dataclass(frozen=True, slots=True)
+class TaskImage:
+    """An RGB image, upright, and the SHA-256 of the file it came from."""
+
+    image: Image.Image
+    digest: str
+
+
+class ImageStore:
+    """Images by URL, through a disk cache of bounded size that processes may share.
+
+    A cached URL is never asked again. Label Studio puts a hash in the name of each upload, and an
+    image that changes while people draw on it is lost to their masks anyway. The whole URL is the
+    key, so a link signed anew is a new image.
+    """
+
+    def __init__(
+        self,
+        *,
+        cache_dir: Path,
+        cache_bytes: int,
+        label_studio_url: str | None,
+        api_key: str | None,
+        local_root: Path | None,
+        allowed_hosts: frozenset[str],
+        max_bytes: int,
+        max_pixels: int,
+        timeout: float,
+    ) -> None:
+        self._cache = _DiskCache(cache_dir, cache_bytes)
+        self._fetcher = Fetcher(
+            label_studio_url=label_studio_url,
+            api_key=api_key,
+            allowed_hosts=allowed_hosts,
+            max_bytes=max_bytes,
+            timeout=timeout,
+        )
+        self._local_root = local_root
+        self._max_bytes = max_bytes
+        self._max_pixels = max_pixels
+
+    def fetch(self, url: str) -> TaskImage:
+        """The image at a task's URL: http(s), data, or a path of Label Studio's.
+
+        Raises:
+            ImageRefused: This URL may not be fetched.
+            ImageMissing: There is nothing, or nobody answers.
+            ImageUnreadable: There is something else than an image, or too large a one.
+        """
+        url, name = url.strip(), shown(url.strip())
+        if url[:5].lower() == "data:":
+            return self._decoded(_from_data_uri(url, name), name)
+        local_file = self._fetcher.local_file(url) if self._local_root else None
+        if self._local_root and local_file:
+            return self._decoded(self._from_disk(self._local_root, local_file), name)
+        address = self._fetcher.locate(url)
+        kept = self._cache.get(address)
+        if kept is not None:
+            return self._decoded(kept, name)
+        encoded = self._fetcher.fetch(address)
+        image = self._decoded(encoded, name)  # first, so that only images are kept
+        self._cache.put(address, encoded)
+        return image
+
+    def _decoded(self, encoded: bytes, name: str) -> TaskImage:
+        if len(encoded) > self._max_bytes:
+            raise too_large(name, self._max_bytes)
+        image = open_image(encoded, name, self._max_pixels)
+        return TaskImage(image, hashlib.sha256(encoded).hexdigest())
+
+    def _from_disk(self, root: Path, relative: str) -> bytes:
+        try:
+            path = (root / relative).resolve()
+            if not path.is_relative_to(root.resolve()):
+                raise ImageRefused(f"{relative} is outside LOCAL_FILES_DOCUMENT_ROOT")
+            if not path.is_file():
+                raise ImageMissing(f"{relative} is not in LOCAL_FILES_DOCUMENT_ROOT ({root})")
+            with path.open("rb") as file:
+                return file.read(self._max_bytes + 1)
+        except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, a link loop
+            raise ImageMissing(f"{relative} cannot be read from {root}: {error}") from error
+
+
+def open_image(data: bytes, name: str, max_pixels: int) -> Image.Image:
+    """Decode an image file to RGB, upright, in front of white, its first frame if it has several.
+
+    Raises:
+        ImageUnreadable: It is empty, cut short, no image, or has more than `max_pixels`.
+    """
+    if not data:
+        raise ImageUnreadable(f"{name} is an empty file")
+    # Pillow's own limit is fixed, and at first a warning only. Ours is below, before decoding.
+    Image.MAX_IMAGE_PIXELS = None
+    Image.init()
+    formats = [known for known in _FORMATS if known in Image.OPEN]
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            width, height = image.size
+            if not 0 < width * height <= max_pixels:
+                raise ImageUnreadable(
+                    f"{name} has {width} x {height} pixels, where 1 to {max_pixels:,} are allowed "
+                    "(IMAGE_MAX_MEGAPIXELS)"
+                )
+            image.load()
+            return _to_rgb(_upright(image))
+    except ImageUnreadable:
+        raise
+    except UnidentifiedImageError as error:
+        kind = "is a web page or a drawing" if data.lstrip()[:1] == b"<" else "is no image"
+        raise ImageUnreadable(f"{name} {kind}: expected one of {', '.join(formats)}") from error
+    except Exception as error:  # broken files make Pillow's decoders raise nearly anything
+        raise ImageUnreadable(f"{name} is damaged or cut short: {error}") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as EXIF says, which is how browsers show it and so how masks must fit."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # unreadable EXIF; browsers show such an image as it is stored
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _DEEP_MODES:
+        # The brightest value becomes white: a 12-bit X-ray in 16 bits would else be near black.
+        levels = np.nan_to_num(np.asarray(image, np.float32), posinf=0.0).clip(min=0.0)
+        levels *= 255 / max(float(levels.max()), 1e-9)
+        return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        drawn = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_data_uri(url: str, name: str) -> bytes:
+    head, _, payload = url.partition(",")
+    if not head.lower().endswith(";base64"):
+        raise ImageUnreadable(f"{name} is not base64: data:image/png;base64,... is expected")
+    try:
+        packed = b"".join(unquote_to_bytes(payload).split())
+        return base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
+    except ValueError as error:
+        raise ImageUnreadable(f"{name} is not valid base64: {error}") from error
+
+
+class _DiskCache:
+    """Files named by the SHA-256 of their key, the least recently used dropped first.
+
+    Each begins with the SHA-256 of the rest, so a damaged one counts as absent. Any process may
+    write or drop any file at any time. A cache that cannot be written costs speed, never an image.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder = folder
+        self._limit = limit
+
+    def get(self, key: str) -> bytes | None:
+        path = self._path(key)
+        try:
+            entry = path.read_bytes()
+        except OSError:
+            return None
+        digest, content = entry[:_DIGEST_BYTES], entry[_DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            log.warning("dropping a damaged file from the image cache: %s", path.name)
+            with suppress(OSError):
+                path.unlink()
+            return None
+        with suppress(OSError):
+            os.utime(path)
+        return content
+
+    def put(self, key: str, content: bytes) -> None:
+        if len(content) + _DIGEST_BYTES > self._limit:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+                file.write(hashlib.sha256(content).digest() + content)
+            Path(file.name).replace(self._path(key))
+            self._evict()
+        except OSError as error:
+            log.warning("the image cache in %s cannot be written: %s", self._folder, error)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
+
+    def _evict(self) -> None:
+        """Drop the oldest files, leftovers of killed processes included, until the rest fits."""
+        files = []
+        for path in self._folder.iterdir():
+            with suppress(OSError):  # another process dropped it
+                stat = path.stat()
+                files.append((stat.st_mtime_ns, stat.st_size, path))
+        excess = sum(size for _, size, _ in files) - self._limit
+        for _, size, path in sorted(files):
+            if excess <= 0:
+                break
+            with suppress(OSError):
+                path.unlink()
+            excess -= size

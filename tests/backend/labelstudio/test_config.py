@@ -1,0 +1,247 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.errors import BadLabelConfig
+from backend.labelstudio.config import (
+    BrushControl,
+    Label,
+    LabelConfig,
+    TextControl,
+    parse_label_config,
+    words_of,
+)
+
+RECORDED = Path(__file__).parents[2] / "recorded"
+IMAGE = '<Image name="image" value="$image"/>'
+
+
+def view(*tags: str) -> str:
+    return f"<View>{''.join(tags)}</View>"
+
+
+def brush(*labels: str, attributes: str = 'name="brush" toName="image"') -> str:
+    return f"<BrushLabels {attributes}>{''.join(labels)}</BrushLabels>"
+
+
+def only_label(tag: str, attributes: str = 'name="brush" toName="image"') -> Label:
+    [control] = parse_label_config(view(IMAGE, brush(tag, attributes=attributes))).brushes
+    [label] = control.labels
+    return label
+
+
+def test_a_recorded_configuration_is_understood() -> None:
+    schema = json.loads((RECORDED / "setup.json").read_text())["json"]["schema"]
+    assert parse_label_config(schema) == LabelConfig(
+        brushes=(
+            BrushControl(
+                "brush",
+                "image",
+                "image",
+                (Label("cat", ("cat",)), Label("dog", ("dog",)), Label("tree", ("tree",))),
+            ),
+        ),
+        texts=(TextControl("prompt", "image", smart=True),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("dog", "dog"),
+        ("RedCar", "red car"),
+        ("red_car", "red car"),
+        ("red-car", "red car"),
+        ("Traffic  Light", "traffic light"),
+        ("SUV", "suv"),
+        ("SUVRoof", "suv roof"),
+        ("iPhone", "iphone"),
+        ("ÉcoleNoire", "école noire"),
+        ("赤い_車", "赤い_車"),
+        ("КраснаяМашина", "КраснаяМашина"),
+        ("_", ""),
+    ],
+)
+def test_a_label_is_prompted_with_its_own_words(value: str, words: str) -> None:
+    assert words_of(value) == words
+
+
+def test_predicted_values_replace_the_labels_own_words() -> None:
+    label = only_label('<Label value="Pet" predicted_values=" a dog, ,a cat,a dog, "/>')
+    assert label == Label("Pet", ("a dog", "a cat"))
+
+
+def test_blank_predicted_values_leave_the_labels_own_words() -> None:
+    assert only_label('<Label value="Pet" predicted_values=" , "/>').prompts == ("pet",)
+
+
+def test_results_carry_the_alias_and_prompts_the_value() -> None:
+    label = only_label('<Label value="Traffic Light" alias="TL"/>')
+    assert label == Label("TL", ("traffic light",))
+
+
+def test_labels_are_found_at_any_depth() -> None:
+    nested = brush('<View><View><Label value="cat"/></View></View>', '<Label value="dog"/>')
+    [control] = parse_label_config(view(IMAGE, nested)).brushes
+    assert [label.value for label in control.labels] == ["cat", "dog"]
+
+
+def test_a_labels_threshold_wins_over_its_controls() -> None:
+    control = 'name="brush" toName="image" model_score_threshold="0.3"'
+    assert only_label('<Label value="a"/>', control).threshold == 0.3
+    own = '<Label value="a" model_score_threshold="0.7"/>'
+    assert only_label(own, control).threshold == 0.7
+    assert only_label('<Label value="a"/>').threshold is None
+
+
+@pytest.mark.parametrize("text", ["0", "1", "-0.1", "2", "nan", "inf", "", "half", "0,5"])
+def test_a_threshold_out_of_range_is_told_and_ignored(text: str) -> None:
+    label = f'<Label value="cat" model_score_threshold="{text}"/>'
+    control = brush(label, attributes='name="b" toName="image" model_score_threshold="0.3"')
+    config = parse_label_config(view(IMAGE, control))
+    assert config.brushes[0].labels[0].threshold == 0.3
+    [problem] = config.problems
+    assert "between 0 and 1" in problem
+
+
+def test_model_skip_leaves_out_labels_and_controls() -> None:
+    config = parse_label_config(
+        view(
+            IMAGE,
+            brush('<Label value="cat"/>', '<Label value="rest" model_skip="true"/>'),
+            brush('<Label value="x"/>', attributes='name="b" toName="image" model_skip="true"'),
+            '<TextArea name="prompt" toName="image" model_skip="true"/>',
+        )
+    )
+    assert [control.name for control in config.brushes] == ["brush"]
+    assert [label.value for label in config.brushes[0].labels] == ["cat"]
+    assert config.texts == ()
+    assert config.problems == ()
+
+
+def test_each_brush_knows_the_field_of_its_own_image() -> None:
+    config = parse_label_config(
+        view(
+            '<Image name="left" value="$left"/><Image name="right" value="$meta.right"/>',
+            brush('<Label value="a"/>', attributes='name="l" toName="left"'),
+            brush('<Label value="a"/>', attributes='name="r" toName="right"'),
+        )
+    )
+    assert [control.image_key for control in config.brushes] == ["left", "meta.right"]
+
+
+def test_a_brush_on_something_else_than_an_image_is_told() -> None:
+    config = parse_label_config(
+        view(
+            IMAGE,
+            '<Text name="text" value="$text"/>',
+            brush('<Label value="a"/>', attributes='name="b" toName="text"'),
+            brush('<Label value="a"/>'),
+        )
+    )
+    assert [control.name for control in config.brushes] == ["brush"]
+    assert 'toName="text" is not the name of an <Image>' in config.problems[0]
+
+
+def test_labels_taken_from_tasks_are_told() -> None:
+    attributes = 'name="brush" toName="image" value="$labels"'
+    with pytest.raises(BadLabelConfig, match=r"takes labels from the tasks \(\$labels\)"):
+        parse_label_config(view(IMAGE, brush(attributes=attributes)))
+    mixed = parse_label_config(view(IMAGE, brush('<Label value="a"/>', attributes=attributes)))
+    assert "list them as <Label> tags" in mixed.problems[0]
+
+
+def test_a_bad_label_costs_that_label_only() -> None:
+    too_long = "x" * 501
+    config = parse_label_config(
+        view(
+            IMAGE,
+            brush(
+                f'<Label value="a" predicted_values="{too_long}, fine"/>',
+                f'<Label value="b" predicted_values="{too_long}"/>',
+                '<Label value="__"/>',
+                '<Label value=" "/>',
+                '<Label value="a"/>',
+                '<Label value="dog"/>',
+            ),
+        )
+    )
+    assert config.brushes[0].labels == (Label("a", ("fine",)), Label("dog", ("dog",)))
+    told = "\n".join(config.problems)
+    assert told.count("501 characters") == 2
+    assert 'the label "b" is left out' in told
+    assert 'the label "__" is left out' in told
+    assert "without a value" in told
+    assert "twice" in told
+
+
+def test_controls_must_differ_in_name() -> None:
+    config = parse_label_config(
+        view(
+            IMAGE,
+            brush('<Label value="cat"/>'),
+            brush('<Label value="dog"/>'),
+            '<TextArea name="brush" toName="image"/>',
+            brush('<Label value="dog"/>', attributes='toName="image"'),
+        )
+    )
+    assert [label.value for label in config.brushes[0].labels] == ["cat"]
+    assert config.texts == ()
+    assert [("second" in problem) for problem in config.problems] == [True, True, False]
+
+
+def test_text_areas_are_smart_unless_told_otherwise() -> None:
+    config = parse_label_config(
+        view(
+            IMAGE,
+            '<Image name="other" value="$other"/>',
+            brush('<Label value="cat"/>'),
+            '<TextArea name="prompt" toName="image"/>',
+            '<TextArea name="note" toName="image" smart="false"/>',
+            '<TextArea name="remark" toName="image" perRegion="true"/>',
+            '<TextArea name="elsewhere" toName="other"/>',
+        )
+    )
+    assert config.texts == (
+        TextControl("prompt", "image", smart=True),
+        TextControl("note", "image", smart=False),
+        TextControl("remark", "image", smart=False),
+    )
+
+
+def test_the_prologue_and_comments_do_no_harm() -> None:
+    xml = '\n<?xml version="1.0" encoding="utf-16"?><!-- a & b -->' + view(
+        IMAGE, "<!-- <BrushLabels/> -->", brush('<Label value="cat"/>')
+    )
+    assert parse_label_config(xml).brushes[0].labels == (Label("cat", ("cat",)),)
+
+
+@pytest.mark.parametrize(
+    ("xml", "told"),
+    [
+        ("", "not valid XML"),
+        ("None", "not valid XML"),
+        ("<View>", "not valid XML"),
+        ("<View>&unknown;</View>", "not valid XML"),
+        ("<View>\0</View>", "not valid XML"),
+        ("<View>\ud800</View>", "not valid XML"),
+        (None, "NoneType, not XML text"),
+        ({"a": 1}, "dict, not XML text"),
+        ("<View/>", 'add <Image name="image"'),
+        ('<View><Image name="image" value="http://x/y.png"/></View>', "a field of the task"),
+        (view(IMAGE), "add <BrushLabels"),
+        (view(IMAGE, brush()), "no usable <Label>"),
+    ],
+)
+def test_what_cannot_be_used_at_all_is_refused_with_the_remedy(xml: Any, told: str) -> None:
+    with pytest.raises(BadLabelConfig) as refusal:
+        parse_label_config(xml)
+    assert told in str(refusal.value)
+
+
+def test_document_types_are_refused_before_entities_can_grow() -> None:
+    lol = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]>' + view(IMAGE, "&b;")
+    with pytest.raises(BadLabelConfig, match="document type"):
+        parse_label_config(lol)

@@ -1,0 +1,298 @@
+import base64
+import contextlib
+import hashlib
+import io
+import os
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.errors import ImageMissing, ImageRefused, ImageUnreadable
+from backend.labelstudio.images import ImageStore, open_image
+
+Server = Any  # conftest.py has it
+
+
+def encoded(color: Any = "red", kind: str = "PNG", size: tuple[int, int] = (6, 4)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, color).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def pixel(image: Image.Image, at: tuple[int, int] = (0, 0)) -> Any:
+    return image.getpixel(at)
+
+
+def noise(width: int, height: int) -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+    return Image.fromarray(values)
+
+
+# Decoding
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_common_formats_are_read(kind: str) -> None:
+    image = open_image(encoded("white", kind), "x", 100)
+    assert (image.mode, image.size, pixel(image)) == ("RGB", (6, 4), (255, 255, 255))
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "color"),
+    [
+        (Image.new("RGBA", (2, 2), (255, 0, 0, 0)), "PNG", (255, 255, 255)),
+        (Image.new("RGBA", (2, 2), (255, 0, 0, 255)), "PNG", (255, 0, 0)),
+        (Image.new("LA", (2, 2), (0, 0)), "PNG", (255, 255, 255)),
+        (Image.new("L", (2, 2), 7), "PNG", (7, 7, 7)),
+        (Image.new("1", (2, 2), 1), "PNG", (255, 255, 255)),
+        (Image.new("RGB", (2, 2), (0, 0, 255)).quantize(2), "PNG", (0, 0, 255)),
+        (Image.new("CMYK", (2, 2), (0, 0, 0, 0)), "TIFF", (255, 255, 255)),
+        (Image.new("I;16", (2, 2), 4095), "PNG", (255, 255, 255)),
+        (Image.new("I;16", (2, 2), 0), "PNG", (0, 0, 0)),
+        (Image.new("F", (2, 2), -1.0), "TIFF", (0, 0, 0)),
+    ],
+)
+def test_every_mode_becomes_rgb_in_front_of_white(
+    image: Image.Image, kind: str, color: tuple[int, int, int]
+) -> None:
+    opened = open_image(saved(image, kind), "x", 100)
+    assert (opened.mode, pixel(opened)) == ("RGB", color)
+
+
+def test_a_transparent_palette_colour_is_white() -> None:
+    image = Image.new("P", (2, 2), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    opened = open_image(saved(image, "GIF", transparency=1), "x", 100)
+    assert pixel(opened) == (255, 255, 255)
+
+
+def test_sixteen_bits_keep_their_order() -> None:
+    ramp = Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64))
+    levels = np.asarray(open_image(saved(ramp, "PNG"), "x", 10**4))[..., 0].ravel()
+    assert (levels[0], levels[-1]) == (0, 255)
+    assert (np.diff(levels.astype(int)) >= 0).all()
+
+
+def test_exif_orientation_is_applied() -> None:
+    image = Image.new("RGB", (64, 40), "white")
+    image.paste((255, 0, 0), (0, 0, 32, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to show
+    opened = open_image(saved(image, "JPEG", exif=exif, quality=95), "x", 10**4)
+    assert opened.size == (40, 64)
+    assert pixel(opened, (20, 5))[1] < 50, "what was left is on top"
+    assert pixel(opened, (20, 60))[1] > 200
+
+
+def test_an_animation_gives_its_first_frame() -> None:
+    first, second = Image.new("RGB", (3, 3), "red"), Image.new("RGB", (3, 3), "blue")
+    data = saved(first, "GIF", save_all=True, append_images=[second])
+    assert pixel(open_image(data, "x", 100)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_a_file_cut_anywhere_is_told_in_plain_words(kind: str) -> None:
+    whole = saved(noise(40, 40), kind)
+    for part in (0.02, 0.5, 0.9):
+        with pytest.raises(ImageUnreadable) as refusal:
+            open_image(whole[: int(len(whole) * part)], "photo.x", 10**6)
+        assert str(refusal.value).startswith("photo.x is")
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "an empty file"),
+        (b"hello", "is no image"),
+        (b" <!doctype html><html>", "a web page or a drawing"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "a web page or a drawing"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "is no image"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "photo.x is"),
+    ],
+)
+def test_what_is_no_image_is_told_in_plain_words(data: bytes, told: str) -> None:
+    with pytest.raises(ImageUnreadable) as refusal:
+        open_image(data, "photo.x", 10**6)
+    assert told in str(refusal.value)
+
+
+def test_damaged_files_never_raise_anything_else() -> None:
+    rng = np.random.default_rng(1)
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"):
+        whole = np.frombuffer(saved(noise(16, 16), kind), np.uint8)
+        for _ in range(40):
+            damaged = whole.copy()
+            damaged[rng.integers(0, len(whole), 8)] = rng.integers(0, 255, 8)
+            with contextlib.suppress(ImageUnreadable):
+                assert open_image(damaged.tobytes(), "x", 10**6).mode == "RGB"
+
+
+def test_too_many_pixels_are_refused_before_decoding() -> None:
+    png = bytearray(encoded())
+    png[16:24] = struct.pack(">II", 20000, 20000)  # 400 million, beyond Pillow's own limits
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    with pytest.raises(ImageUnreadable, match="20000 x 20000 pixels, where 1 to 1,000 are"):
+        open_image(bytes(png), "x", 1000)
+    assert open_image(encoded(size=(10, 100)), "x", 1000).size == (10, 100)
+
+
+# Sources
+
+
+def test_a_data_uri_is_read(store: Callable[..., ImageStore], tmp_path: Path) -> None:
+    data = encoded()
+    packed = base64.b64encode(data).decode()
+    for text in (packed, packed.rstrip("="), packed.replace("+", "%2B"), f" {packed} "):
+        image = store().fetch(f"data:image/png;base64,{text}")
+        assert image.digest == hashlib.sha256(data).hexdigest()
+        assert image.image.size == (6, 4)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("url", ["data:image/png,abc", "data:image/png;base64,a?b", "data:"])
+def test_a_bad_data_uri_is_told(store: Callable[..., ImageStore], url: str) -> None:
+    with pytest.raises(ImageUnreadable, match="base64"):
+        store().fetch(url)
+
+
+def test_local_files_are_read_below_their_root_only(
+    store: Callable[..., ImageStore], server: Server, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    (root / "pics").mkdir(parents=True)
+    (root / "pics" / "a b.png").write_bytes(encoded())
+    (tmp_path / "secret.png").write_bytes(encoded())
+    (root / "way-out.png").symlink_to(tmp_path / "secret.png")
+    images = store(local_root=root, label_studio_url=server.url)
+    assert images.fetch("/data/local-files/?d=pics/a%20b.png").image.size == (6, 4)
+    assert images.fetch(f"{server.url}/data/local-files/?d=pics/a+b.png").image.size == (6, 4)
+    for outside in ("../secret.png", str(tmp_path / "secret.png"), "way-out.png", "pics/../.."):
+        with pytest.raises(ImageRefused, match="outside LOCAL_FILES_DOCUMENT_ROOT"):
+            images.fetch(f"/data/local-files/?d={outside}")
+    for missing in ("none.png", "pics", "a%00b", "x" * 5000):
+        with pytest.raises(ImageMissing, match=r"LOCAL_FILES_DOCUMENT_ROOT|cannot be read"):
+            images.fetch(f"/data/local-files/?d={missing}")
+    assert server.requests == []
+
+
+# Cache
+
+
+def test_a_cached_image_is_not_asked_for_again(
+    store: Callable[..., ImageStore], server: Server
+) -> None:
+    server.reply("/a.png", encoded())
+    first = store().fetch(f"{server.url}/a.png?v=1")
+    again = store().fetch(f"{server.url}/a.png?v=1")
+    assert (first.digest, pixel(first.image)) == (again.digest, pixel(again.image))
+    store().fetch(f"{server.url}/a.png?v=2")
+    assert server.paths == ["/a.png?v=1", "/a.png?v=2"]
+
+
+def test_only_images_are_kept(
+    store: Callable[..., ImageStore], server: Server, tmp_path: Path
+) -> None:
+    server.reply("/a.png", b"<html>please log in</html>")
+    with pytest.raises(ImageUnreadable, match="web page"):
+        store().fetch(f"{server.url}/a.png")
+    server.reply("/a.png", encoded())
+    assert store().fetch(f"{server.url}/a.png").image.size == (6, 4)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-3], lambda b: b"", lambda b: b[:40] + b"x" * 9])
+def test_a_damaged_cache_file_is_fetched_again(
+    store: Callable[..., ImageStore],
+    server: Server,
+    tmp_path: Path,
+    damage: Callable[[bytes], bytes],
+) -> None:
+    server.reply("/a.png", encoded())
+    store().fetch(f"{server.url}/a.png")
+    [kept] = (tmp_path / "cache").iterdir()
+    kept.write_bytes(damage(kept.read_bytes()))
+    for _ in range(2):
+        assert store().fetch(f"{server.url}/a.png").image.size == (6, 4)
+    assert len(server.requests) == 2
+
+
+def test_the_cache_stays_bounded_and_drops_what_was_not_used(
+    store: Callable[..., ImageStore], server: Server, tmp_path: Path
+) -> None:
+    data = saved(noise(20, 20), "BMP")
+    for n in range(4):
+        server.reply(f"/{n}", data)
+    images = store(cache_bytes=3 * (len(data) + 100))
+    now = time.time()
+    for n in range(3):
+        images.fetch(f"{server.url}/{n}")
+        newest = max((tmp_path / "cache").iterdir(), key=lambda path: path.stat().st_mtime)
+        os.utime(newest, (now - 100 + n, now - 100 + n))
+    images.fetch(f"{server.url}/0")  # used again, so 1 is the oldest now
+    images.fetch(f"{server.url}/3")
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+    server.requests.clear()
+    for n in (0, 3, 2, 1):
+        images.fetch(f"{server.url}/{n}")
+    assert server.paths == ["/1"]
+
+
+def test_an_image_larger_than_the_cache_is_served_all_the_same(
+    store: Callable[..., ImageStore], server: Server, tmp_path: Path
+) -> None:
+    server.reply("/a.png", encoded())
+    assert store(cache_bytes=10).fetch(f"{server.url}/a.png").image.size == (6, 4)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_cache_that_cannot_be_written_costs_no_image(
+    store: Callable[..., ImageStore], server: Server, tmp_path: Path
+) -> None:
+    server.reply("/a.png", encoded())
+    (tmp_path / "file").write_text("in the way")
+    images = store(cache_dir=tmp_path / "file" / "cache")
+    assert images.fetch(f"{server.url}/a.png").image.size == (6, 4)
+
+
+def test_threads_may_share_a_store(store: Callable[..., ImageStore], server: Server) -> None:
+    data = saved(noise(20, 20), "BMP")
+    for n in range(6):
+        server.reply(f"/{n}", data)
+    images = store(cache_bytes=2 * (len(data) + 100))
+    urls = [f"{server.url}/{n % 6}" for n in range(60)]
+    with ThreadPoolExecutor(8) as pool:
+        digests = {image.digest for image in pool.map(images.fetch, urls)}
+    assert digests == {hashlib.sha256(data).hexdigest()}
+
+
+def test_processes_may_share_a_cache(server: Server, tmp_path: Path) -> None:
+    for n in range(5):
+        server.reply(f"/{n}", saved(noise(20, 20 + n), "BMP"))
+    script = f"""
+from pathlib import Path
+from backend.labelstudio.images import ImageStore
+images = ImageStore(cache_dir=Path({str(tmp_path)!r}), cache_bytes=3000, label_studio_url=None,
+    api_key=None, local_root=None, allowed_hosts=frozenset({{"127.0.0.1"}}), max_bytes=10**6,
+    max_pixels=10**6, timeout=20)
+for n in range(100):
+    assert images.fetch("{server.url}/" + str(n % 5)).image.size == (20, 20 + n % 5)
+"""
+    runs = [subprocess.Popen([sys.executable, "-W", "error", "-c", script]) for _ in range(2)]
+    assert [run.wait(60) for run in runs] == [0, 0]
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3000

@@ -1,0 +1,112 @@
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models import CheckpointError, CLIPSegForImageSegmentation, Segmenter, checkpoint
+
+
+@pytest.fixture
+def copy(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
+
+
+def pickled(folder: Path) -> dict[str, torch.Tensor]:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    return weights
+
+
+def test_an_old_pickled_file_with_position_ids_loads(copy: Path, segmenter: Segmenter) -> None:
+    weights = pickled(copy)
+    weights["clip.text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    weights["clip.vision_model.embeddings.position_ids"] = torch.arange(65)[None]
+    torch.save(weights, copy / "pytorch_model.bin")
+    model = CLIPSegForImageSegmentation.from_pretrained(copy)
+    for name, tensor in segmenter.model.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_a_pickled_file_that_would_run_code_is_refused(copy: Path, tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    pickled(copy)
+    with (copy / "pytorch_model.bin").open("wb") as file:
+        pickle.dump({"weight": Bomb()}, file, protocol=2)
+    with pytest.raises(CheckpointError):
+        CLIPSegForImageSegmentation.from_pretrained(copy)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_loading_is_strict_and_names_what_does_not_fit(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    lost = weights.pop("decoder.film_mul.weight")
+    save_file(weights, copy / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"lacks decoder\.film_mul\.weight"):
+        CLIPSegForImageSegmentation.from_pretrained(copy)
+    save_file(
+        {**weights, "decoder.film_mul.weight": lost, "surplus": lost.clone()},
+        copy / "model.safetensors",
+    )
+    with pytest.raises(CheckpointError, match="has unknown surplus"):
+        CLIPSegForImageSegmentation.from_pretrained(copy)
+    save_file({**weights, "decoder.film_mul.weight": lost[:3]}, copy / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"\(3, 24\) instead of \(16, 24\)"):
+        CLIPSegForImageSegmentation.from_pretrained(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", "{", "cannot be read as JSON"),
+        ("config.json", "[]", "must hold a JSON object"),
+        ("config.json", '{"extract_layers": [99]}', "extract_layers"),
+        ("model.safetensors", "not weights", "damaged"),
+        ("tokenizer.json", "{}", "tokenizer"),
+        ("preprocessor_config.json", '{"size": {}}', "cannot be used"),
+    ],
+)
+def test_a_damaged_file_is_named(copy: Path, name: str, content: str, message: str) -> None:
+    (copy / name).write_text(content)
+    with pytest.raises(CheckpointError, match=message):
+        Segmenter.from_pretrained(copy)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(CheckpointError, match=r"has no |neither"):
+        Segmenter.from_pretrained(copy)
+
+
+def test_an_unreachable_hub_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="hub cannot be reached") as caught:
+        checkpoint.locate("promptbrush-test/does-not-exist")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_digest_changes_with_every_file_that_decides_masks(copy: Path) -> None:
+    seen = {checkpoint.digest(copy)}
+    assert checkpoint.digest(copy) in seen
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json"):
+        (copy / name).write_bytes((copy / name).read_bytes() + b" ")
+        seen.add(checkpoint.digest(copy))
+    (copy / "README.md").write_text("words decide nothing")
+    seen.add(checkpoint.digest(copy))
+    assert len(seen) == 5
+
+
+def test_the_written_config_is_the_published_form(copy: Path) -> None:
+    raw = json.loads((copy / "config.json").read_text())
+    assert raw["model_type"] == "clipseg"
+    assert raw["architectures"] == ["CLIPSegForImageSegmentation"]
+    assert raw["vision_config"]["model_type"] == "clipseg_vision_model"

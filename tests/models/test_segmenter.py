@@ -1,0 +1,159 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models import CheckpointError, Segmenter
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_probabilities_have_each_images_own_size(segmenter: Segmenter) -> None:
+    features = segmenter.encode_image([picture(90, 50), picture(31, 77)])
+    masks = segmenter.segment(features, segmenter.encode_text(["a dog", "a cat", "a red ball"]))
+    assert [tuple(m.shape) for m in masks] == [(3, 50, 90), (3, 77, 31)]
+    assert all(m.min() >= 0 and m.max() <= 1 for m in masks)
+
+
+def test_exif_orientation_is_applied(segmenter: Segmenter, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown a quarter turn clockwise
+    picture(60, 40).save(tmp_path / "turned.jpg", exif=exif)
+    with Image.open(tmp_path / "turned.jpg") as image:
+        (features,) = segmenter.encode_image(image)
+        assert features.size == (60, 40)
+        upright = Image.fromarray(np.rot90(np.asarray(image), k=-1))
+    (expected,) = segmenter.encode_image(upright)
+    torch.testing.assert_close(features.reduced, expected.reduced)
+
+
+def test_an_image_is_encoded_once_for_any_number_of_prompts(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    encode = segmenter.model.encode_image
+
+    def counted(pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        passes.append(len(pixel_values))
+        return encode(pixel_values)
+
+    monkeypatch.setattr(segmenter.model, "encode_image", counted)
+    features = segmenter.encode_image(picture(64, 64))
+    for count in (1, 3, 9):
+        segmenter.segment(features, segmenter.encode_text([f"thing {i}" for i in range(count)]))
+    assert passes == [1]
+
+
+def test_a_prompt_among_many_gives_the_mask_it_gives_alone(segmenter: Segmenter) -> None:
+    features = segmenter.encode_image([picture(64, 64, 1), picture(64, 64, 2)])
+    prompts = [f"a {colour} {shape}" for colour in ("red", "blue") for shape in ("star", "ring")]
+    together = segmenter.segment(features, segmenter.encode_text(prompts))
+    for image, masks in zip(features, together, strict=True):
+        for prompt, mask in zip(prompts, masks, strict=True):
+            (alone,) = segmenter.segment([image], segmenter.encode_text([prompt]))
+            torch.testing.assert_close(alone[0], mask)
+
+
+def test_images_in_one_batch_do_not_see_each_other(segmenter: Segmenter) -> None:
+    images = [picture(64, 64, seed) for seed in range(3)]
+    conditions = segmenter.encode_text(["a dog"])
+    together = segmenter.segment(segmenter.encode_image(images), conditions)
+    for image, mask in zip(images, together, strict=True):
+        (alone,) = segmenter.segment(segmenter.encode_image(image), conditions)
+        torch.testing.assert_close(alone, mask, atol=1e-5, rtol=1e-4)
+
+
+def test_texts_keep_their_order_and_repeats(segmenter: Segmenter) -> None:
+    conditions = segmenter.encode_text(["one", "two", "one"])
+    assert conditions.shape == (3, 24)
+    torch.testing.assert_close(conditions[0], conditions[2], rtol=0, atol=0)
+    assert not torch.allclose(conditions[0], conditions[1])
+    assert segmenter.encode_text([]).shape == (0, 24)
+
+
+@pytest.mark.parametrize("prompts", [[""], ["   "], ["fine", "\n"]])
+def test_an_empty_prompt_is_refused(segmenter: Segmenter, prompts: list[str]) -> None:
+    with pytest.raises(ValueError, match="empty"):
+        segmenter.encode_text(prompts)
+
+
+def test_a_prompt_longer_than_the_model_reads_is_refused(segmenter: Segmenter) -> None:
+    with pytest.raises(ValueError, match="reads at most 75"):
+        segmenter.encode_text(["red " * 2500])
+
+
+def test_an_exemplar_condition_takes_a_texts_place(segmenter: Segmenter) -> None:
+    image = picture(80, 60)
+    mask = np.zeros((60, 80), dtype=bool)
+    mask[20:40, 30:60] = True
+    condition = segmenter.encode_exemplar(image, mask)
+    assert condition.shape == (1, 24)
+    as_picture = segmenter.encode_exemplar(image, Image.fromarray(mask))
+    torch.testing.assert_close(condition, as_picture)
+    both = torch.cat([segmenter.encode_text(["a dog"]), condition])
+    (masks,) = segmenter.segment(segmenter.encode_image(image), both)
+    (flat,) = segmenter.segment(segmenter.encode_image(image), condition[0])
+    torch.testing.assert_close(masks[1:], flat)
+
+
+def test_a_mask_matters_to_an_exemplar(segmenter: Segmenter) -> None:
+    image = picture(64, 64)
+    left, right = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
+    left[:, :20], right[:, 44:] = True, True
+    conditions = [segmenter.encode_exemplar(image, mask) for mask in (None, left, right)]
+    assert not torch.allclose(conditions[1], conditions[2])
+    assert not torch.allclose(conditions[0], conditions[1])
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [(np.ones((10, 10), bool), "must be equal"), (np.zeros((48, 64), bool), "marks nothing")],
+)
+def test_an_unusable_exemplar_mask_is_refused(
+    segmenter: Segmenter, mask: np.ndarray, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        segmenter.encode_exemplar(picture(64, 48), mask)
+
+
+def test_greyscale_and_transparent_images_are_taken(segmenter: Segmenter) -> None:
+    for mode in ("L", "RGBA", "P"):
+        (features,) = segmenter.encode_image(picture(40, 30).convert(mode))
+        assert features.size == (30, 40)
+
+
+def test_no_image_gives_no_features(segmenter: Segmenter) -> None:
+    assert segmenter.encode_image([]) == []
+
+
+def test_a_folder_that_is_not_there_is_named() -> None:
+    with pytest.raises(CheckpointError, match="/no/such/folder"):
+        Segmenter.from_pretrained("/no/such/folder")
+
+
+def test_a_saved_model_gives_the_same_masks(
+    segmenter: Segmenter, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    segmenter.model.save_pretrained(tmp_path)
+    segmenter.tokenizer.save_pretrained(tmp_path)
+    name = "preprocessor_config.json"
+    (tmp_path / name).write_bytes((tiny_checkpoint / name).read_bytes())
+    again = Segmenter.from_pretrained(tmp_path, device="cpu")
+    image, prompts = picture(50, 70), ["a dog", "striped square"]
+    (before,) = segmenter.segment(segmenter.encode_image(image), segmenter.encode_text(prompts))
+    (after,) = again.segment(again.encode_image(image), again.encode_text(prompts))
+    torch.testing.assert_close(before, after, rtol=0, atol=0)
+
+
+@pytest.mark.gpu
+def test_cuda_gives_the_masks_of_the_cpu(segmenter: Segmenter, tiny_checkpoint: Path) -> None:
+    on_gpu = Segmenter.from_pretrained(tiny_checkpoint, device="cuda")
+    image = picture(64, 64)
+    (cpu,) = segmenter.segment(segmenter.encode_image(image), segmenter.encode_text(["a dog"]))
+    (gpu,) = on_gpu.segment(on_gpu.encode_image(image), on_gpu.encode_text(["a dog"]))
+    torch.testing.assert_close(gpu.cpu(), cpu, atol=1e-3, rtol=1e-3)
