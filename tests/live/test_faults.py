@@ -1,0 +1,228 @@
+"""What happens when processes are killed, told to stop, or given what they cannot use."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.live.conftest import ImageHost, Up, data_uri, processes, start, wait_until
+
+pytestmark = pytest.mark.live
+
+
+def in_background(call: Callable[[], requests.Response]) -> Callable[[], requests.Response]:
+    """Start a request; the function that comes back waits for its answer."""
+    answers: list[requests.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(call()))
+    thread.start()
+
+    def wait() -> requests.Response:
+        thread.join(60)
+        return answers[0]
+
+    return wait
+
+
+def test_a_worker_killed_in_the_middle_of_a_request_costs_no_answer(
+    launch: Callable[..., Up], image_host: ImageHost
+) -> None:
+    up = launch(IMAGE_HOSTS="127.0.0.1")
+    worker = up.worker()
+
+    def kill_the_first(path: str, count: int) -> None:
+        if count == 1:
+            os.kill(worker, signal.SIGKILL)
+
+    image_host.before = kill_the_first
+    answer = up.predict([f"{image_host.url}/one.png", data_uri(2), data_uri(3)])
+    assert [len(entry["result"]) for entry in answer.json()["results"]] == [2, 2, 2]
+    assert image_host.asked == ["/one.png", "/one.png"]
+
+
+def test_a_task_that_takes_down_its_worker_twice_is_given_up_alone(
+    launch: Callable[..., Up], image_host: ImageHost
+) -> None:
+    up = launch(IMAGE_HOSTS="127.0.0.1")
+
+    def kill_always(path: str, count: int) -> None:
+        os.kill(up.worker(), signal.SIGKILL)
+
+    image_host.before = kill_always
+    answer = up.predict([data_uri(1), f"{image_host.url}/poison.png", data_uri(2)])
+    good, poison, other = answer.json()["results"]
+    assert good["result"]
+    assert other["result"]
+    assert poison == []
+    lost = [job for job in up.get("/jobs")["ended"] if job.get("error") == "WorkerLost"]
+    assert [job["task"] for job in lost] == [2]
+
+
+def test_a_stuck_worker_is_replaced(launch: Callable[..., Up], image_host: ImageHost) -> None:
+    up = launch(IMAGE_HOSTS="127.0.0.1", JOB_TIMEOUT=1, IMAGE_TIMEOUT=600)
+    hold = threading.Event()
+    image_host.before = lambda path, count: None if count > 1 else (hold.wait(20), None)[1]
+    first = up.worker()
+    answer = up.predict([f"{image_host.url}/slow.png"])
+    hold.set()
+    assert answer.json()["results"][0]["result"]
+    assert up.worker() != first
+
+
+@pytest.mark.parametrize("role", ["backend.cli web", "valkey-server"])
+def test_web_and_broker_come_back_when_killed(launch: Callable[..., Up], role: str) -> None:
+    up = launch()
+    up.predict([data_uri(1)])
+    for pid in up.family(role):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: bool(set(up.family(role))))
+
+    def answers() -> bool:
+        try:
+            return bool(up.predict([data_uri(2)]).json().get("results", [[]])[0])
+        except requests.RequestException:
+            return False
+
+    wait_until(answers, 60)
+    assert up.get("/jobs")["ended"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_answers_what_is_in_flight_and_leaves_nobody(
+    launch: Callable[..., Up], image_host: ImageHost, number: int
+) -> None:
+    up = launch(IMAGE_HOSTS="127.0.0.1")
+    asked = threading.Event()
+
+    def slow(path: str, count: int) -> None:
+        asked.set()
+        time.sleep(0.7)
+
+    image_host.before = slow
+    wait = in_background(lambda: up.predict([f"{image_host.url}/late.png"]))
+    assert asked.wait(20)
+    family = up.family()
+    seconds = up.stop(number)
+    assert up.process.returncode == 0
+    assert seconds < 5
+    assert len(wait().json()["results"][0]["result"]) == 2
+    assert not set(family) & set(processes())
+
+
+def test_killing_the_launcher_leaves_no_orphan(launch: Callable[..., Up]) -> None:
+    up = launch()
+    family = set(up.family()) - {up.process.pid}
+    assert len(family) >= 4  # broker, web and its thread worker, worker
+    up.stop(signal.SIGKILL)
+    wait_until(lambda: not family & set(processes()), 10)
+
+
+def test_what_the_broker_holds_survives_a_kill(
+    launch: Callable[..., Up], tiny_checkpoint: Path
+) -> None:
+    up = launch()
+    up.predict([data_uri(1), data_uri(2)])
+    before = up.get("/jobs")["ended"]
+    family = set(up.family())
+    up.stop(signal.SIGKILL)
+    wait_until(lambda: not family & set(processes()), 10)
+    again = start(tiny_checkpoint, up.data_dir)
+    try:
+        wait_until(again.ready)
+        assert again.get("/jobs")["ended"] == before
+    finally:
+        again.stop()
+
+
+def test_a_deadline_gives_what_is_ready_and_asks_for_the_rest_again(
+    launch: Callable[..., Up], image_host: ImageHost
+) -> None:
+    up = launch(IMAGE_HOSTS="127.0.0.1", PREDICT_DEADLINE=2, BATCH_SIZE=1)
+    hold = threading.Event()
+    image_host.before = lambda path, count: (hold.wait(8), None)[1]
+    answer = up.predict([data_uri(1), f"{image_host.url}/slow.png", data_uri(2)])
+    hold.set()
+    ready, late, behind = answer.json()["results"]
+    assert ready["result"]
+    assert late == []
+    assert behind == []
+    wait_until(lambda: up.get("/jobs")["running"]["count"] == 0)
+    reasons = [job.get("error") for job in up.get("/jobs")["ended"]]
+    assert reasons.count("DeadlineExceeded") == 2
+
+
+def test_an_interactive_request_overtakes_a_batch(
+    launch: Callable[..., Up], image_host: ImageHost
+) -> None:
+    up = launch(IMAGE_HOSTS="127.0.0.1", BATCH_SIZE=1)
+    image_host.before = lambda path, count: time.sleep(0.2)
+    wait = in_background(lambda: up.predict([f"{image_host.url}/{i}.png" for i in range(30)]))
+    wait_until(lambda: len(image_host.asked) >= 2)
+    prompt = {"from_name": "prompt", "type": "textarea", "value": {"text": ["dog"]}}
+    up.predict([data_uri(3)], params={"context": {"result": [prompt]}})
+    assert len(image_host.asked) < 15
+    assert all(entry["result"] for entry in wait().json()["results"])
+
+
+def test_credentials_are_demanded_everywhere_but_by_probes(launch: Callable[..., Up]) -> None:
+    up = launch(BASIC_AUTH_USER="ls", BASIC_AUTH_PASS="s3cret")
+    for path in ("/", "/versions", "/jobs", "/metrics"):
+        assert requests.get(up.url + path, timeout=10).status_code == 401
+        assert requests.get(up.url + path, auth=("ls", "s3cret"), timeout=10).ok
+    for path in ("/setup", "/predict", "/webhook"):
+        refused = requests.post(up.url + path, json={}, timeout=10)
+        assert (refused.status_code, refused.json()["error"]) == (401, "Unauthorized")
+    assert requests.get(f"{up.url}/health", timeout=10).ok
+    wrong = requests.get(f"{up.url}/health", auth=("ls", "wrong"), timeout=10)
+    assert wrong.status_code == 401
+    assert "s3cret" not in up.log.read_text()
+
+
+def test_two_servers_never_share_a_data_folder(
+    launch: Callable[..., Up], tiny_checkpoint: Path
+) -> None:
+    up = launch()
+    second = start(tiny_checkpoint, up.data_dir / ".." / up.data_dir.name)
+    assert second.process.wait(20) == 78
+    assert "already up" in second.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"PORT": "ninety"}, "PORT='ninety' cannot be used"),
+        ({"PROMPTBRUSH_CHECKPOINT": "/no/such/folder"}, "/no/such/folder"),
+        ({"DEVICE": "cuda:9"}, "cuda:9"),
+        ({"PROMPTBRUSH_CHECKPOINT": "nobody/nothing", "HF_HUB_OFFLINE": "1"}, "demo"),
+        ({"REDIS_URL": "ftp://x"}, "REDIS_URL"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line_and_ends_the_program(
+    tiny_checkpoint: Path, tmp_path: Path, settings: dict[str, str], message: str
+) -> None:
+    environment = {
+        **os.environ,
+        "PORT": "39090",
+        "PROMPTBRUSH_DATA_DIR": str(tmp_path),
+        "PROMPTBRUSH_CHECKPOINT": str(tiny_checkpoint),
+        **settings,
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "backend.cli", "up", "--quiet"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 78
+    told = [line for line in ended.stderr.splitlines() if line.startswith("promptbrush: ")]
+    assert len(told) == 1
+    assert message in told[0]
+    assert "Traceback" not in ended.stderr
