@@ -14,8 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -45,13 +46,17 @@ OWN = {
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """`promptbrush up` on a free port and an empty data folder; gives its address once ready."""
+def serving(settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+    """`promptbrush up` with the demo checkpoint on a free port; gives its address once ready.
+
+    The data folder is an empty one that is gone afterwards; `settings` are added to the
+    environment.
+    """
     port = _free_port()
     with tempfile.TemporaryDirectory(prefix="promptbrush-demo-") as data_dir:
         process = subprocess.Popen(
             [sys.executable, "-m", "backend.cli", "up", "--quiet"],
-            env=environment({**OWN, "PORT": port, "PROMPTBRUSH_DATA_DIR": data_dir}),
+            env=environment({**OWN, "PORT": port, "PROMPTBRUSH_DATA_DIR": data_dir, **settings}),
             start_new_session=True,
         )
         try:

@@ -1,4 +1,4 @@
-"""Brush RLE, ours beside label-studio-sdk's: `python benchmarks/bench_brush.py` prints a table.
+"""Brush RLE, ours beside label-studio-sdk's: `python -m benchmarks.bench_brush` prints a table.
 
 Both run in this process on the same masks. A time is the median of several repeats, and each mask
 is first written and read by both, to the same bytes and the same pixels.
@@ -9,14 +9,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from label_studio_sdk.converter import brush as sdk_brush
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs without being installed
 
 from backend.labelstudio import brush
 

@@ -25,6 +25,7 @@ from rq.utils import as_text
 from backend import metrics
 from backend.queue import (
     PULSE,
+    PULSE_TTL,
     Answer,
     PredictionQueue,
     TaskJob,
@@ -61,7 +62,7 @@ class BatchWorker(SimpleWorker):
             name=identity.name,
             connection=connection,
             worker_ttl=WORKER_TTL,
-            maintenance_interval=WORKER_TTL,
+            maintenance_interval=PULSE_TTL,
             job_class=TaskJob,
             serializer=JSONSerializer,
             log_job_description=False,

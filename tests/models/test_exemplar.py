@@ -1,5 +1,6 @@
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from models import ImageProcessor
@@ -8,7 +9,7 @@ from models.exemplar import prepare
 PROCESSOR = ImageProcessor(352, 352)
 
 
-def scene() -> tuple[Image.Image, np.ndarray]:
+def scene() -> tuple[Image.Image, NDArray[np.bool_]]:
     """A red square of 20 pixels on a noisy ground, and its mask."""
     pixels = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
     mask = np.zeros((100, 120), bool)

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from models import CheckpointError, Segmenter
@@ -115,7 +116,7 @@ def test_a_mask_matters_to_an_exemplar(segmenter: Segmenter) -> None:
     [(np.ones((10, 10), bool), "must be equal"), (np.zeros((48, 64), bool), "marks nothing")],
 )
 def test_an_unusable_exemplar_mask_is_refused(
-    segmenter: Segmenter, mask: np.ndarray, message: str
+    segmenter: Segmenter, mask: NDArray[np.bool_], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         segmenter.encode_exemplar(picture(64, 48), mask)

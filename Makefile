@@ -1,0 +1,41 @@
+# Each target installs what it needs; `make demo` and `make test` work on a fresh machine.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: demo up test lint bench evaluate demo-checkpoint clean
+
+demo: .venv/installed
+	$(BIN)/promptbrush demo --out out/demo
+
+up: .venv/installed
+	$(BIN)/promptbrush up
+
+test: .venv/installed-dev
+	$(BIN)/pytest -m "not e2e and not gpu"
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config setup.cfg
+
+bench: .venv/installed-dev
+	$(BIN)/python -m benchmarks.run
+
+evaluate: .venv/installed
+	$(BIN)/promptbrush evaluate
+
+demo-checkpoint: .venv/installed
+	$(BIN)/python -m demo.train
+
+clean:
+	rm -rf .venv build dist out *.egg-info
+
+.venv/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --editable ".[dev]"
+	touch $@

@@ -1,0 +1,51 @@
+"""All benchmarks into `benchmarks/RESULTS.md`: `make bench`."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks import bench_brush, bench_overhead
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+def machine() -> str:
+    """Processor, threads and versions in a line."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = models[0].partition(":")[2].strip() if models else name
+    return (
+        f"{name}, {os.cpu_count()} cores; Python {platform.python_version()}, "
+        f"torch {torch.__version__}; {datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+    )
+
+
+def main() -> None:
+    """Run everything and write the results."""
+    sections = [
+        "# Results",
+        "Written by `make bench`. Compare figures within one run only: machines differ, and "
+        "shared ones are noisy.",
+        f"Machine: {machine()}.",
+        "## What the road costs over the model",
+        "One image of 640x480, one prompt, demo checkpoint, warm embedded server; every image is "
+        "new to it.",
+        bench_overhead.table(),
+        "## Brush RLE beside label-studio-sdk",
+        "Same process; each side reads what the other wrote before anything is timed.",
+        bench_brush.table(),
+    ]
+    RESULTS.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    sys.stdout.write(RESULTS.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

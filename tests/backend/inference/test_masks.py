@@ -1,0 +1,59 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from backend.inference.masks import SPECK, clean
+
+SIDE = 128
+
+
+def disc(radius: float, y: int = 64, x: int = 64) -> NDArray[np.bool_]:
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    return (rows - y) ** 2 + (columns - x) ** 2 < radius**2  # type: ignore[no-any-return]
+
+
+def as_probabilities(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    return np.where(mask, 0.9, 0.05).astype(np.float32)
+
+
+def test_a_speck_goes_and_the_object_stays() -> None:
+    mask = disc(30)
+    mask[3, 3] = True
+    cleaned = clean(as_probabilities(mask), 0.4) >= 0.4
+    assert (cleaned == disc(30)).all()
+
+
+def test_a_small_hole_is_filled_and_a_large_one_stays() -> None:
+    mask = disc(40) & ~disc(15)
+    mask[64, 64 + 28] = False
+    cleaned = clean(as_probabilities(mask), 0.4) >= 0.4
+    assert (cleaned == (disc(40) & ~disc(15))).all()
+
+
+def test_a_notch_at_the_border_of_the_image_is_no_hole() -> None:
+    mask = np.ones((SIDE, SIDE), bool)
+    mask[0, 5] = False
+    assert (clean(as_probabilities(mask), 0.4) >= 0.4)[0, 5] == np.False_
+
+
+def test_small_things_alone_are_not_specks() -> None:
+    mask = disc(1.5)
+    assert (clean(as_probabilities(mask), 0.4) >= 0.4).any()
+
+
+@settings(max_examples=50)
+@given(
+    arrays(np.float32, (40, 40), elements=st.floats(0, 1, width=32)),
+    st.floats(0.05, 0.95),
+)
+def test_nothing_changes_but_small_parts(
+    probabilities: NDArray[np.float32], threshold: float
+) -> None:
+    before = probabilities >= threshold
+    after = clean(probabilities, threshold) >= threshold
+    parts, _ = ndimage.label(before != after)
+    sizes = np.bincount(parts.ravel())[1:]
+    assert not len(sizes) or sizes.max() <= max(1, SPECK * before.size) * 4

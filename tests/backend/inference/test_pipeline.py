@@ -1,0 +1,126 @@
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from backend.inference.features import FeatureCache
+from backend.inference.pipeline import Pipeline
+from backend.inference.predictor import Predictor
+from backend.labelstudio import brush
+from backend.labelstudio.images import ImageStore
+from models import Segmenter
+
+CONFIG = """<View><TextArea name="prompt" toName="i"/><Image name="i" value="$image"/>
+<Image name="j" value="$other"/>
+<BrushLabels name="b" toName="i" model_score_threshold="0.01"><Label value="dog"/>
+<Label value="long" predicted_values="{long}"/></BrushLabels>
+<BrushLabels name="c" toName="j" model_score_threshold="0.01"><Label value="cat"/></BrushLabels>
+</View>"""
+
+
+def uri(seed: int, width: int = 40, height: int = 30) -> str:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def payload(**changes: Any) -> dict[str, Any]:
+    data = {"image": uri(1), "other": uri(2, 20, 50)}
+    return {
+        "task": {"id": 1, "data": {**data, **changes.pop("data", {})}},
+        "label_config": CONFIG.format(long="red"),
+        "prompt": None,
+        **changes,
+    }
+
+
+@pytest.fixture
+def pipeline(segmenter: Segmenter, tmp_path: Path) -> Pipeline:
+    images = ImageStore(
+        cache_dir=tmp_path,
+        cache_bytes=10**6,
+        label_studio_url=None,
+        api_key=None,
+        local_root=None,
+        allowed_hosts=frozenset(),
+        max_bytes=10**6,
+        max_pixels=10**6,
+        timeout=1,
+    )
+    predictor = Predictor(segmenter, FeatureCache(10**7))
+    return Pipeline(predictor, images, model="clipseg", digest="0" * 64, threshold=0.4)
+
+
+def test_each_control_draws_on_its_own_image(pipeline: Pipeline) -> None:
+    ((answer, _),) = pipeline.answer([payload()])
+    sizes = {r["control"]: (r["width"], r["height"]) for r in answer["regions"]}
+    assert sizes == {"b": (40, 30), "c": (20, 50)}
+    assert {r["label"] for r in answer["regions"]} == {"dog", "long", "cat"}
+    for region in answer["regions"]:
+        mask = brush.decode(base64.b64decode(region["rle"]), region["height"], region["width"])
+        assert (mask == 255).any()
+
+
+def test_a_label_that_cannot_be_asked_costs_the_others_nothing(pipeline: Pipeline) -> None:
+    config = CONFIG.format(long="red " * 100)
+    ((answer, _),) = pipeline.answer([payload(label_config=config)])
+    assert {r["label"] for r in answer["regions"]} == {"dog", "cat"}
+
+
+def test_failures_stay_with_their_task(pipeline: Pipeline) -> None:
+    bad = [
+        payload(data={"image": "data:image/png;base64,AAAA"}),
+        payload(label_config="<View/>"),
+        payload(task={"id": 3}),
+        payload(prompt="red " * 100),
+    ]
+    answers = [answer for answer, _ in pipeline.answer([bad[0], payload(), *bad[1:]])]
+    names = ["ImageUnreadable", None, "BadLabelConfig", "BadRequest", "BadPrompt"]
+    assert [answer.get("error") for answer in answers] == names
+
+
+def test_a_batch_that_fails_as_a_whole_is_done_one_by_one(
+    pipeline: Pipeline, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = segmenter.model.encode_image
+
+    def short_of_memory(pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        if len(pixel_values) > 1:
+            raise RuntimeError("out of memory")
+        return encode(pixel_values)
+
+    monkeypatch.setattr(segmenter.model, "encode_image", short_of_memory)
+    answers = pipeline.answer([payload(), payload(data={"image": uri(7)})])
+    assert all(answer["regions"] for answer, _ in answers)
+
+
+def test_a_defect_is_told_without_its_traceback(
+    pipeline: Pipeline, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: torch.Tensor) -> list[torch.Tensor]:
+        raise ZeroDivisionError("secret path")
+
+    monkeypatch.setattr(segmenter.model, "encode_image", broken)
+    ((answer, _),) = pipeline.answer([payload()])
+    assert answer["error"] == "InternalError"
+    assert "secret" not in answer["detail"]
+
+
+def test_a_typed_prompt_is_asked_for_the_label_it_means(pipeline: Pipeline) -> None:
+    ((answer, _),) = pipeline.answer([payload(prompt="cat: the small one")])
+    assert [(r["control"], r["label"]) for r in answer["regions"]] == [("c", "cat")]
+
+
+def test_scores_are_certainties(pipeline: Pipeline) -> None:
+    strict = CONFIG.replace("0.01", "0.999").format(long="red")
+    ((found, _), (nothing, _)) = pipeline.answer([payload(), payload(label_config=strict)])
+    assert nothing["regions"] == []
+    assert 0 < nothing["score"] < 1
+    scores = [region["score"] for region in found["regions"]]
+    assert found["score"] == pytest.approx(sum(scores) / 3)

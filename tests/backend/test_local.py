@@ -1,0 +1,98 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.errors import BadRequest, ImageMissing
+from backend.labelstudio import brush
+from backend.labelstudio.config import parse_label_config
+from backend.local import Exemplar, predict
+from backend.settings import Settings
+
+
+@pytest.fixture
+def settings(tiny_checkpoint: Path, tmp_path: Path) -> Settings:
+    return Settings.from_environment(
+        {
+            "PROMPTBRUSH_CHECKPOINT": str(tiny_checkpoint),
+            "PROMPTBRUSH_DATA_DIR": str(tmp_path / "data"),
+            "MODEL_SCORE_THRESHOLD": "0.01",
+            "DEVICE": "cpu",
+        }
+    )
+
+
+def picture(path: Path, width: int = 60, height: int = 40) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_masks_overlays_and_predictions_are_written(settings: Settings, tmp_path: Path) -> None:
+    images = [picture(tmp_path / "a.png"), picture(tmp_path / "b" / "a.png", 30, 50)]
+    text = predict(settings, images, ["a dog", 'the "red" one'], [], tmp_path / "out")
+    assert text.count("a.png") == 4
+    with Image.open(tmp_path / "out/masks/a--a-dog.png") as mask:
+        assert mask.size == (60, 40)
+        assert set(np.unique(np.asarray(mask))) <= {0, 255}
+    assert (tmp_path / "out/masks/a-2--the-red-one.png").is_file()
+    assert (tmp_path / "out/overlays/a-2.png").is_file()
+    tasks = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert [len(task["predictions"]) for task in tasks] == [1, 1]
+    regions = tasks[1]["predictions"][0]["result"]
+    assert [r["value"]["brushlabels"] for r in regions] == [["a dog"], ['the "red" one']]
+    assert brush.decode(regions[0]["value"]["rle"], 50, 30).any()
+    config = parse_label_config((tmp_path / "out/label_config.xml").read_text())
+    assert [label.value for label in config.brushes[0].labels] == ["a dog", 'the "red" one']
+
+
+def test_a_bad_image_costs_the_others_nothing(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("no image")
+    images = [tmp_path / "bad.png", tmp_path / "gone.png", picture(tmp_path / "fine.png")]
+    text = predict(settings, images, ["a dog"], [], tmp_path / "out")
+    assert "ImageUnreadable" in text
+    assert "ImageMissing" in text
+    assert len(json.loads((tmp_path / "out/predictions.json").read_text())) == 1
+
+
+def test_only_bad_images_are_an_error(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="No image could be worked on"):
+        predict(settings, [tmp_path / "gone.png"], ["a dog"], [], tmp_path / "out")
+
+
+def test_an_exemplar_with_a_mask_is_a_prompt_named_after_it(
+    settings: Settings, tmp_path: Path
+) -> None:
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:30, 10:30] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    exemplar = picture(tmp_path / "widget.png")
+    text = predict(
+        settings,
+        [exemplar],
+        [],
+        [Exemplar.from_text(f"{exemplar}:{tmp_path / 'mask.png'}")],
+        tmp_path / "out",
+    )
+    assert "widget" in text
+    assert (tmp_path / "out/masks/widget--widget.png").is_file()
+
+
+def test_unusable_wishes_are_told(settings: Settings, tmp_path: Path) -> None:
+    image = picture(tmp_path / "a.png")
+    with pytest.raises(BadRequest, match="--prompt"):
+        predict(settings, [image], [], [], tmp_path / "out")
+    with pytest.raises(ImageMissing, match=r"gone\.png"):
+        predict(settings, [image], [], [Exemplar(tmp_path / "gone.png", None)], tmp_path / "out")
+    small = picture(tmp_path / "small.png", 5, 5)
+    with pytest.raises(BadRequest, match="must be equal"):
+        predict(settings, [image], [], [Exemplar(image, small)], tmp_path / "out")
+
+
+def test_a_colon_in_an_existing_path_is_part_of_it(tmp_path: Path) -> None:
+    odd = picture(tmp_path / "a:b.png")
+    assert Exemplar.from_text(str(odd)) == Exemplar(odd, None)
+    assert Exemplar.from_text("x.png:y.png") == Exemplar(Path("x.png"), Path("y.png"))

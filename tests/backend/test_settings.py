@@ -1,0 +1,96 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from backend import settings as module
+from backend.errors import BadSetting
+from backend.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    settings = Settings.from_environment({})
+    assert (settings.port, settings.checkpoint, settings.workers) == (9090, "demo", 1)
+    assert settings.model_dir == settings.data_dir / "models"
+
+
+def test_blank_counts_as_not_set() -> None:
+    assert Settings.from_environment({"PORT": " ", "REDIS_URL": ""}) == Settings.from_environment(
+        {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "0"),
+        ("PORT", "ninety"),
+        ("PORT", "9090.5"),
+        ("WORKERS", "0"),
+        ("THREADS", "-4"),
+        ("DEVICE", "tpu"),
+        ("LOG_LEVEL", "LOUD"),
+        ("REDIS_URL", "localhost:6379"),
+        ("LABEL_STUDIO_URL", "localhost:8080"),
+        ("MODEL_SCORE_THRESHOLD", "1.5"),
+        ("MODEL_SCORE_THRESHOLD", "nan"),
+        ("PREDICT_DEADLINE", "-1"),
+        ("LOCAL_FILES_DOCUMENT_ROOT", "/no/such/folder"),
+        ("IMAGE_MAX_MB", "lots"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_expected(name: str, value: str) -> None:
+    with pytest.raises(BadSetting, match=re.escape(f"{name}={value!r}")):
+        Settings.from_environment({name: value})
+
+
+def test_other_backends_names_are_understood() -> None:
+    settings = Settings.from_environment(
+        {
+            "LABEL_STUDIO_HOST": "http://ls:8080/",
+            "LABEL_STUDIO_ACCESS_TOKEN": "abc",
+            "ML_SERVER_BASIC_AUTH_USER": "u",
+            "ML_SERVER_BASIC_AUTH_PASS": "p",
+        }
+    )
+    assert settings.label_studio_url == "http://ls:8080"
+    assert settings.label_studio_api_key == "abc"
+    assert (settings.basic_auth_user, settings.basic_auth_pass) == ("u", "p")
+
+
+def test_half_of_the_credentials_is_refused() -> None:
+    with pytest.raises(BadSetting, match="together"):
+        Settings.from_environment({"BASIC_AUTH_USER": "me"})
+
+
+def test_secrets_are_never_shown() -> None:
+    secrets = {
+        "LABEL_STUDIO_API_KEY": "key-123",
+        "BASIC_AUTH_USER": "me",
+        "BASIC_AUTH_PASS": "pass-123",
+        "REDIS_URL": "redis://:redis-123@host/0",
+    }
+    shown = repr(Settings.from_environment(secrets))
+    assert not any(secret in shown for secret in ("key-123", "pass-123", "redis-123"))
+
+
+def test_a_device_may_be_numbered() -> None:
+    assert Settings.from_environment({"DEVICE": "CUDA:1"}).device == "cuda:1"
+    assert Settings.from_environment({"DEVICE": "auto"}).device is None
+
+
+def test_the_readme_lists_exactly_the_settings_there_are() -> None:
+    source = Path(module.__file__).read_text()
+    read = {
+        name
+        for group in re.findall(r"_read\(\s*env,\s*\(([^)]*)\)", source)
+        for name in re.findall(r'"([A-Z_]+)"', group)
+    }
+    rows = [
+        line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")
+    ]
+    told = {name for row in rows for name in re.findall(r"`([A-Z][A-Z_]+)`", row)}
+    levels = set(module.LOG_LEVELS)
+    assert told - levels == read

@@ -1,0 +1,81 @@
+"""The front door tells the truth: its commands run, its files and targets exist."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+
+
+def blocks(language: str) -> list[str]:
+    return [text for tagged, text in BLOCKS if tagged == language]
+
+
+def commands(start: str) -> list[str]:
+    lines = [
+        line.partition("#")[0].strip() for text in blocks("bash") for line in text.splitlines()
+    ]
+    return [line for line in lines if line.startswith(start)]
+
+
+def test_every_command_shown_is_checked_here() -> None:
+    shown = [line for text in blocks("bash") for line in text.splitlines() if line.strip()]
+    assert len(shown) == len(commands("make")) + len(commands("promptbrush predict"))
+    assert commands("make") == ["make demo", "make test"]
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"`make ([\w-]+)`", README)) <= targets
+
+
+@pytest.mark.parametrize("command", commands("promptbrush predict"))
+def test_the_command_without_servers_does_what_it_says(command: str, tmp_path: Path) -> None:
+    arguments = [
+        str(path)
+        for word in re.findall(r'"[^"]*"|\S+', command)[1:]
+        for path in (sorted(ROOT.glob(word)) if "*" in word else [word.strip('"')])
+    ]
+    environment = {**os.environ, "PROMPTBRUSH_DATA_DIR": str(tmp_path / "data")}
+    run = subprocess.run(
+        [sys.executable, "-m", "backend.cli", *arguments],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "out/predict/predictions.json").is_file()
+    assert list((tmp_path / "out/predict/masks").glob("*--a-red-circle.png"))
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_the_python_shown_runs(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    masks = names["masks"]
+    assert getattr(masks, "shape", (0,))[0] == 2
+
+
+@pytest.mark.parametrize("xml", blocks("xml"))
+def test_the_labeling_configuration_shown_is_usable(xml: str) -> None:
+    from backend.labelstudio.config import parse_label_config
+
+    config = parse_label_config(xml)
+    assert config.problems == ()
+    assert [label.value for label in config.brushes[0].labels] == ["Car", "Animal"]
+
+
+def test_links_to_files_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links
+    assert not [link for link in links if not (ROOT / link).exists()]
