@@ -44,7 +44,7 @@ JOURNAL_LENGTH = 500
 WORKERS = "promptbrush:workers"
 SERVING = "promptbrush:serving"
 PULSE = "promptbrush:worker:"
-PULSE_TTL = 15  # seconds without a sign of life after which a worker counts as dead
+PULSE_TTL = 10  # seconds without a sign of life after which a worker counts as dead
 LISTED = 100  # jobs shown per state
 
 Answer = dict[str, Any]
@@ -229,6 +229,11 @@ class PredictionQueue:
         `dead` tells of a worker's name whether it is gone. A job that lost its worker
         `MAX_ATTEMPTS` times is answered with WorkerLost instead.
         """
+        # the launcher and idle workers look at the same time; each job must come back once
+        with self.connection.lock("promptbrush:hand-back", timeout=10, blocking_timeout=10):
+            return self._hand_back_held(dead) + self._hand_back_unstarted()
+
+    def _hand_back_held(self, dead: Callable[[str], bool]) -> int:
         handed = 0
         for job_id, execution_id in self._executions():
             try:
@@ -241,7 +246,7 @@ class PredictionQueue:
             if dead(execution.worker_name):
                 self._return(job, execution)
                 handed += 1
-        return handed + self._hand_back_unstarted(dead)
+        return handed
 
     def _return(self, job: Job, execution: Execution) -> None:
         attempts = int(job.meta.get("attempts", 0)) + 1
@@ -266,7 +271,7 @@ class PredictionQueue:
                 pipeline.expire(job.key, RESULT_TTL)
             pipeline.execute()
 
-    def _hand_back_unstarted(self, dead: Callable[[str], bool]) -> int:
+    def _hand_back_unstarted(self) -> int:
         """Requeue ids that a worker took off the queue but died before it began.
 
         Live workers pass ids through here within milliseconds, so only ids that are still here

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import LockError, RedisError
 from rq import Queue, SimpleWorker
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
@@ -39,7 +39,7 @@ from backend.queue import (
 log = logging.getLogger(__name__)
 
 BEAT = 3.0  # seconds between signs of life
-WORKER_TTL = 30  # seconds after which RQ itself forgets a silent worker
+WORKER_TTL = 20  # seconds after which RQ forgets a silent worker; it looks up 15 s before that
 STUCK = 70  # exit status when a job took longer than allowed
 
 
@@ -134,7 +134,10 @@ class BatchWorker(SimpleWorker):
     def run_maintenance_tasks(self) -> None:
         """Besides RQ's own, hand back what workers held that no launcher watched over."""
         super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
-        self._predictions.hand_back(self._is_gone)
+        try:
+            self._predictions.hand_back(self._is_gone)
+        except LockError:
+            log.debug("another process hands back already")
 
     def _is_gone(self, worker: str) -> bool:
         return not self.connection.exists(PULSE + worker)

@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.live.conftest import ImageHost, Up, data_uri, processes, start, wait_until
+from backend import broker
+from backend.queue import PredictionQueue, connect
+from tests.live.conftest import (
+    LABEL_CONFIG,
+    ImageHost,
+    Up,
+    data_uri,
+    processes,
+    start,
+    wait_until,
+)
 
 pytestmark = pytest.mark.live
 
@@ -226,3 +236,47 @@ def test_what_cannot_be_used_is_told_in_one_line_and_ends_the_program(
     assert len(told) == 1
     assert message in told[0]
     assert "Traceback" not in ended.stderr
+
+
+def test_workers_without_a_launcher_hand_back_what_a_dead_one_held(
+    tiny_checkpoint: Path, tmp_path: Path, image_host: ImageHost
+) -> None:
+    """As containers run: nobody watches over the processes but their peers."""
+    socket = tmp_path / "s"
+    server = broker.command(broker.find_server(None), socket, tmp_path / "broker")
+    environment = {
+        **os.environ,
+        "REDIS_URL": f"unix://{socket}",
+        "PROMPTBRUSH_CHECKPOINT": str(tiny_checkpoint),
+        "PROMPTBRUSH_DATA_DIR": str(tmp_path),
+        "IMAGE_HOSTS": "127.0.0.1",
+    }
+    command = [sys.executable, "-m", "backend.cli", "worker", "--name"]
+    killed = threading.Event()
+    processes = [subprocess.Popen(server)]
+    try:
+        queue = PredictionQueue(connect(environment["REDIS_URL"]))
+        wait_until(socket.exists)
+        first = subprocess.Popen([*command, "first"], env=environment)
+        processes.append(first)
+        wait_until(lambda: len(queue.workers()) == 1)
+
+        def kill_first(path: str, count: int) -> None:
+            if not killed.is_set():
+                killed.set()
+                first.kill()
+
+        image_host.before = kill_first
+        task = {"id": 1, "data": {"image": f"{image_host.url}/one.png"}}
+        jobs = queue.submit(
+            [{"task": task, "label_config": LABEL_CONFIG}], interactive=False, deadline=90
+        )
+        assert killed.wait(20)
+        processes.append(subprocess.Popen([*command, "second"], env=environment))
+        (answer,) = queue.wait(jobs, time.monotonic() + 80, lambda: False)
+        assert answer is not None
+        assert answer["regions"]
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(20)
