@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BadSetting, CheckpointUnavailable, BrokerUnavailable) as error:
         print(f"promptbrush: {error}", file=sys.stderr)
         return CONFIG_FAULT
-    except BackendError as error:
+    except (BackendError, OSError) as error:
         print(f"promptbrush: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

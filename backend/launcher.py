@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from backend import broker
-from backend.errors import BackendError, BrokerUnavailable
+from backend.errors import BackendError, BadSetting, BrokerUnavailable
 from backend.queue import PredictionQueue, connect
 from backend.settings import Settings
 
@@ -133,14 +134,17 @@ class Launcher:
 
     def _start(self, run_dir: Path) -> None:
         settings = self._settings
+        _check_port(settings.host, settings.port)
         if settings.redis_url is None:
-            socket = run_dir / "broker.sock"
-            url = f"unix://{socket}"
+            path = run_dir / "broker.sock"
+            url = f"unix://{path}"
             server = broker.find_server(settings.broker)
-            command = broker.command(server, socket, settings.data_dir / "broker")
+            command = broker.command(server, path, settings.data_dir / "broker")
             self._add("broker", lambda _: command, self._environment, signal.SIGTERM)
             self._await_broker(url)
             self._environment["REDIS_URL"] = url
+        else:
+            _check_broker(settings.redis_url)
         self._queue = PredictionQueue(connect(self._environment["REDIS_URL"]))
         python = [sys.executable, "-m", "backend.cli"]
         threads = max(1, (os.cpu_count() or 1) // settings.workers)
@@ -227,11 +231,42 @@ class Launcher:
                 child.stop(max(0.01, end - time.monotonic()))
 
 
+def _check_port(host: str, port: int) -> None:
+    """Raise BadSetting if the web process could not listen there."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        reason = error.strerror or error
+        raise BadSetting(
+            f"Cannot listen on {host} port {port} ({reason}): give another --host or --port."
+        ) from None
+
+
+def _check_broker(url: str) -> None:
+    """Raise BrokerUnavailable if nobody answers at REDIS_URL."""
+    try:
+        connect(url).ping()
+    except RedisError as error:
+        raise BrokerUnavailable(
+            f"The broker at REDIS_URL does not answer ({error}): start it, or unset REDIS_URL to "
+            "use the embedded one."
+        ) from None
+
+
 @contextlib.contextmanager
 def _locked(data_dir: Path) -> Iterator[None]:
     """Hold the data folder; two brokers on the same files would damage them."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "up.lock").open("w") as file:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = (data_dir / "up.lock").open("w")
+    except OSError as error:
+        raise BadSetting(
+            f"The data folder {data_dir} cannot be written: {error.strerror}."
+        ) from None
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -194,6 +194,14 @@ def test_credentials_are_demanded_everywhere_but_by_probes(launch: Callable[...,
     assert "s3cret" not in up.log.read_text()
 
 
+def test_a_port_that_is_taken_is_told(launch: Callable[..., Up], tiny_checkpoint: Path) -> None:
+    up = launch()
+    port = up.url.rpartition(":")[2]
+    second = start(tiny_checkpoint, up.data_dir.parent / "other", PORT=port)
+    assert second.process.wait(20) == 78
+    assert f"port {port}" in second.log.read_text()
+
+
 def test_two_servers_never_share_a_data_folder(
     launch: Callable[..., Up], tiny_checkpoint: Path
 ) -> None:
@@ -211,6 +219,10 @@ def test_two_servers_never_share_a_data_folder(
         ({"DEVICE": "cuda:9"}, "cuda:9"),
         ({"PROMPTBRUSH_CHECKPOINT": "nobody/nothing", "HF_HUB_OFFLINE": "1"}, "demo"),
         ({"REDIS_URL": "ftp://x"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://127.0.0.1:1/0"}, "does not answer"),
+        ({"PROMPTBRUSH_BROKER": "/no/such/server"}, "/no/such/server"),
+        ({"PROMPTBRUSH_DATA_DIR": "/proc/nowhere"}, "cannot be written"),
+        ({"HOST": "192.0.2.1"}, "--host"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line_and_ends_the_program(
