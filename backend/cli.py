@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="score a checkpoint on generated scenes")
     evaluate.add_argument("--scenes", type=int, default=200, help="(200)")
-    evaluate.add_argument("--seed", type=int, help="seed of the scenes")
+    evaluate.add_argument("--seed", type=int, default=1_000_000, help="of the scenes (1000000)")
     evaluate.add_argument("--threshold", type=float, help="probability from which a pixel counts")
     _checkpoint(evaluate)
     evaluate.set_defaults(run=_evaluate)

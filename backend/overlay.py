@@ -21,7 +21,7 @@ COLOURS = (
     (240, 228, 66),
 )
 LONGEST_SIDE = 1600  # of an overlay, in pixels: a screen, not a print
-TINT = 0.45
+TINT = 0.25  # light, so that an object keeps the colour that its prompt speaks of
 
 
 @dataclass(frozen=True, slots=True)

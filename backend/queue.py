@@ -231,7 +231,13 @@ class PredictionQueue:
         """
         # the launcher and idle workers look at the same time; each job must come back once
         with self.connection.lock("promptbrush:hand-back", timeout=10, blocking_timeout=10):
+            self._forget_the_dead()
             return self._hand_back_held(dead) + self._hand_back_unstarted()
+
+    def _forget_the_dead(self) -> None:
+        for name in map(as_text, self.connection.smembers(WORKERS)):
+            if not self.connection.exists(PULSE + name):
+                self.connection.srem(WORKERS, name)
 
     def _hand_back_held(self, dead: Callable[[str], bool]) -> int:
         handed = 0

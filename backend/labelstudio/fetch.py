@@ -24,7 +24,7 @@ from backend.errors import ImageMissing, ImageRefused, ImageUnreadable
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
-_WAITS = 10  # a download may take this many times the timeout of a single wait
+_WAITS = 4  # a download may take this many times the timeout of a single wait
 _LOCAL_FILES = "/data/local-files/"
 # What Label Studio serves: uploads, local files, and cloud files that it signs or passes on.
 _OWN = re.compile(r"(/[^/]+)*/(data/(upload|local-files)|(tasks|projects)/\d+/(resolve|presign))/")
