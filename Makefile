@@ -2,6 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
+# idle compute threads sleep instead of spinning, or busy cores make everything many times slower
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: demo up test lint bench evaluate demo-checkpoint clean
 
 demo: .venv/installed

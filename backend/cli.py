@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backend import __version__
 from backend.errors import BackendError, BadSetting, BrokerUnavailable, CheckpointUnavailable
-from backend.settings import DEMO, PUBLISHED, Settings, environment
+from backend.settings import DEMO, PUBLISHED, Settings, calm_threads, environment
 
 CONFIG_FAULT = 78  # EX_CONFIG of sysexits.h; the launcher stops instead of restarting
 
@@ -25,6 +25,7 @@ LABEL_STUDIO_NEEDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; errors are told in one line, and the exit status says so."""
     options = _parser().parse_args(argv)
+    calm_threads()
     try:
         return options.run(options) or 0
     except (BadSetting, CheckpointUnavailable, BrokerUnavailable) as error:

@@ -148,12 +148,7 @@ class Launcher:
         self._queue = PredictionQueue(connect(self._environment["REDIS_URL"]))
         python = [sys.executable, "-m", "backend.cli"]
         threads = max(1, (os.cpu_count() or 1) // settings.workers)
-        compute = {
-            # spinning OpenMP threads collapse when web and worker share few cores
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "OMP_NUM_THREADS": str(threads),
-            **self._environment,
-        }
+        compute = {"OMP_NUM_THREADS": str(threads), **self._environment}
         self._add("web", lambda _: [*python, "web"], self._environment, signal.SIGTERM)
         for _ in range(settings.workers):
             self._add(

@@ -102,6 +102,15 @@ class Settings:
         return settings
 
 
+def calm_threads() -> None:
+    """Let idle compute threads sleep; to be called before torch is imported.
+
+    OpenMP's threads spin while they wait for each other. On a machine whose cores are shared with
+    anything else that makes every small step tens of times slower.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def environment(overrides: Mapping[str, object]) -> dict[str, str]:
     """The process's environment with some variables replaced; those that are None stay."""
     chosen = {name: str(value) for name, value in overrides.items() if value is not None}

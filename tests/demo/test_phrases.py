@@ -3,7 +3,7 @@ import pytest
 
 from demo import phrases
 from demo.phrases import KINDS, Query
-from demo.scenes import Look
+from demo.scenes import KNOWN_COLOURS, Look
 
 RING = Look("ring", "orange", "dotted")
 DISC = Look("circle", "orange", "plain")
@@ -55,5 +55,5 @@ def test_an_absent_query_matches_nothing_in_the_scene(kind: str) -> None:
 
 
 def test_there_may_be_nothing_absent() -> None:
-    everything = [Look("ring", colour, "plain") for colour in phrases.KNOWN_COLOURS]
+    everything = [Look("ring", colour, "plain") for colour in KNOWN_COLOURS]
     assert phrases.absent(everything, "colour", np.random.default_rng(0)) is None

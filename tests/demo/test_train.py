@@ -78,6 +78,6 @@ def test_muon_goes_downhill() -> None:
     for _ in range(50):
         optimiser.zero_grad()
         loss = ((weight - goal) ** 2).sum()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     assert float(loss) < 0.2 * first

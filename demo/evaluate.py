@@ -1,0 +1,118 @@
+"""How good a checkpoint is on generated scenes it has never seen."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from demo import phrases
+from demo import scenes as generated
+from demo.phrases import KINDS, Query
+from models import Segmenter
+
+THRESHOLD = 0.5  # the demo checkpoint's best, and its default
+SEED = 1_000_000
+SIZES = ((192, 192), (256, 192), (192, 256), (320, 240), (480, 320))
+ABSENT_KINDS = ("colour", "shape", "colour+shape", "texture+shape", "full")
+EXEMPLAR, ABSENT = "exemplar from another image", "absent"
+
+
+class Row(NamedTuple):
+    """One kind of prompt: the mean of its scores, and how many prompts there were.
+
+    The score is the IoU with the truth; for absent prompts it is the part of the image marked.
+    """
+
+    kind: str
+    score: float
+    prompts: int
+
+
+class _Question(NamedTuple):
+    kind: str
+    condition: Tensor
+    truth: NDArray[np.bool_]
+
+
+def evaluate(
+    segmenter: Segmenter,
+    scenes: int = 200,
+    seed: int = SEED,
+    threshold: float = THRESHOLD,
+    progress: bool = True,
+) -> list[Row]:
+    """Score every kind of prompt on as many scenes, one object of each being asked for.
+
+    Phrases come in the grammar's many wordings. An exemplar is an object of the same look, cut
+    from another scene. The truth is every object that the prompt means, as far as it is visible.
+    """
+    scores: dict[str, list[float]] = defaultdict(list)
+    for i in tqdm(range(scenes), "scenes", unit="scene", disable=not progress):
+        rng = np.random.default_rng((seed, i))
+        # Two neighbouring seeds a scene: one to ask about, one to show an exemplar from.
+        scene = generated.generate(seed + 2 * i, SIZES[i % len(SIZES)])
+        questions = _questions(segmenter, scene, seed + 2 * i + 1, rng)
+        features = segmenter.encode_image([scene.image])
+        answers = segmenter.segment(features, torch.cat([q.condition for q in questions]))[0]
+        for question, answer in zip(questions, answers.numpy(force=True), strict=True):
+            guess = answer > threshold
+            if question.kind == ABSENT:
+                scores[ABSENT].append(float(guess.mean()))
+            else:
+                scores[question.kind].append(iou(guess, question.truth))
+    return [
+        Row(kind, float(np.mean(scores[kind])), len(scores[kind]))
+        for kind in (*KINDS, EXEMPLAR, ABSENT)
+        if scores[kind]
+    ]
+
+
+def _questions(
+    segmenter: Segmenter, scene: generated.Scene, other_seed: int, rng: np.random.Generator
+) -> list[_Question]:
+    target = scene.objects[int(rng.integers(len(scene.objects)))]
+    questions = []
+    for kind in KINDS:
+        query = Query.about(target, kind)
+        said = segmenter.encode_text([phrases.wording(query, rng)])
+        questions.append(_Question(kind, said, truth(scene, query)))
+    nothing = np.zeros_like(target.mask)
+    for kind in ABSENT_KINDS:
+        lacking = phrases.absent(scene.objects, kind, rng)
+        if lacking is not None:
+            said = segmenter.encode_text([phrases.wording(lacking, rng)])
+            questions.append(_Question(ABSENT, said, nothing))
+    other = generated.generate(other_seed, include=[target.look])
+    shown = segmenter.encode_exemplar(other.image, other.objects[0].mask).reshape(1, -1)
+    questions.append(_Question(EXEMPLAR, shown, truth(scene, Query(*target.look))))
+    return questions
+
+
+def truth(scene: generated.Scene, query: Query) -> NDArray[np.bool_]:
+    """The visible pixels of everything the query means: (H, W)."""
+    mask = np.zeros((scene.image.height, scene.image.width), bool)
+    for thing in scene.objects:
+        if query.matches(thing):
+            mask |= thing.mask
+    return mask
+
+
+def iou(guess: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """Intersection over union of two masks; two empty ones agree."""
+    union = int((guess | truth).sum())
+    return int((guess & truth).sum()) / union if union else 1.0
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as text, one line each."""
+    lines = [f"{'prompt':<28} {'mean IoU':>9} {'prompts':>8}"]
+    for kind, score, prompts in rows:
+        shown = f"{score:9.3f}" if kind != ABSENT else f"{'-':>9}"
+        note = f"   {100 * score:.2f} % of the image marked" if kind == ABSENT else ""
+        lines.append(f"{kind:<28} {shown} {prompts:>8}{note}")
+    return "\n".join(lines)

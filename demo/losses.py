@@ -1,0 +1,57 @@
+"""What the demo checkpoint is trained to do, as numbers to make small."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from demo.pool import TRAITS
+
+LARGEST_SCALE = 4.6052  # ln 100, as CLIP was trained
+
+
+class Helpers(nn.Module):
+    """Heads that name the traits of patches and of conditions, in training only."""
+
+    def __init__(self, width: int, joint: int) -> None:
+        super().__init__()
+        self.patches = nn.ModuleList(nn.Linear(width, 1 + len(names)) for names in TRAITS)
+        self.conditions = nn.ModuleList(nn.Linear(joint, len(names)) for names in TRAITS)
+
+    def naming_loss(self, activation: Tensor, patches: Tensor) -> Tensor:
+        """Cross entropy of the traits (B, 3, h, w) from an activation (B, 1 + h*w, D)."""
+        cells = activation[:, 1:].flatten(0, 1)
+        losses = [
+            F.cross_entropy(head(cells).float(), patches[:, i].flatten(), ignore_index=-100)
+            for i, head in enumerate(self.patches)
+        ]
+        return torch.stack(losses).mean()
+
+    def speaking_loss(self, conditions: Tensor, traits: Tensor) -> Tensor:
+        """Cross entropy of the traits (R, 3) from conditions (R, C)."""
+        losses = [
+            F.cross_entropy(head(conditions).float(), traits[:, i], ignore_index=-100)
+            for i, head in enumerate(self.conditions)
+            if (traits[:, i] >= 0).any()
+        ]
+        return torch.stack(losses).mean()
+
+
+def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy per pixel, and dice where there is something to find; both (R, H, W)."""
+    pixels = F.binary_cross_entropy_with_logits(logits, targets)
+    size = targets.sum(dim=(1, 2))
+    guess = logits.sigmoid()
+    shared = (guess * targets).sum(dim=(1, 2))
+    dice = 1 - (2 * shared + 1) / (guess.sum(dim=(1, 2)) + size + 1)
+    return 2 * pixels + dice[size > 0].mean()
+
+
+def contrast_loss(shown: Tensor, said: Tensor, scale: Tensor, traits: Tensor) -> Tensor:
+    """CLIP's loss between exemplars and their descriptions (E, C); equal looks are no rivals."""
+    scale = scale.clamp(max=LARGEST_SCALE).exp()
+    similarity = scale * F.normalize(shown, dim=1) @ F.normalize(said, dim=1).T
+    same = (traits[:, None] == traits[None]).all(dim=2)
+    same.fill_diagonal_(False)
+    similarity = similarity.masked_fill(same, -1e4)
+    right = torch.arange(len(shown))
+    return (F.cross_entropy(similarity, right) + F.cross_entropy(similarity.T, right)) / 2
