@@ -36,7 +36,7 @@ many wordings:
 Phrases for what is not in the scene ({absents} of them) mark {absent:.2f} % of the image, on
 average.
 
-Again: `promptbrush evaluate`.
+Again: `promptbrush evaluate --scenes {scenes}`.
 
 ## How it was made
 

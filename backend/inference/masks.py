@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 # Parts smaller than this share of the image are specks (or holes) of the model, not objects: on
-# a 12-megapixel photograph 6,000 pixels, about 77 x 77.
-SPECK = 5e-4
+# a 12-megapixel photograph 12,000 pixels, about 110 x 110.
+SPECK = 1e-3
 KEEP_LARGEST = 0.1  # a part this large relative to the largest one is kept even if it is small
 
 
