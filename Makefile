@@ -28,6 +28,7 @@ bench: .venv/installed-dev
 evaluate: .venv/installed
 	$(BIN)/promptbrush evaluate
 
+demo-checkpoint: export OMP_WAIT_POLICY = ACTIVE  # faster where it has the cores for itself
 demo-checkpoint: .venv/installed
 	$(BIN)/python -m demo.train
 

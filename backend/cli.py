@@ -66,13 +66,16 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", help="masks for images, without servers")
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    predict.add_argument("--prompt", action="append", default=[], help="a phrase; may be repeated")
+    predict.add_argument(
+        "--prompt", nargs="+", action="extend", default=[], metavar="TEXT", help="what to find"
+    )
     predict.add_argument(
         "--exemplar",
-        action="append",
+        nargs="+",
+        action="extend",
         default=[],
         metavar="IMAGE[:MASK]",
-        help="an image of what to find, with a mask of it; may be repeated",
+        help="an image of what to find, with a mask of it",
     )
     predict.add_argument("--threshold", type=float, help="probability from which a pixel counts")
     predict.add_argument("--out", type=Path, default=Path("out/predict"), help="(out/predict)")

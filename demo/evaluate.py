@@ -15,7 +15,7 @@ from demo import scenes as generated
 from demo.phrases import KINDS, Query
 from models import Segmenter
 
-THRESHOLD = 0.5  # the demo checkpoint's best, and its default
+THRESHOLD = 0.4  # the default of MODEL_SCORE_THRESHOLD
 SEED = 1_000_000
 SIZES = ((192, 192), (256, 192), (192, 256), (320, 240), (480, 320))
 ABSENT_KINDS = ("colour", "shape", "colour+shape", "texture+shape", "full")

@@ -1,0 +1,39 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backend import cli
+
+
+def test_prompts_are_given_in_a_row_or_one_by_one() -> None:
+    parse = cli._parser().parse_args
+    in_a_row = parse(["predict", "a.png", "b.png", "--prompt", "a dog", "a cat"])
+    one_by_one = parse(["predict", "a.png", "b.png", "--prompt", "a dog", "--prompt", "a cat"])
+    assert in_a_row.prompt == one_by_one.prompt == ["a dog", "a cat"]
+    assert in_a_row.images == [Path("a.png"), Path("b.png")]
+
+
+def test_errors_are_one_line_and_set_the_exit_status(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORT", "ninety")
+    assert cli.main(["up"]) == cli.CONFIG_FAULT
+    monkeypatch.delenv("PORT")
+    assert cli.main(["predict", "a.png", "--out", str(tmp_path)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("promptbrush: ") for line in lines)
+
+
+def test_asking_for_the_version_needs_no_torch() -> None:
+    code = """
+import sys
+from backend.cli import main
+try:
+    main(["--version"])
+except SystemExit:
+    sys.exit("torch" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
