@@ -40,15 +40,15 @@ Again: `promptbrush evaluate --scenes {scenes}`.
 
 ## How it was made
 
-`python -m demo.train`, from nothing: {steps} steps in {minutes:.0f} minutes, drawing the scenes
-included, on two processor cores. Text tower, vision tower and decoder are trained together on
+`python -m demo.train`: {made}, drawing the
+scenes included, on two processor cores. Text tower, vision tower and decoder are trained together on
 masks of generated scenes; the published checkpoints keep CLIP frozen instead. The input is 96 x 96
 pixels in patches of 8.
 """
 
 
-def write(folder: Path, rows: Sequence[Row], steps: int, minutes: float) -> None:
-    """Write `README.md` beside the weights."""
+def write(folder: Path, rows: Sequence[Row], made: str) -> None:
+    """Write `README.md` beside the weights; `made` tells the steps and how long they took."""
     lacking = {row.kind: row for row in rows}[ABSENT]
     present = [row for row in rows if row.kind != ABSENT]
     text = TEXT.format(
@@ -61,7 +61,6 @@ def write(folder: Path, rows: Sequence[Row], steps: int, minutes: float) -> None
         rows="\n".join(f"| {row.kind} | {row.score:.3f} | {row.prompts} |" for row in present),
         absent=100 * lacking.score,
         absents=lacking.prompts,
-        steps=steps,
-        minutes=minutes,
+        made=made,
     )
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -275,9 +275,9 @@ def run(recipe: Recipe, folder: Path, threads: int, start: Path | None = None) -
                 trainer.save(folder)
     trainer.save(folder)
     minutes = (time.monotonic() - started) / 60
-    card.write(
-        folder, evaluate(Segmenter.from_pretrained(folder), CARD_SCENES), trainer.done, minutes
-    )
+    origin = "nothing" if start is None else f"the weights in `{start.name}`"
+    made = f"{trainer.done} steps from {origin} in {minutes:.0f} minutes"
+    card.write(folder, evaluate(Segmenter.from_pretrained(folder), CARD_SCENES), made)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
