@@ -41,9 +41,9 @@ Again: `promptbrush evaluate --scenes {scenes}`.
 ## How it was made
 
 `python -m demo.train`: {made}, drawing the
-scenes included, on two processor cores. Text tower, vision tower and decoder are trained together on
-masks of generated scenes; the published checkpoints keep CLIP frozen instead. The input is 96 x 96
-pixels in patches of 8.
+scenes included, on two processor cores. Text tower, vision tower and decoder are trained together
+on masks of generated scenes; the published checkpoints keep CLIP frozen instead. The input is
+96 x 96 pixels in patches of 8.
 """
 
 

@@ -18,7 +18,7 @@ from demo import phrases, scenes
 from demo.phrases import Query
 from demo.scenes import Look
 from models.exemplar import prepare
-from models.processor import ImageProcessor
+from models.image_processor import ImageProcessor
 
 MOST_OBJECTS = 6
 CHUNK = 64
@@ -131,7 +131,7 @@ def _classes(query: Query) -> list[int]:
     return [-100 if n is None else names.index(n) for n, names in zip(named, TRAITS, strict=True)]
 
 
-def _turned(images: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+def turned(images: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
     """One of the eight symmetries of a square, on axes 1 and 2."""
     if turn & 1:
         images = images.swapaxes(1, 2)
@@ -166,8 +166,8 @@ class Sampler:
         rng, pool = self.rng, self.pool
         chosen = rng.choice(len(pool), self.images, replace=False)
         turn = int(rng.integers(8))
-        pixels = _turned(pool.pixels[chosen], turn)
-        masks = _turned(pool.masks[chosen].transpose(0, 2, 3, 1), turn).transpose(0, 3, 1, 2)
+        pixels = turned(pool.pixels[chosen], turn)
+        masks = turned(pool.masks[chosen].transpose(0, 2, 3, 1), turn).transpose(0, 3, 1, 2)
         texts: list[str] = []
         rows: list[int] = []
         queries: list[Query | None] = []
@@ -194,8 +194,8 @@ class Sampler:
                         targets[r] += masks[i, j]  # objects do not overlap
         traits = [_classes(query) if query else [-100] * 3 for query in queries]
         return Batch(
-            _photographed(_tensor(pixels), rng),
-            _photographed(_tensor(_turned(pool.exemplars[shown], int(rng.integers(8)))), rng),
+            photographed(tensor(pixels), rng),
+            photographed(tensor(turned(pool.exemplars[shown], int(rng.integers(8)))), rng),
             shown_texts,
             texts,
             torch.tensor(rows),
@@ -236,11 +236,12 @@ class Sampler:
         return named
 
 
-def _tensor(images: NDArray[np.uint8]) -> Tensor:
+def tensor(images: NDArray[np.uint8]) -> Tensor:
+    """Bytes (B, S, S, 3) -> (B, 3, S, S) in 0..1."""
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
 
 
-def _photographed(images: Tensor, rng: np.random.Generator) -> Tensor:
+def photographed(images: Tensor, rng: np.random.Generator) -> Tensor:
     """Another exposure, tint and grain: colours stay nameable."""
     n = len(images)
     gain = rng.uniform(0.82, 1.15, (n, 1, 1, 1)) * rng.uniform(0.96, 1.04, (n, 3, 1, 1))

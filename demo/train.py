@@ -103,7 +103,7 @@ def configuration(recipe: Recipe, vocabulary_size: int) -> CLIPSegConfig:
     )
 
 
-def _attend(layer: Attention, x: Tensor, mask: Tensor | None = None) -> Tensor:
+def _attend(layer: Attention, x: Tensor, mask: Tensor | None = None, **_: object) -> Tensor:
     """`Attention.forward` spelled out: in bfloat16 the fused kernel's backward is 2x slower."""
     q, k, v = (layer._split(p(x)) for p in (layer.q_proj, layer.k_proj, layer.v_proj))
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)

@@ -104,10 +104,15 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     return raw
 
 
-def read_config(folder: Path, config: type[C]) -> C:
-    """The model's configuration; CheckpointError if a value cannot be used."""
+def read_config(folder: Path, config: type[C], part: str = "") -> C:
+    """The model's configuration, or that of a part in the whole model's.
+
+    Raises:
+        CheckpointError: there is none, or a value cannot be used.
+    """
+    raw = read_json(folder, CONFIG)
     try:
-        return config.from_dict(read_json(folder, CONFIG))
+        return config.from_dict(raw.get(part) or raw)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / CONFIG} cannot be used: {error}") from error
 
@@ -138,12 +143,16 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     Raises:
         CheckpointError: names or shapes differ; the message lists the first few.
     """
-    weights = {
-        name: tensor
-        for name, tensor in read_weights(folder).items()
-        if name.rsplit(".", 1)[-1] != OBSOLETE
-    }
     expected = model.state_dict()
+    weights = _of_part(
+        {
+            name: tensor
+            for name, tensor in read_weights(folder).items()
+            if name.rsplit(".", 1)[-1] != OBSOLETE
+        },
+        expected,
+        alone=bool(getattr(model, "part", "")),
+    )
     missing = sorted(expected.keys() - weights.keys())
     surplus = sorted(weights.keys() - expected.keys())
     reshaped = sorted(
@@ -161,6 +170,28 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     model.load_state_dict(weights)
 
 
+def _of_part(
+    weights: dict[str, Tensor], expected: Mapping[str, Tensor], *, alone: bool
+) -> dict[str, Tensor]:
+    """The weights of a model inside a larger one's checkpoint, under the model's own names.
+
+    A tower `alone` may be saved with or without its own name in front ("text_model."), and a whole
+    model has more in front ("clip.text_model.") and beside it.
+    """
+    first = next(iter(expected))
+    for own in ("", first.partition(".")[0] + "."):
+        bare = first.removeprefix(own)
+        front = next((name.removesuffix(bare) for name in weights if name.endswith(bare)), None)
+        if front is not None:
+            found = {
+                own + name.removeprefix(front): tensor
+                for name, tensor in weights.items()
+                if name.startswith(front)
+            }
+            return {k: v for k, v in found.items() if k in expected} if alone else found
+    return weights
+
+
 def save(model: nn.Module, config: Mapping[str, Any], folder: Path, dtype: torch.dtype) -> None:
     """Write `config.json` and `model.safetensors`, floating-point tensors as `dtype`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,6 +203,7 @@ def save(model: nn.Module, config: Mapping[str, Any], folder: Path, dtype: torch
         for name, t in model.state_dict().items()
     }
     save_file(tensors, folder / SAFETENSORS, metadata={"format": "pt"})
+    (folder / SAFETENSORS).chmod((folder / CONFIG).stat().st_mode)  # written for its owner alone
 
 
 def digest(folder: Path) -> str:

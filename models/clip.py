@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.config import CLIPSegTextConfig, CLIPSegVisionConfig
+from models.config import CLIPSegTextConfig, CLIPSegVisionConfig, GroupViTTextConfig
 from models.layers import Encoder
+from models.outputs import BaseModelOutputWithPooling, Trace
 
 # Configurations written before the end-of-text id was stored correctly carry this value, and
 # their checkpoints pool at the largest id instead (huggingface/transformers pull request 24773).
@@ -23,23 +24,25 @@ LEGACY_EOS = 2
 class TextEmbeddings(nn.Module):
     """Token plus position embeddings."""
 
-    def __init__(self, config: CLIPSegTextConfig) -> None:
+    def __init__(self, config: CLIPSegTextConfig | GroupViTTextConfig) -> None:
         super().__init__()
         self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """(N, L) ids -> (N, L, D)."""
+    def forward(self, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
+        """(N, L) ids -> (N, L, D); positions count from 0 unless they are given."""
         length, limit = input_ids.shape[-1], self.position_embedding.num_embeddings
         if length > limit:
             raise ValueError(f"A text of {length} tokens is longer than the tower's {limit}.")
-        return self.token_embedding(input_ids) + self.position_embedding.weight[:length]
+        if position_ids is None:
+            position_ids = torch.arange(length, device=input_ids.device)
+        return self.token_embedding(input_ids) + self.position_embedding(position_ids)
 
 
 class TextTower(nn.Module):
-    """Token ids to one vector per text."""
+    """Token ids to hidden states, and to one vector per text."""
 
-    def __init__(self, config: CLIPSegTextConfig) -> None:
+    def __init__(self, config: CLIPSegTextConfig | GroupViTTextConfig) -> None:
         super().__init__()
         self.eos_token_id = config.eos_token_id
         self.embeddings = TextEmbeddings(config)
@@ -57,19 +60,46 @@ class TextTower(nn.Module):
         nn.init.normal_(self.embeddings.position_embedding.weight, std=config.initializer_range)
         self.encoder.initialise(config.initializer_factor)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Pool each text at its end-of-text token: (N, L) ids -> (N, D)."""
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        trace: Trace | None = None,
+    ) -> BaseModelOutputWithPooling:
+        """(N, L) ids -> normalised states (N, L, D), pooled at the end of text (N, D)."""
+        trace = trace or Trace()
         n, length = input_ids.shape
         mask = torch.ones(length, length, dtype=torch.bool, device=input_ids.device).tril()
         if attention_mask is not None:
             mask = mask & attention_mask[:, None, None, :].bool()  # (N, 1, L, L)
-        x = self.final_layer_norm(self.encoder(self.embeddings(input_ids), mask))
-        return x[torch.arange(n, device=x.device), self._end(input_ids)]
+        x = self.encoder(self.embeddings(input_ids, position_ids), mask, trace)
+        x = self.final_layer_norm(x)
+        pooled = x[torch.arange(n, device=x.device), self._end(input_ids)]
+        return BaseModelOutputWithPooling(x, pooled, trace.hidden_states, trace.attentions)
 
     def _end(self, input_ids: Tensor) -> Tensor:
         if self.eos_token_id == LEGACY_EOS:
             return input_ids.argmax(dim=-1)
         return (input_ids == self.eos_token_id).int().argmax(dim=-1)
+
+
+def check_patches(pixel_values: Tensor, patch_size: int) -> None:
+    """Raise ValueError for an input that patches do not fill."""
+    height, width = pixel_values.shape[-2:]
+    if height % patch_size or width % patch_size or not height or not width:
+        raise ValueError(
+            f"An input of {height}x{width} pixels is not a multiple of the patch size {patch_size}."
+        )
+
+
+def interpolated(positions: Tensor, side: int, height: int, width: int) -> Tensor:
+    """Positions of a grid (side*side, D) for another one: (height*width, D)."""
+    if (height, width) == (side, side):
+        return positions
+    grid = positions.T.unflatten(1, (side, side))[None].float()
+    resized = F.interpolate(grid, (height, width), mode="bicubic", align_corners=False)
+    return resized[0].flatten(1).T.to(positions.dtype)
 
 
 class VisionEmbeddings(nn.Module):
@@ -91,29 +121,20 @@ class VisionEmbeddings(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 1 + h*w, D) with h, w = H, W over the patch size."""
-        height, width = pixel_values.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f"An input of {height}x{width} pixels is not a multiple of the patch size "
-                f"{self.patch_size}."
-            )
+        check_patches(pixel_values, self.patch_size)
         patches = self.patch_embedding(pixel_values)  # (B, D, h, w)
         tokens = patches.flatten(2).transpose(1, 2)
         cls = self.class_embedding.expand(tokens.shape[0], 1, -1)
         return torch.cat([cls, tokens], dim=1) + self._positions(*patches.shape[-2:])
 
     def _positions(self, height: int, width: int) -> Tensor:
-        """Positions for a grid, interpolated from the trained one: (1 + h*w, D)."""
+        """Positions of the class token and of a grid: (1 + h*w, D)."""
         weight = self.position_embedding.weight
-        if (height, width) == (self.native, self.native):
-            return weight
-        trained = weight[1:].T.unflatten(1, (self.native, self.native))[None].float()
-        grid = F.interpolate(trained, (height, width), mode="bicubic", align_corners=False)
-        return torch.cat([weight[:1], grid[0].flatten(1).T.to(weight.dtype)])
+        return torch.cat([weight[:1], interpolated(weight[1:], self.native, height, width)])
 
 
 class VisionTower(nn.Module):
-    """Pixels to activations of chosen blocks, or to one vector per image."""
+    """Pixels to hidden states, to one vector per image, or to activations of chosen blocks."""
 
     def __init__(self, config: CLIPSegVisionConfig) -> None:
         super().__init__()
@@ -134,10 +155,14 @@ class VisionTower(nn.Module):
         nn.init.normal_(self.embeddings.position_embedding.weight, std=spread)
         self.encoder.initialise(config.initializer_factor)
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """One vector per image, from the class token: (B, 3, H, W) -> (B, D)."""
-        x = self.encoder(self.pre_layrnorm(self.embeddings(pixel_values)))
-        return self.post_layernorm(x[:, 0])
+    def forward(
+        self, pixel_values: Tensor, trace: Trace | None = None
+    ) -> BaseModelOutputWithPooling:
+        """(B, 3, H, W) -> states (B, 1 + h*w, D), normalised class token (B, D)."""
+        trace = trace or Trace()
+        x = self.encoder(self.pre_layrnorm(self.embeddings(pixel_values)), trace=trace)
+        pooled = self.post_layernorm(x[:, 0])
+        return BaseModelOutputWithPooling(x, pooled, trace.hidden_states, trace.attentions)
 
     def activations(self, pixel_values: Tensor, blocks: Sequence[int]) -> list[Tensor]:
         """Outputs of the 0-based `blocks`, each (B, 1 + h*w, D); later blocks are not run."""

@@ -6,32 +6,76 @@ Lüddecke and Ecker, "Image Segmentation Using Text and Image Prompts", CVPR 202
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Self
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import checkpoint
-from models.clip import TextTower, VisionTower
-from models.config import CLIPSegConfig
+from models.clip import VisionTower
+from models.config import CLIPSegConfig, CLIPSegTextConfig, CLIPSegVisionConfig
 from models.layers import PostNormLayer
+from models.outputs import (
+    CLIPSegDecoderOutput,
+    CLIPSegImageSegmentationOutput,
+    CLIPSegOutput,
+    Trace,
+)
+from models.pretrained import PretrainedModel
+from models.towers import TextModel, TwoTowers, VisionModel
 
 
-class CLIP(nn.Module):
-    """The frozen backbone: two towers with projections into one space."""
+class CLIPSegTextModel(TextModel):
+    """CLIPSeg's text tower alone."""
+
+    config_class = CLIPSegTextConfig
+
+
+class CLIPSegVisionModel(VisionModel):
+    """CLIPSeg's vision tower alone; pooled is the normalised class token."""
+
+    config_class = CLIPSegVisionConfig
+
+    def __init__(self, config: CLIPSegVisionConfig) -> None:
+        super().__init__(config)
+        self.vision_model = VisionTower(config)
+
+
+class CLIPSegModel(TwoTowers):
+    """CLIP: two towers with linear projections into one space."""
+
+    config_class = CLIPSegConfig
+    vision_model: VisionTower
 
     def __init__(self, config: CLIPSegConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         text, vision = config.text_config, config.vision_config
-        self.text_model = TextTower(text)
         self.vision_model = VisionTower(vision)
         self.visual_projection = nn.Linear(vision.hidden_size, config.projection_dim, bias=False)
         self.text_projection = nn.Linear(text.hidden_size, config.projection_dim, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
         for projection in (self.visual_projection, self.text_projection):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        return_loss: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> CLIPSegOutput | tuple[Any, ...]:
+        """Texts (N, L) and images (B, 3, H, W) -> similarities, and CLIP's loss if asked for."""
+        asked = output_attentions, output_hidden_states
+        vision = self.vision_model(pixel_values, self._trace(*asked))
+        text = self.text_model(input_ids, attention_mask, position_ids, self._trace(*asked))
+        output = CLIPSegOutput(**self._compare(text, vision, return_loss))
+        return self._answer(output, return_dict)
 
 
 class Decoder(nn.Module):
@@ -78,45 +122,58 @@ class Decoder(nn.Module):
         deepest_first = list(activations)[::-1]
         return [r(a) for r, a in zip(self.reduces, deepest_first, strict=True)]
 
+    def steps(self) -> list[PostNormLayer]:
+        """The transformer blocks, in the order of the steps."""
+        return [layer for layer in self.layers if isinstance(layer, PostNormLayer)]
+
     def forward(
-        self, reduced: Sequence[Tensor], conditions: Tensor, grid: tuple[int, int]
+        self,
+        reduced: Sequence[Tensor],
+        conditions: Tensor,
+        grid: tuple[int, int],
+        trace: Trace | None = None,
     ) -> Tensor:
         """Reduced (B, T, R) and conditions (B, C) -> logits (B, H, W); B may broadcast from 1."""
+        trace = trace or Trace()
+        steps = [partial(step, trace=trace) for step in self.steps()]
+        return self.run(steps, reduced, conditions, grid, trace)
+
+    def run(
+        self,
+        steps: Sequence[Callable[[Tensor], Tensor]],
+        reduced: Sequence[Tensor],
+        conditions: Tensor,
+        grid: tuple[int, int],
+        trace: Trace | None = None,
+    ) -> Tensor:
+        """As `forward`, with other implementations of the blocks."""
         x = reduced[0]
-        for step, layer in enumerate(self.layers):
-            if step:
-                x = x + reduced[step]
-            if step == self.conditional_layer:
+        for index, step in enumerate(steps):
+            if index:
+                x = x + reduced[index]
+            if index == self.conditional_layer:
                 x = self.film_mul(conditions)[:, None] * x + self.film_add(conditions)[:, None]
-            x = layer(x)
+            x = step(x)
+            if trace is not None:
+                trace.hidden(x)
         cells = x[:, 1:].transpose(1, 2).unflatten(2, grid)  # (B, R, h, w), class token dropped
         return self.transposed_convolution(cells).squeeze(1)
 
 
-class CLIPSegForImageSegmentation(nn.Module):
+class CLIPSegForImageSegmentation(PretrainedModel):
     """CLIPSeg with the parameter names of the published checkpoints.
 
     The parts that a caller may want apart are methods: `encode_image` does not depend on a
     prompt, `get_conditional_embeddings` does not depend on the image, `decode` joins them.
     """
 
+    config_class = CLIPSegConfig
+
     def __init__(self, config: CLIPSegConfig) -> None:
         super().__init__()
         self.config = config
-        self.clip = CLIP(config)
+        self.clip = CLIPSegModel(config)
         self.decoder = Decoder(config)
-
-    @classmethod
-    def from_pretrained(cls, id_or_folder: str | Path) -> Self:
-        """Load from a folder or a hub id, strictly; CheckpointError says what does not fit."""
-        folder = checkpoint.locate(id_or_folder)
-        model = cls(checkpoint.read_config(folder, CLIPSegConfig))
-        checkpoint.load_weights(model, folder)
-        return model.eval()
-
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """Write `config.json` and `model.safetensors` as other implementations read them."""
-        checkpoint.save(self, self.config.to_dict(), Path(folder), dtype)
 
     def grid(self, pixel_values: Tensor) -> tuple[int, int]:
         """Rows and columns of patches of an input (B, 3, H, W)."""
@@ -131,17 +188,18 @@ class CLIPSegForImageSegmentation(nn.Module):
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
         conditional_pixel_values: Tensor | None = None,
     ) -> Tensor:
         """Texts (N, L) or prepared exemplars (N, 3, H, W) -> conditions (N, C), not normalised.
 
         The decoder was trained on the projections as they are (paper, section 3.1).
         """
-        if (input_ids is None) == (conditional_pixel_values is None):
-            raise ValueError("Give either input_ids or conditional_pixel_values.")
-        if input_ids is not None:
-            return self.clip.text_projection(self.clip.text_model(input_ids, attention_mask))
-        return self.clip.visual_projection(self.clip.vision_model(conditional_pixel_values))
+        if input_ids is not None and conditional_pixel_values is None:
+            return self.clip.get_text_features(input_ids, attention_mask, position_ids)
+        if conditional_pixel_values is not None and input_ids is None:
+            return self.clip.get_image_features(conditional_pixel_values)
+        raise ValueError("Give either input_ids or conditional_pixel_values.")
 
     def decode(
         self,
@@ -155,3 +213,83 @@ class CLIPSegForImageSegmentation(nn.Module):
         """
         side = round((activations[0].shape[1] - 1) ** 0.5)
         return self.decoder(self.decoder.reduce(activations), conditions, grid or (side, side))
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        conditional_pixel_values: Tensor | None = None,
+        conditional_embeddings: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> CLIPSegImageSegmentationOutput | tuple[Any, ...]:
+        """Images (B, 3, H, W), each with one condition -> logits (B, H, W); with labels, a loss.
+
+        Exactly one of `input_ids` (B, L), `conditional_pixel_values` (B, 3, H, W) and
+        `conditional_embeddings` (B, C) says what to look for. Labels are floats in [0, 1] of the
+        logits' shape. Only the decoder gets gradients: CLIP stays as it is (paper, section 3).
+
+        Raises:
+            ValueError: none or several conditions, or not one per image.
+        """
+        if pixel_values is None:
+            raise ValueError("Give pixel_values.")
+        wants_hidden = self.config.switch("output_hidden_states", output_hidden_states)
+        with torch.no_grad():
+            seen = self._trace(output_attentions, True)
+            vision = self.clip.vision_model(pixel_values, seen)
+            pooled = self.clip.visual_projection(vision.pooler_output)
+            conditions = self._conditions(
+                len(pixel_values),
+                conditional_embeddings,
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                conditional_pixel_values=conditional_pixel_values,
+            )
+        states = vision.hidden_states or ()
+        activations = [states[block + 1] for block in self.config.extract_layers]
+        trace = self._trace(output_attentions, output_hidden_states)
+        reduced = self.decoder.reduce(activations)
+        logits = self.decoder(reduced, conditions, self.grid(pixel_values), trace)
+        loss = None
+        if labels is not None:
+            loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+        output = CLIPSegImageSegmentationOutput(
+            loss=loss,
+            logits=logits,
+            conditional_embeddings=conditions,
+            pooled_output=pooled,
+            vision_model_output=replace(
+                vision, hidden_states=vision.hidden_states if wants_hidden else None
+            ),
+            decoder_output=CLIPSegDecoderOutput(logits, trace.hidden_states, trace.attentions),
+        )
+        return self._answer(output, return_dict)
+
+    def _conditions(
+        self, images: int, embeddings: Tensor | None, **encodable: Tensor | None
+    ) -> Tensor:
+        kinds = (embeddings, encodable["input_ids"], encodable["conditional_pixel_values"])
+        if sum(kind is not None for kind in kinds) != 1:
+            raise ValueError(
+                "Give exactly one of input_ids, conditional_pixel_values and "
+                "conditional_embeddings."
+            )
+        given = next(kind for kind in kinds if kind is not None)
+        if len(given) != images:
+            raise ValueError(
+                f"There are {len(given)} conditions for {images} images: give one per image."
+            )
+        if embeddings is None:
+            return self.get_conditional_embeddings(**encodable)
+        if embeddings.shape[1] != self.config.projection_dim:
+            raise ValueError(
+                f"conditional_embeddings have {embeddings.shape[1]} values each, where the "
+                f"model's projection_dim is {self.config.projection_dim}."
+            )
+        return embeddings

@@ -2,24 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+T = TypeVar("T", bound="PretrainedConfig")
 
 
-class _FromKeys:
-    """Construction from a mapping that may hold more than we use."""
+class PretrainedConfig:
+    """What all configurations share: open-ended keys, and the form of `config.json`.
+
+    Published files hold more keys than a model uses; they are kept in `extra` and written back.
+    Three of those are switches with a meaning here: `output_attentions`, `output_hidden_states`
+    (both False) and `return_dict` (True) are what a `forward` does when it is not told.
+    """
+
+    model_type: ClassVar[str] = ""
+    extra: dict[str, Any]
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **kwargs: Any) -> None:
+            """Every subclass takes its own fields, and keys that it does not know."""
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Keep the keys we know; the rest of a published file describes its training."""
-        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-        return cls(**{key: value for key, value in raw.items() if key in known})
+        """From the content of a `config.json`."""
+        return cls(**raw)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `config.json`, readable by other implementations."""
+        known = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        for name, value in known.items():
+            if isinstance(value, PretrainedConfig):
+                known[name] = value.to_dict()
+        return {**self.extra, **known, "model_type": self.model_type}
+
+    def switch(self, name: str, given: bool | None) -> bool:
+        """A forward's switch: as given, else as configured."""
+        return bool(self.extra.get(name, name == "return_dict")) if given is None else given
 
 
-@dataclass(slots=True)
-class CLIPSegTextConfig(_FromKeys):
-    """The text tower."""
+def _config(cls: type[T]) -> type[T]:
+    """A dataclass whose constructor also takes keys that it does not know."""
+    made = dataclass(cls)
+    construct: Callable[..., None] = made.__init__
+    known = {f.name for f in fields(made)}  # type: ignore[arg-type]
+
+    @functools.wraps(construct)
+    def __init__(self: T, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        self.extra = {key: value for key, value in kwargs.items() if key not in known}
+        construct(self, *args, **{key: kwargs[key] for key in kwargs if key in known})
+
+    made.__init__ = __init__  # type: ignore[assignment, method-assign]
+    return made
+
+
+class _TwoTowers(PretrainedConfig):
+    """A configuration that holds one for each tower, given as an object or as a mapping."""
+
+    text_class: ClassVar[type[PretrainedConfig]]
+    vision_class: ClassVar[type[PretrainedConfig]]
+    text_config: Any
+    vision_config: Any
+
+    @classmethod
+    def from_text_vision_configs(
+        cls, text_config: PretrainedConfig, vision_config: PretrainedConfig, **kwargs: Any
+    ) -> Self:
+        """From the towers' configurations; the rest by keyword."""
+        towers = {"text_config": text_config, "vision_config": vision_config}
+        return cls(**towers, **kwargs)
+
+    def __post_init__(self) -> None:
+        """Make the towers' configurations objects; old files call them `*_config_dict`."""
+        text = self.extra.pop("text_config_dict", None) or self.text_config
+        vision = self.extra.pop("vision_config_dict", None) or self.vision_config
+        self.text_config = _made(self.text_class, text)
+        self.vision_config = _made(self.vision_class, vision)
+
+
+def _made(cls: type[T], given: object) -> T:
+    if given is None:
+        return cls()
+    return given if isinstance(given, cls) else cls(**given)  # type: ignore[arg-type]
+
+
+@_config
+class CLIPSegTextConfig(PretrainedConfig):
+    """CLIPSeg's text tower."""
+
+    model_type = "clipseg_text_model"
 
     vocab_size: int = 49408
     hidden_size: int = 512
@@ -37,9 +111,11 @@ class CLIPSegTextConfig(_FromKeys):
     eos_token_id: int = 49407
 
 
-@dataclass(slots=True)
-class CLIPSegVisionConfig(_FromKeys):
-    """The vision tower."""
+@_config
+class CLIPSegVisionConfig(PretrainedConfig):
+    """CLIPSeg's vision tower."""
+
+    model_type = "clipseg_vision_model"
 
     hidden_size: int = 768
     intermediate_size: int = 3072
@@ -55,12 +131,16 @@ class CLIPSegVisionConfig(_FromKeys):
     initializer_factor: float = 1.0
 
 
-@dataclass(slots=True)
-class CLIPSegConfig(_FromKeys):
-    """Both towers and the decoder; the towers may be given as mappings."""
+@_config
+class CLIPSegConfig(_TwoTowers):
+    """CLIPSeg: both towers and the decoder."""
 
-    text_config: CLIPSegTextConfig = field(default_factory=CLIPSegTextConfig)
-    vision_config: CLIPSegVisionConfig = field(default_factory=CLIPSegVisionConfig)
+    model_type = "clipseg"
+    text_class = CLIPSegTextConfig
+    vision_class = CLIPSegVisionConfig
+
+    text_config: Any = None
+    vision_config: Any = None
     projection_dim: int = 512
     logit_scale_init_value: float = 2.6592
     extract_layers: list[int] = field(default_factory=lambda: [3, 6, 9])
@@ -73,10 +153,7 @@ class CLIPSegConfig(_FromKeys):
     use_complex_transposed_convolution: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.text_config, Mapping):
-            self.text_config = CLIPSegTextConfig.from_dict(self.text_config)
-        if isinstance(self.vision_config, Mapping):
-            self.vision_config = CLIPSegVisionConfig.from_dict(self.vision_config)
+        super().__post_init__()
         depth = self.vision_config.num_hidden_layers
         if not self.extract_layers or not all(0 <= i < depth for i in self.extract_layers):
             raise ValueError(
@@ -89,9 +166,66 @@ class CLIPSegConfig(_FromKeys):
                 f"{len(self.extract_layers)} steps, counted from 0."
             )
 
-    def to_dict(self) -> dict[str, Any]:
-        """The content of `config.json`, readable by other implementations."""
-        raw = asdict(self)
-        raw["text_config"]["model_type"] = "clipseg_text_model"
-        raw["vision_config"]["model_type"] = "clipseg_vision_model"
-        return {"model_type": "clipseg", **raw}
+
+@_config
+class GroupViTTextConfig(PretrainedConfig):
+    """GroupViT's text tower."""
+
+    model_type = "groupvit_text_model"
+
+    vocab_size: int = 49408
+    hidden_size: int = 256
+    intermediate_size: int = 1024
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 4
+    max_position_embeddings: int = 77
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    initializer_range: float = 0.02
+    initializer_factor: float = 1.0
+    pad_token_id: int = 1
+    bos_token_id: int = 49406
+    eos_token_id: int = 49407
+
+
+@_config
+class GroupViTVisionConfig(PretrainedConfig):
+    """GroupViT's vision tower; one entry per stage in `depths` and the two group lists."""
+
+    model_type = "groupvit_vision_model"
+
+    hidden_size: int = 384
+    intermediate_size: int = 1536
+    depths: list[int] = field(default_factory=lambda: [6, 3, 3])
+    num_hidden_layers: int = 12
+    num_group_tokens: list[int] = field(default_factory=lambda: [64, 8, 0])
+    num_output_groups: list[int] = field(default_factory=lambda: [64, 8, 8])
+    num_attention_heads: int = 6
+    image_size: int = 224
+    patch_size: int = 16
+    num_channels: int = 3
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-5
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    initializer_range: float = 0.02
+    initializer_factor: float = 1.0
+    assign_eps: float = 1.0
+    assign_mlp_ratio: list[float] = field(default_factory=lambda: [0.5, 4])
+
+
+@_config
+class GroupViTConfig(_TwoTowers):
+    """GroupViT: both towers and their projections."""
+
+    model_type = "groupvit"
+    text_class = GroupViTTextConfig
+    vision_class = GroupViTVisionConfig
+
+    text_config: Any = None
+    vision_config: Any = None
+    projection_dim: int = 256
+    projection_intermediate_dim: int = 4096
+    logit_scale_init_value: float = 2.6592

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from models.processor import ImageProcessor
+from models.image_processor import ImageProcessor
 
 CONTEXT = 0.1  # of the box, on each side
 DARKEN = 0.1  # of the background's normalised values: towards the mean colour, not towards black

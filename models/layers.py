@@ -8,16 +8,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.outputs import Trace
+
 
 def quick_gelu(x: Tensor) -> Tensor:
     """The sigmoid form of GELU that CLIP was trained with (github.com/openai/CLIP, model.py)."""
     return x * torch.sigmoid(1.702 * x)
 
 
+def gelu_new(x: Tensor) -> Tensor:
+    """The tanh form of GELU (Hendrycks and Gimpel, arXiv 1606.08415)."""
+    return F.gelu(x, approximate="tanh")
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "quick_gelu": quick_gelu,
     "gelu": F.gelu,
+    "gelu_new": gelu_new,
     "relu": F.relu,
+    "selu": F.selu,
 }
 
 
@@ -29,7 +38,7 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention."""
+    """Multi-head attention, to itself unless there is a context."""
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -42,11 +51,30 @@ class Attention(nn.Module):
         self.q_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mix tokens: (B, L, D) -> (B, L, D); `mask` is True where attending is allowed."""
-        q, k, v = (self._split(p(x)) for p in (self.q_proj, self.k_proj, self.v_proj))
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        context: Tensor | None = None,
+        trace: Trace | None = None,
+    ) -> Tensor:
+        """Mix tokens: (B, L, D), from a context (B, K, D) if given -> (B, L, D).
+
+        `mask` is True where attending is allowed.
+        """
+        context = x if context is None else context
+        q = self._split(self.q_proj(x))
+        k, v = self._split(self.k_proj(context)), self._split(self.v_proj(context))
         dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        if trace is not None and trace.wants_attentions:
+            scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+            if mask is not None:
+                scores = scores.masked_fill(~mask, -torch.inf)
+            weights = scores.softmax(dim=-1)
+            trace.attention(weights)
+            y = F.dropout(weights, dropout) @ v
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -56,14 +84,14 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """Two linear layers with an activation between."""
 
-    def __init__(self, width: int, hidden: int, act: str) -> None:
+    def __init__(self, width: int, hidden: int, act: str, out: int | None = None) -> None:
         super().__init__()
         self.act = activation(act)
         self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = nn.Linear(hidden, width if out is None else out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
+        """(..., D) -> (..., D), or to the width of the output."""
         return self.fc2(self.act(self.fc1(x)))
 
 
@@ -79,9 +107,9 @@ class PreNormLayer(nn.Module):
         self.mlp = MLP(width, hidden, act)
         self.layer_norm2 = nn.LayerNorm(width, eps=eps)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, trace: Trace | None = None) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
-        x = x + self.self_attn(self.layer_norm1(x), mask)
+        x = x + self.self_attn(self.layer_norm1(x), mask, trace=trace)
         return x + self.mlp(self.layer_norm2(x))
 
     def initialise(self, factor: float, depth: int) -> None:
@@ -102,9 +130,9 @@ class PreNormLayer(nn.Module):
 class PostNormLayer(PreNormLayer):
     """A block of CLIPSeg's decoder: the same parts, mix, add, then normalise."""
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, trace: Trace | None = None) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
-        x = self.layer_norm1(x + self.self_attn(x, mask))
+        x = self.layer_norm1(x + self.self_attn(x, mask, trace=trace))
         return self.layer_norm2(x + self.mlp(x))
 
 
@@ -135,8 +163,12 @@ class Encoder(nn.Module):
         """The blocks, first to last."""
         return (layer for layer in self.layers if isinstance(layer, PreNormLayer))
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, trace: Trace | None = None) -> Tensor:
         """All blocks: (B, L, D) -> (B, L, D)."""
         for layer in self.blocks():
-            x = layer(x, mask)
+            if trace is not None:
+                trace.hidden(x)
+            x = layer(x, mask, trace)
+        if trace is not None:
+            trace.hidden(x)
         return x

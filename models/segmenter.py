@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -16,35 +15,24 @@ from torch import Tensor
 
 from models import checkpoint, exemplar
 from models.clipseg import CLIPSegForImageSegmentation
-from models.processor import ImageProcessor, displayed
+from models.engines import CLIPSegEngine, Engine, GroupViTEngine, ImageFeatures
+from models.groupvit import GroupViTModel
+from models.image_processor import ImageProcessor, displayed
 from models.tokenizer import CLIPTokenizer
 
-PROMPTS_PER_PASS = 4  # keeps the decoder's activations near the cache; larger is not faster
 REMEMBERED_TEXTS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class ImageFeatures:
-    """One encoded image: all that a prompt needs of it."""
-
-    reduced: tuple[Tensor, ...]  # each (1, 1 + h*w, R), deepest first
-    grid: tuple[int, int]  # h, w in patches
-    size: tuple[int, int]  # H, W in pixels, as displayed
-
-    @property
-    def nbytes(self) -> int:
-        """Memory held, in bytes."""
-        return sum(t.nbytes for t in self.reduced)
-
-
 class Segmenter:
-    """A checkpoint, ready to answer."""
+    """A checkpoint, ready to answer.
 
-    name = "clipseg"
+    CLIPSeg judges each condition by itself. GroupViT's conditions compete: what one wins of a
+    patch, the others and the background lose.
+    """
 
     def __init__(
         self,
-        model: CLIPSegForImageSegmentation,
+        model: CLIPSegForImageSegmentation | GroupViTModel,
         tokenizer: CLIPTokenizer,
         processor: ImageProcessor,
         *,
@@ -53,11 +41,23 @@ class Segmenter:
     ) -> None:
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.device = torch.device(chosen)
-        self.dtype = dtype or torch.float32
+        computed = dtype or torch.float32
+        # On a CPU the weights stay in float32, and `dtype` is that of the fast path's products.
+        self.dtype = torch.float32 if self.device.type == "cpu" else computed
         self.model = model.eval().requires_grad_(False).to(self.device, self.dtype)
         self.tokenizer = tokenizer
         self.processor = processor
+        self._engine: Engine
+        if isinstance(self.model, GroupViTModel):
+            self._engine = GroupViTEngine(self.model, processor)
+        else:
+            self._engine = CLIPSegEngine(self.model, processor, computed)
         self._texts: dict[str, Tensor] = {}
+
+    @property
+    def name(self) -> str:
+        """The model's family: clipseg or groupvit."""
+        return self._engine.name
 
     @classmethod
     def from_pretrained(
@@ -72,8 +72,17 @@ class Segmenter:
             CheckpointError: it cannot be found, reached or used.
         """
         folder = checkpoint.locate(id_or_folder)
+        kind = checkpoint.read_json(folder, checkpoint.CONFIG).get("model_type")
+        models: dict[str, type[CLIPSegForImageSegmentation | GroupViTModel]] = {
+            "clipseg": CLIPSegForImageSegmentation,
+            "groupvit": GroupViTModel,
+        }
+        if kind not in models:
+            raise checkpoint.CheckpointError(
+                f"Checkpoint {folder} holds a {kind!r} model; known: {', '.join(models)}."
+            )
         return cls(
-            CLIPSegForImageSegmentation.from_pretrained(folder),
+            models[kind].from_pretrained(folder),
             CLIPTokenizer.from_pretrained(folder),
             ImageProcessor.from_pretrained(folder),
             device=device,
@@ -86,16 +95,7 @@ class Segmenter:
         batch = [images] if isinstance(images, Image.Image) else list(images)
         if not batch:
             return []
-        seen = [displayed(image) for image in batch]
-        pixels = self.processor(seen).to(self.device, self.dtype)
-        reduced = self.model.decoder.reduce(self.model.encode_image(pixels))
-        grid = self.model.grid(pixels)
-        return [
-            ImageFeatures(
-                tuple(r[i : i + 1].clone() for r in reduced), grid, (image.height, image.width)
-            )
-            for i, image in enumerate(seen)
-        ]
+        return self._engine.encode([displayed(image) for image in batch])
 
     @torch.inference_mode()
     def encode_text(self, prompts: str | Sequence[str]) -> Tensor:
@@ -112,12 +112,11 @@ class Segmenter:
         for text in texts:
             if text not in self._texts:
                 # one at a time, so that a condition depends on its text and nothing else
-                tokens = {name: t.to(self.device) for name, t in self.tokenizer([text]).items()}
-                self._texts[text] = self.model.get_conditional_embeddings(**tokens)[0]
+                phrases = [template.format(text) for template in self._engine.templates]
+                tokens = {name: t.to(self.device) for name, t in self.tokenizer(phrases).items()}
+                self._texts[text] = self._engine.embed_text(**tokens).mean(dim=0)
         if not texts:
-            return torch.empty(
-                0, self.model.config.projection_dim, device=self.device, dtype=self.dtype
-            )
+            return torch.empty(0, self._engine.width, device=self.device, dtype=self.dtype)
         return torch.stack([self._texts[text] for text in texts])
 
     @torch.inference_mode()
@@ -133,23 +132,17 @@ class Segmenter:
         """
         seen = displayed(image)
         if mask is None:
-            pixels = self.processor([seen])
+            pixels = self._engine.pixels([seen])
         else:
             marked = np.asarray(mask.convert("L") if isinstance(mask, Image.Image) else mask) > 0
             pixels = exemplar.prepare(seen, marked, self.processor)
-        return self.model.get_conditional_embeddings(
-            conditional_pixel_values=pixels.to(self.device, self.dtype)
-        )
+        return self._engine.embed_image(pixels.to(self.device, self.dtype))
 
     @torch.inference_mode()
     def probabilities(self, features: ImageFeatures, conditions: Tensor) -> Tensor:
         """One image against N conditions at the model's resolution: (N, h', w') in [0, 1]."""
         rows = conditions.reshape(-1, conditions.shape[-1]).to(self.device, self.dtype)
-        logits = [
-            self.model.decoder(features.reduced, part, features.grid)
-            for part in rows.split(PROMPTS_PER_PASS)
-        ]
-        return torch.cat(logits).float().sigmoid()
+        return self._engine.probabilities(features, rows)
 
     @torch.inference_mode()
     def segment(self, features: Sequence[ImageFeatures], conditions: Tensor) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -93,6 +93,30 @@ class CLIPTokenizer:
         """Token ids per text, with start and end of text, of any length."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
+    def padded(
+        self,
+        texts: Sequence[str],
+        padding: bool | str = False,
+        truncation: bool = False,
+        max_length: int | None = None,
+    ) -> dict[str, list[list[int]]]:
+        """`input_ids` and `attention_mask` as lists.
+
+        `padding` is True or "longest", "max_length", or False; `truncation` cuts to `max_length`
+        (77 unless given) and keeps the end of text.
+        """
+        limit = CONTEXT if max_length is None else max_length
+        rows = self.encode(texts)
+        if truncation:
+            rows = [row if len(row) <= limit else [*row[: limit - 1], row[-1]] for row in rows]
+        length = max((len(row) for row in rows), default=0) if padding else 0
+        if padding == "max_length":
+            length = limit
+        return {
+            "input_ids": [row + [self._end] * (length - len(row)) for row in rows],
+            "attention_mask": [[1] * len(row) + [0] * (length - len(row)) for row in rows],
+        }
+
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask`, (N, L) int64, padded to the longest text.
 
@@ -101,18 +125,18 @@ class CLIPTokenizer:
         """
         if not texts:
             raise ValueError("There is no text to tokenize.")
-        rows = self.encode(texts)
-        for text, row in zip(texts, rows, strict=True):
-            if len(row) > CONTEXT:
+        rows = self.padded(texts, padding=True)
+        for text, mask in zip(texts, rows["attention_mask"], strict=True):
+            if sum(mask) > CONTEXT:
                 shown = text if len(text) <= 40 else text[:40] + "…"
                 raise ValueError(
-                    f"The text {shown!r} has {len(row) - 2} tokens; "
+                    f"The text {shown!r} has {sum(mask) - 2} tokens; "
                     f"the model reads at most {CONTEXT - 2}: shorten it."
                 )
-        longest = max(map(len, rows))
-        ids = torch.full((len(rows), longest), self._end, dtype=torch.int64)
-        mask = torch.zeros_like(ids)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row)
-            mask[i, : len(row)] = 1
-        return {"input_ids": ids, "attention_mask": mask}
+        return {name: torch.tensor(value) for name, value in rows.items()}
+
+    def decode(self, token_ids: Iterable[int], skip_special_tokens: bool = False) -> str:
+        """The text of token ids, lower-case as the model reads it."""
+        ids = [int(token) for token in token_ids]
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+        return text.replace("</w>", " ").strip()

@@ -68,7 +68,7 @@ def test_loading_is_strict_and_names_what_does_not_fit(copy: Path) -> None:
     [
         ("config.json", "{", "cannot be read as JSON"),
         ("config.json", "[]", "must hold a JSON object"),
-        ("config.json", '{"extract_layers": [99]}', "extract_layers"),
+        ("config.json", '{"model_type": "clipseg", "extract_layers": [99]}', "extract_layers"),
         ("model.safetensors", "not weights", "damaged"),
         ("tokenizer.json", "{}", "tokenizer"),
         ("preprocessor_config.json", '{"size": {}}', "cannot be used"),

@@ -1,9 +1,11 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
-from models import CLIPSegConfig, CLIPSegForImageSegmentation
+from models import CLIPSegConfig, CLIPSegForImageSegmentation, Segmenter
 from models.layers import Attention, activation
-from models.tokenizer import CLIPTokenizer
 
 
 @pytest.fixture
@@ -21,9 +23,9 @@ def test_masked_attention_ignores_later_tokens(attention: Attention) -> None:
     torch.testing.assert_close(before[:, :-1], after[:, :-1])
 
 
-def test_padding_never_changes_a_condition(segmenter: object) -> None:
-    model, tokenizer = segmenter.model, segmenter.tokenizer  # type: ignore[attr-defined]
-    assert isinstance(tokenizer, CLIPTokenizer)
+def test_padding_never_changes_a_condition(segmenter: Segmenter) -> None:
+    model: Any = segmenter.model
+    tokenizer = segmenter.tokenizer
     alone = model.get_conditional_embeddings(**tokenizer(["a dog"]))
     padded = model.get_conditional_embeddings(**tokenizer(["a dog", "a much longer text here"]))
     torch.testing.assert_close(alone[0], padded[0])
@@ -43,24 +45,26 @@ def test_the_legacy_end_of_text_rule_pools_at_the_largest_id() -> None:
     torch.manual_seed(0)
     tower = CLIPSegForImageSegmentation(config).clip.text_model.eval()
     ids = torch.tensor([[48, 7, 49, 2, 2]])
-    torch.testing.assert_close(tower(ids), tower(ids[:, :3]))
+    torch.testing.assert_close(tower(ids).pooler_output, tower(ids[:, :3]).pooler_output)
 
 
-def test_a_rectangular_input_gives_a_rectangular_mask(segmenter: object) -> None:
-    model = segmenter.model  # type: ignore[attr-defined]
+def test_a_rectangular_input_gives_a_rectangular_mask(segmenter: Segmenter) -> None:
+    model: Any = segmenter.model
     pixels = torch.randn(1, 3, 48, 80)
     logits = model.decode(model.encode_image(pixels), torch.randn(1, 24), model.grid(pixels))
     assert logits.shape == (1, 48, 80)
 
 
-def test_an_input_that_is_no_multiple_of_the_patch_is_refused(segmenter: object) -> None:
+def test_an_input_that_is_no_multiple_of_the_patch_is_refused(segmenter: Segmenter) -> None:
+    model: Any = segmenter.model
     with pytest.raises(ValueError, match="multiple of the patch size 8"):
-        segmenter.model.encode_image(torch.randn(1, 3, 60, 64))  # type: ignore[attr-defined]
+        model.encode_image(torch.randn(1, 3, 60, 64))
 
 
-def test_exactly_one_kind_of_condition_is_taken(segmenter: object) -> None:
+def test_exactly_one_kind_of_condition_is_taken(segmenter: Segmenter) -> None:
+    model: Any = segmenter.model
     with pytest.raises(ValueError, match="either"):
-        segmenter.model.get_conditional_embeddings()  # type: ignore[attr-defined]
+        model.get_conditional_embeddings()
 
 
 def test_a_fresh_model_gives_logits_of_a_trainable_scale() -> None:
@@ -81,7 +85,7 @@ def test_a_fresh_model_gives_logits_of_a_trainable_scale() -> None:
 
 
 def test_an_unknown_activation_is_named() -> None:
-    with pytest.raises(ValueError, match=r"swish.*known: gelu, quick_gelu, relu"):
+    with pytest.raises(ValueError, match=r"swish.*known: gelu, gelu_new, quick_gelu, relu"):
         activation("swish")
 
 
@@ -90,3 +94,39 @@ def test_extract_layers_outside_the_tower_are_refused() -> None:
         CLIPSegConfig(extract_layers=[3, 12])
     with pytest.raises(ValueError, match="conditional_layer"):
         CLIPSegConfig(conditional_layer=3)
+
+
+def test_a_forward_takes_exactly_one_condition_per_image(segmenter: Segmenter) -> None:
+    model: Any = segmenter.model
+    pixels = torch.randn(2, 3, 64, 64)
+    ids = segmenter.tokenizer(["a", "b"])["input_ids"]
+    for wrong in (
+        {},
+        {"input_ids": ids, "conditional_pixel_values": pixels},
+        {"conditional_embeddings": torch.randn(2, 24), "input_ids": ids},
+        {"input_ids": ids[:1]},
+        {"conditional_embeddings": torch.randn(2, 23)},
+    ):
+        with pytest.raises(ValueError, match="condition"):
+            model(pixel_values=pixels, **wrong)
+    with pytest.raises(ValueError, match="pixel_values"):
+        model(input_ids=ids)
+
+
+def test_one_image_gives_logits_with_a_batch_axis(segmenter: Segmenter) -> None:
+    output = segmenter.model(
+        pixel_values=torch.randn(1, 3, 64, 64), conditional_embeddings=torch.randn(1, 24)
+    )
+    assert output.logits.shape == (1, 64, 64)
+
+
+def test_only_the_decoder_learns_through_a_forward(tiny_checkpoint: Path) -> None:
+    model = CLIPSegForImageSegmentation.from_pretrained(tiny_checkpoint)
+    output = model(
+        pixel_values=torch.randn(1, 3, 64, 64),
+        input_ids=torch.tensor([[1, 2, 841]]),
+        labels=torch.ones(1, 64, 64),
+    )
+    output.loss.backward()
+    touched = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert touched == {"decoder"}

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from models import CheckpointError, Segmenter
+from models import CheckpointError, ImageFeatures, Segmenter
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -30,20 +31,20 @@ def test_exif_orientation_is_applied(segmenter: Segmenter, tmp_path: Path) -> No
         assert features.size == (60, 40)
         upright = Image.fromarray(np.rot90(np.asarray(image), k=-1))
     (expected,) = segmenter.encode_image(upright)
-    torch.testing.assert_close(features.reduced, expected.reduced)
+    torch.testing.assert_close(features.parts, expected.parts)
 
 
 def test_an_image_is_encoded_once_for_any_number_of_prompts(
     segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes: list[int] = []
-    encode = segmenter.model.encode_image
+    encode = segmenter._engine.encode
 
-    def counted(pixel_values: torch.Tensor) -> list[torch.Tensor]:
-        passes.append(len(pixel_values))
-        return encode(pixel_values)
+    def counted(images: Sequence[Image.Image]) -> list[ImageFeatures]:
+        passes.append(len(images))
+        return encode(images)
 
-    monkeypatch.setattr(segmenter.model, "encode_image", counted)
+    monkeypatch.setattr(segmenter._engine, "encode", counted)
     features = segmenter.encode_image(picture(64, 64))
     for count in (1, 3, 9):
         segmenter.segment(features, segmenter.encode_text([f"thing {i}" for i in range(count)]))

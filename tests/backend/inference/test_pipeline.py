@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from backend.inference.features import FeatureCache
@@ -13,7 +12,7 @@ from backend.inference.pipeline import Pipeline
 from backend.inference.predictor import Predictor
 from backend.labelstudio import brush
 from backend.labelstudio.images import ImageStore
-from models import Segmenter
+from models import ImageFeatures, Segmenter
 
 CONFIG = """<View><TextArea name="prompt" toName="i"/><Image name="i" value="$image"/>
 <Image name="j" value="$other"/>
@@ -88,14 +87,14 @@ def test_failures_stay_with_their_task(pipeline: Pipeline) -> None:
 def test_a_batch_that_fails_as_a_whole_is_done_one_by_one(
     pipeline: Pipeline, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = segmenter.model.encode_image
+    encode = segmenter.encode_image
 
-    def short_of_memory(pixel_values: torch.Tensor) -> list[torch.Tensor]:
-        if len(pixel_values) > 1:
+    def short_of_memory(images: Any) -> list[ImageFeatures]:
+        if len(images) > 1:
             raise RuntimeError("out of memory")
-        return encode(pixel_values)
+        return encode(images)
 
-    monkeypatch.setattr(segmenter.model, "encode_image", short_of_memory)
+    monkeypatch.setattr(segmenter, "encode_image", short_of_memory)
     answers = pipeline.answer([payload(), payload(data={"image": uri(7)})])
     assert all(answer["regions"] for answer, _ in answers)
 
@@ -103,10 +102,10 @@ def test_a_batch_that_fails_as_a_whole_is_done_one_by_one(
 def test_a_defect_is_told_without_its_traceback(
     pipeline: Pipeline, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: torch.Tensor) -> list[torch.Tensor]:
+    def broken(_: Any) -> list[ImageFeatures]:
         raise ZeroDivisionError("secret path")
 
-    monkeypatch.setattr(segmenter.model, "encode_image", broken)
+    monkeypatch.setattr(segmenter, "encode_image", broken)
     ((answer, _),) = pipeline.answer([payload()])
     assert answer["error"] == "InternalError"
     assert "secret" not in answer["detail"]

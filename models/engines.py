@@ -1,0 +1,220 @@
+"""What `Segmenter` needs of a model, for each of the two.
+
+An engine encodes images without knowing a prompt, and compares what it kept with conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from models import fast
+from models.clipseg import CLIPSegForImageSegmentation
+from models.groupvit import GroupViTModel
+from models.image_processor import ImageProcessor, kept_ratio
+from models.outputs import Trace
+from models.towers import unit
+
+PROMPTS_PER_PASS = 4  # keeps the decoder's activations near the cache; larger is not faster
+
+# Averaged before normalising, as GroupViT's authors do; the plain phrase helps short labels.
+TEMPLATES = ("{}", "a photo of a {}.")
+# The cosine that a group must reach to be more of a label than of background.
+BACKGROUND = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFeatures:
+    """One encoded image: all that a prompt needs of it."""
+
+    parts: tuple[Tensor, ...]  # the engine's own
+    grid: tuple[int, int]  # h, w in patches
+    size: tuple[int, int]  # H, W in pixels, as displayed
+    windows: tuple[tuple[int, int], ...] = ((0, 0),)  # row and column in patches of each window
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return sum(part.nbytes for part in self.parts)
+
+
+class Engine(Protocol):
+    """A model behind the door; conditions are (N, C) in the model's joint space."""
+
+    name: str
+    width: int  # C
+    templates: Sequence[str]  # how a phrase is put to the text tower; conditions are averaged
+
+    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
+        """RGB images as inputs (B, 3, H, W), for exemplars."""
+
+    def encode(self, images: Sequence[Image.Image]) -> list[ImageFeatures]:
+        """RGB images to features."""
+
+    def embed_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token ids (N, L) to conditions (N, C)."""
+
+    def embed_image(self, pixel_values: Tensor) -> Tensor:
+        """Prepared exemplars (N, 3, H, W) to conditions (N, C)."""
+
+    def probabilities(self, features: ImageFeatures, conditions: Tensor) -> Tensor:
+        """One image against N conditions: (N, h', w') in [0, 1]."""
+
+
+class CLIPSegEngine:
+    """Each condition gets a mask of its own; conditions do not compete."""
+
+    name = "clipseg"
+    templates: Sequence[str] = ("{}",)
+
+    def __init__(
+        self, model: CLIPSegForImageSegmentation, processor: ImageProcessor, dtype: torch.dtype
+    ) -> None:
+        self._model = model
+        self._processor = processor
+        self.width = int(model.config.projection_dim)
+        on_cpu = model.clip.logit_scale.device.type == "cpu"
+        self._fast = fast.prepare(model, dtype) if on_cpu else None
+
+    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
+        """RGB images as inputs (B, 3, H, W)."""
+        return self._processor(images).to(self._model.decoder.film_mul.weight)
+
+    def encode(self, images: Sequence[Image.Image]) -> list[ImageFeatures]:
+        """The decoder's prompt-independent part: each (1, 1 + h*w, R), deepest first."""
+        pixels = self.pixels(images)
+        if self._fast is not None:
+            reduced = self._fast.encode(pixels)
+        else:
+            reduced = self._model.decoder.reduce(self._model.encode_image(pixels))
+        grid = self._model.grid(pixels)
+        return [
+            ImageFeatures(
+                tuple(r[i : i + 1].clone() for r in reduced), grid, (image.height, image.width)
+            )
+            for i, image in enumerate(images)
+        ]
+
+    def embed_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Projected texts, not normalised: the decoder was trained on them as they are."""
+        return self._model.get_conditional_embeddings(input_ids, attention_mask)
+
+    def embed_image(self, pixel_values: Tensor) -> Tensor:
+        """Projected exemplars, not normalised."""
+        return self._model.get_conditional_embeddings(conditional_pixel_values=pixel_values)
+
+    def probabilities(self, features: ImageFeatures, conditions: Tensor) -> Tensor:
+        """The decoder on every condition: (N, H, W) at the model's input size."""
+        decode = self._model.decoder if self._fast is None else self._fast.decode
+        logits = [
+            decode(features.parts, part, features.grid)
+            for part in conditions.split(PROMPTS_PER_PASS)
+        ]
+        return torch.cat(logits).float().sigmoid()
+
+
+class GroupViTEngine:
+    """Conditions compete for every patch, with each other and with the background.
+
+    As published: the shorter side is resized to twice the training size, windows of that size
+    slide by half of it, and positions are interpolated (Xu et al., arXiv 2202.11094, section 4.3;
+    the checkpoint may name another side as `segmentation_side`). Unlike there, the background is
+    not a threshold on the winner: it is a competitor whose cosine is fixed, so that a single label
+    can lose too.
+    """
+
+    name = "groupvit"
+
+    def __init__(self, model: GroupViTModel, processor: ImageProcessor) -> None:
+        self._model = model
+        self._processor = processor
+        config = model.config
+        patch = config.vision_config.patch_size
+        side = config.extra.get("segmentation_side", 2 * config.vision_config.image_size)
+        self._window = max(1, round(side / patch))  # in patches
+        self._patch = patch
+        self._background = float(config.extra.get("background_similarity", BACKGROUND))
+        self.templates: Sequence[str] = tuple(config.extra.get("templates", TEMPLATES))
+        self.width = int(config.projection_dim)
+
+    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
+        """RGB images as inputs (B, 3, H, W) of the training size."""
+        return self._processor(images).to(self._model.logit_scale)
+
+    def encode(self, images: Sequence[Image.Image]) -> list[ImageFeatures]:
+        """Groups (W, G, C) of unit length and their maps (W, G, h, w), per window."""
+        return [self._encode(image) for image in images]
+
+    def _encode(self, image: Image.Image) -> ImageFeatures:
+        side = self._window * self._patch
+        width, height = kept_ratio(image.size, side)
+        columns, rows = (max(1, round(length / self._patch)) for length in (width, height))
+        whole = ImageProcessor(
+            height=rows * self._patch,
+            width=columns * self._patch,
+            mean=self._processor.mean,
+            std=self._processor.std,
+            resample=self._processor.resample,
+            rescale_factor=self._processor.rescale_factor,
+        )([image]).to(self._model.logit_scale)
+        windows = [
+            (top, left)
+            for top in slides(rows, self._window)
+            for left in slides(columns, self._window)
+        ]
+        views = torch.cat(
+            [
+                whole[
+                    ...,
+                    top * self._patch : (top + self._window) * self._patch,
+                    left * self._patch : (left + self._window) * self._patch,
+                ]
+                for top, left in windows
+            ]
+        )
+        trace = Trace(attentions=True)
+        groups = self._model.vision_model(views, trace).last_hidden_state
+        embeds = unit(self._model.visual_projection(groups.flatten(0, 1)))
+        maps = self._model.group_maps(trace.attentions or (), views)
+        return ImageFeatures(
+            (embeds.unflatten(0, groups.shape[:2]), maps),
+            (rows, columns),
+            (image.height, image.width),
+            tuple(windows),
+        )
+
+    def embed_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Projected texts, not normalised, so that templates can be averaged."""
+        return self._model.get_text_features(input_ids, attention_mask)
+
+    def embed_image(self, pixel_values: Tensor) -> Tensor:
+        """Projected exemplars, not normalised."""
+        return self._model.get_image_features(pixel_values)
+
+    def probabilities(self, features: ImageFeatures, conditions: Tensor) -> Tensor:
+        """Shares of the patches: (N, h, w), which with the background's sum to one."""
+        embeds, maps = features.parts
+        cosines = embeds @ unit(conditions).T  # (W, G, N)
+        rivals = torch.cat([cosines, torch.full_like(cosines[..., :1], self._background)], dim=-1)
+        shares = (rivals * self._model.logit_scale.exp()).softmax(dim=-1)[..., :-1]
+        patches = torch.einsum("wgn,wghx->wnhx", shares, maps)
+        total = patches.new_zeros(len(conditions), *features.grid)
+        seen = patches.new_zeros(features.grid)
+        for (top, left), part in zip(features.windows, patches, strict=True):
+            rows, columns = part.shape[-2:]
+            total[:, top : top + rows, left : left + columns] += part
+            seen[top : top + rows, left : left + columns] += 1
+        return (total / seen).float()
+
+
+def slides(length: int, window: int) -> list[int]:
+    """Where windows start so that they overlap by half and the last one ends at the end."""
+    if length <= window:
+        return [0]
+    step = max(1, window // 2)
+    return [*range(0, length - window, step), length - window]

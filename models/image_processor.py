@@ -1,0 +1,140 @@
+"""PIL images to normalised pixels, as `preprocessor_config.json` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from models import checkpoint
+
+# The published CLIPSeg checkpoints use ImageNet's statistics (huggingface/transformers pull
+# request 20995 corrected the first upload, which had 0.5).
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def displayed(image: Image.Image) -> Image.Image:
+    """The image as people see it: EXIF orientation applied, three channels."""
+    return ImageOps.exif_transpose(image).convert("RGB")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageProcessor:
+    """Resize to the model's input, crop if asked, scale to [0, 1], normalise.
+
+    Without `shortest_edge` the input is `height` x `width` whatever the aspect ratio; with it, the
+    shorter side becomes that long and the ratio is kept. `crop` cuts that square out of the centre,
+    with black where the image is smaller.
+    """
+
+    height: int = 352
+    width: int = 352
+    mean: Sequence[float] = IMAGENET_MEAN
+    std: Sequence[float] = IMAGENET_STD
+    resample: int = Image.Resampling.BILINEAR
+    rescale_factor: float = 1 / 255
+    shortest_edge: int | None = None
+    crop: int | None = None
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read `preprocessor_config.json`; without one, the published CLIPSeg values."""
+        folder = Path(folder)
+        if not (folder / "preprocessor_config.json").is_file():
+            return cls()
+        raw = checkpoint.read_json(folder, "preprocessor_config.json")
+        try:
+            return cls.from_dict(raw)
+        except (TypeError, ValueError, KeyError) as error:
+            path = folder / "preprocessor_config.json"
+            raise checkpoint.CheckpointError(f"{path} cannot be used: {error}") from error
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """From the published keys; `size` and `crop_size` may be an int or a mapping."""
+        size, crop = raw.get("size", 352), raw.get("crop_size")
+        keeps_ratio = isinstance(size, Mapping) and "shortest_edge" in size
+        if isinstance(size, Mapping) and not keeps_ratio:
+            height, width = int(size["height"]), int(size["width"])
+        else:
+            height = width = int(size["shortest_edge"] if keeps_ratio else size)
+        crop = crop["height"] if isinstance(crop, Mapping) else crop
+        return cls(
+            height=height,
+            width=width,
+            mean=tuple(raw.get("image_mean") or IMAGENET_MEAN),
+            std=tuple(raw.get("image_std") or IMAGENET_STD),
+            resample=int(raw.get("resample", Image.Resampling.BILINEAR)),
+            rescale_factor=float(raw.get("rescale_factor", 1 / 255)),
+            shortest_edge=height if keeps_ratio else None,
+            crop=int(crop) if crop and raw.get("do_center_crop", False) else None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `preprocessor_config.json`."""
+        keeps_ratio = self.shortest_edge is not None
+        raw: dict[str, Any] = {
+            "image_processor_type": "CLIPImageProcessor" if keeps_ratio else "ViTImageProcessor",
+            "do_resize": True,
+            "do_rescale": True,
+            "do_normalize": True,
+            "size": {"height": self.height, "width": self.width},
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+            "resample": int(self.resample),
+            "rescale_factor": self.rescale_factor,
+        }
+        if keeps_ratio:
+            raw |= {"size": {"shortest_edge": self.shortest_edge}, "do_convert_rgb": True}
+            raw["do_center_crop"] = self.crop is not None
+        if self.crop is not None:
+            raw["crop_size"] = {"height": self.crop, "width": self.crop}
+        return raw
+
+    def __call__(self, images: Sequence[Image.Image]) -> Tensor:
+        """RGB images -> (B, 3, H, W) float32.
+
+        Raises:
+            ValueError: there is none, or they become inputs of different sizes.
+        """
+        resized = [np.asarray(self._cropped(self._resized(image))) for image in images]
+        sizes = {pixels.shape for pixels in resized}
+        if len(sizes) != 1:
+            raise ValueError(f"{len(images)} images give inputs of {len(sizes)} sizes, not one.")
+        return self.normalise(np.stack(resized))
+
+    def normalise(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+        """Bytes (B, H, W, 3) -> (B, 3, H, W) float32."""
+        scaled = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() * self.rescale_factor
+        mean = torch.tensor(self.mean).view(3, 1, 1)
+        std = torch.tensor(self.std).view(3, 1, 1)
+        return (scaled - mean) / std
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        size = (self.width, self.height)
+        if self.shortest_edge is not None:
+            size = kept_ratio(image.size, self.shortest_edge)
+        return image.resize(size, Image.Resampling(self.resample))
+
+    def _cropped(self, image: Image.Image) -> Image.Image:
+        if self.crop is None:
+            return image
+        left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
+        return image.crop((left, top, left + self.crop, top + self.crop))
+
+
+def kept_ratio(size: tuple[int, int], shortest_edge: int) -> tuple[int, int]:
+    """Width and height with the shorter one `shortest_edge`, the longer one rounded down."""
+    width, height = size
+    if width <= height:
+        return shortest_edge, int(shortest_edge * height / width)
+    return int(shortest_edge * width / height), shortest_edge

@@ -1,0 +1,108 @@
+"""GroupViT behind the same door as CLIPSeg."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models import CheckpointError, GroupViTConfig, GroupViTModel, Segmenter
+from models.engines import slides
+
+
+@pytest.fixture(scope="module")
+def groupvit(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
+    folder = tmp_path_factory.mktemp("groupvit")
+    tokenizer = (tiny_checkpoint / "tokenizer.json").read_bytes()
+    (folder / "tokenizer.json").write_bytes(tokenizer)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": 32}))
+    text = json.loads((tiny_checkpoint / "config.json").read_text())["text_config"]
+    torch.manual_seed(0)
+    config = GroupViTConfig(
+        text_config=text,
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "depths": [1, 1],
+            "num_group_tokens": [4, 0],
+            "num_output_groups": [4, 4],
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 8,
+        },
+        projection_dim=16,
+        projection_intermediate_dim=24,
+        background_similarity=0.0,
+    )
+    GroupViTModel(config).save_pretrained(folder)
+    return Segmenter.from_pretrained(folder, device="cpu")
+
+
+def picture(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("size", [(100, 60), (31, 170), (64, 64), (20, 20), (1000, 40)])
+def test_any_size_and_aspect_ratio_gives_masks_of_its_own_size(
+    groupvit: Segmenter, size: tuple[int, int]
+) -> None:
+    (masks,) = groupvit.segment(
+        groupvit.encode_image(picture(*size)), groupvit.encode_text(["dog", "cat", "sky"])
+    )
+    assert masks.shape == (3, size[1], size[0])
+    assert masks.isfinite().all()
+
+
+def test_labels_compete_for_every_pixel(groupvit: Segmenter) -> None:
+    features = groupvit.encode_image(picture(100, 60))
+    (both,) = groupvit.segment(features, groupvit.encode_text(["dog", "cat"]))
+    (alone,) = groupvit.segment(features, groupvit.encode_text(["dog"]))
+    assert both.sum(dim=0).max() <= 1 + 1e-5
+    assert (both[0] <= alone[0] + 1e-5).all()
+    assert (both[0] < alone[0] - 1e-4).any()
+
+
+def test_a_single_label_can_lose_to_the_background(groupvit: Segmenter) -> None:
+    features = groupvit.encode_image(picture(64, 64))
+    condition = groupvit.encode_text(["dog"])
+    (towards,) = groupvit.segment(features, condition)
+    (away,) = groupvit.segment(features, -condition)
+    torch.testing.assert_close(towards + away, torch.ones_like(towards), atol=1e-5, rtol=1e-4)
+
+
+def test_templates_are_averaged_before_anything_else(groupvit: Segmenter) -> None:
+    (condition,) = groupvit.encode_text(["dog"])
+    model: Any = groupvit.model
+    with torch.inference_mode():
+        phrases = [
+            model.get_text_features(**groupvit.tokenizer([text]))[0]
+            for text in ("dog", "a photo of a dog.")
+        ]
+    torch.testing.assert_close(condition, torch.stack(phrases).mean(dim=0), atol=1e-5, rtol=1e-4)
+
+
+def test_an_exemplar_competes_like_a_label(groupvit: Segmenter) -> None:
+    image = picture(80, 60)
+    mask = np.zeros((60, 80), bool)
+    mask[10:40, 10:50] = True
+    conditions = torch.cat([groupvit.encode_text(["dog"]), groupvit.encode_exemplar(image, mask)])
+    (masks,) = groupvit.segment(groupvit.encode_image(image), conditions)
+    assert masks.shape == (2, 60, 80)
+
+
+def test_windows_cover_everything_and_overlap() -> None:
+    for length in range(1, 60):
+        starts = slides(length, 8)
+        seen = {i for start in starts for i in range(start, min(length, start + 8))}
+        assert seen == set(range(length))
+        assert starts == sorted(set(starts))
+
+
+def test_an_unknown_kind_of_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(CheckpointError, match=r"'bert'.*clipseg, groupvit"):
+        Segmenter.from_pretrained(tmp_path)

@@ -1,0 +1,109 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models import (
+    CheckpointError,
+    CLIPSegForImageSegmentation,
+    CLIPSegProcessor,
+    GroupViTProcessor,
+    ImageProcessor,
+)
+
+
+@pytest.fixture(scope="module")
+def processor(tiny_checkpoint: Path) -> CLIPSegProcessor:
+    return CLIPSegProcessor.from_pretrained(tiny_checkpoint)
+
+
+def picture(width: int = 30, height: int = 20) -> Image.Image:
+    return Image.new("RGB", (width, height), "red")
+
+
+def test_texts_and_images_become_a_forwards_arguments(
+    processor: CLIPSegProcessor, tiny_checkpoint: Path
+) -> None:
+    texts = ["a cat", "a remote control"]
+    inputs = processor(text=texts, images=[picture()] * 2, padding=True, return_tensors="pt")
+    assert set(inputs) == {"input_ids", "attention_mask", "pixel_values"}
+    assert inputs.pixel_values.shape == (2, 3, 64, 64)
+    model = CLIPSegForImageSegmentation.from_pretrained(tiny_checkpoint)
+    with torch.no_grad():
+        assert model(**inputs).logits.shape == (2, 64, 64)
+        visual = processor(images=[picture()], visual_prompt=[picture()], return_tensors="pt")
+        assert set(visual) == {"pixel_values", "conditional_pixel_values"}
+        assert model(**visual).logits.shape == (1, 64, 64)
+
+
+def test_the_documented_errors_are_raised(processor: CLIPSegProcessor) -> None:
+    with pytest.raises(ValueError, match="either text, visual prompt or images"):
+        processor()
+    with pytest.raises(ValueError, match="exactly one type of prompt"):
+        processor(text="a", visual_prompt=picture())
+    with pytest.raises(ValueError, match="image_processor"):
+        CLIPSegProcessor(tokenizer=processor.tokenizer)
+    with pytest.raises(ValueError, match="tokenizer"):
+        CLIPSegProcessor(ImageProcessor())
+    with pytest.raises(ValueError, match="padding=True"):
+        processor(text=["a", "a b c"], return_tensors="pt")
+    with pytest.raises(ValueError, match="return_tensors='tf'"):
+        processor(text=["a"], return_tensors="tf")
+    with pytest.raises(AttributeError, match="pixel_values"):
+        _ = processor(text="a").pixel_values
+
+
+def test_every_form_of_result_holds_the_same(processor: CLIPSegProcessor) -> None:
+    as_lists = processor(text=["a cat"], images=picture())
+    as_torch = processor(text=["a cat"], images=picture(), return_tensors="pt")
+    as_numpy = processor(text=["a cat"], images=np.asarray(picture()), return_tensors="np")
+    assert as_lists.input_ids == as_torch.input_ids.tolist() == as_numpy.input_ids.tolist()
+    assert (as_numpy.pixel_values == as_torch.pixel_values.numpy()).all()
+    assert (as_lists.pixel_values[0] == as_numpy.pixel_values[0]).all()
+    assert processor(text="a cat").input_ids == as_lists.input_ids[0]
+
+
+def test_padding_and_truncation_are_the_callers_choice(processor: CLIPSegProcessor) -> None:
+    rows = processor(text=["a", "a b c"], padding="max_length", max_length=8).input_ids
+    assert [len(row) for row in rows] == [8, 8]
+    cut = processor(text="a b c d e", truncation=True, max_length=4)
+    assert len(cut.input_ids) == 4
+    assert cut.input_ids[-1] == rows[0][-1]
+
+
+def test_decoding_gives_the_words_back(processor: CLIPSegProcessor) -> None:
+    ids = processor(text=["A red  circle", "star"], padding=True).input_ids
+    assert processor.batch_decode(ids, skip_special_tokens=True) == ["a red circle", "star"]
+    assert processor.decode(ids[1]).startswith("<|startoftext|>star")
+
+
+def test_groupvit_keeps_the_aspect_ratio_and_the_centre(processor: CLIPSegProcessor) -> None:
+    groupvit = GroupViTProcessor(GroupViTProcessor.default_image_processor, processor.tokenizer)
+    left_red = Image.new("RGB", (300, 100), "blue")
+    left_red.paste("red", (0, 0, 100, 100))
+    pixels = groupvit(images=left_red, return_tensors="pt").pixel_values
+    assert pixels.shape == (1, 3, 224, 224)
+    assert (pixels[0, 0, 100, 10:-10] < 0).all()  # the red third was cut off
+    with pytest.raises(ValueError, match="text or images"):
+        groupvit()
+
+
+def test_processors_are_saved_and_loaded(processor: CLIPSegProcessor, tmp_path: Path) -> None:
+    groupvit = GroupViTProcessor(GroupViTProcessor.default_image_processor, processor.tokenizer)
+    groupvit.save_pretrained(tmp_path)
+    raw = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert raw["size"] == {"shortest_edge": 224}
+    again = GroupViTProcessor.from_pretrained(tmp_path)
+    assert again.image_processor == groupvit.image_processor
+    assert again(text="a cat").input_ids == processor(text="a cat").input_ids
+    with pytest.raises(CheckpointError):
+        CLIPSegProcessor.from_pretrained(tmp_path / "nowhere")
+
+
+def test_images_of_different_inputs_make_no_batch() -> None:
+    keeps_ratio = ImageProcessor(shortest_edge=32)
+    with pytest.raises(ValueError, match="2 sizes"):
+        keeps_ratio([picture(40, 40), picture(80, 40)])
