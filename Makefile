@@ -4,6 +4,7 @@ BIN := .venv/bin
 
 # idle compute threads sleep instead of spinning, or busy cores make everything many times slower
 export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 10000
 
 .PHONY: demo up test lint bench evaluate demo-checkpoint clean
 
@@ -28,7 +29,9 @@ bench: .venv/installed-dev
 evaluate: .venv/installed
 	$(BIN)/promptbrush evaluate
 
-demo-checkpoint: export OMP_WAIT_POLICY = ACTIVE  # faster where it has the cores for itself
+# faster where it has the cores for itself
+demo-checkpoint: export OMP_WAIT_POLICY = ACTIVE
+demo-checkpoint: export GOMP_SPINCOUNT = 1000000
 demo-checkpoint: .venv/installed
 	$(BIN)/python -m demo.train
 

@@ -25,7 +25,6 @@ from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus
-from rq.results import Result
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
@@ -37,7 +36,8 @@ QUEUE = "predictions"
 PREDICT = "predict"
 JOBS = frozenset({PREDICT})
 
-RESULT_TTL = 600  # seconds an answer is kept for who asked
+ANSWER = "promptbrush:answer:"
+ANSWER_TTL = 600  # seconds an answer, or a failed job, is kept for who asked
 MAX_ATTEMPTS = 2  # a task that took down its worker this often is not tried again
 JOURNAL = "promptbrush:journal"
 JOURNAL_LENGTH = 500
@@ -63,8 +63,6 @@ def connect(url: str) -> Redis:
 class TaskJob(Job):
     """A job that can do nothing but answer: names, callbacks and webhooks are never followed."""
 
-    answer: Answer | None = None  # set by the worker that computed it
-
     @property
     def allowed(self) -> bool:
         """Whether the job's name is one of ours; unreadable ones are not."""
@@ -74,12 +72,9 @@ class TaskJob(Job):
             # whatever deserialising a stranger's payload raises, it is not one of ours
             return False
 
-    def perform(self) -> Answer:
-        """Give the answer that the worker computed."""
-        self.connection.persist(self.key)
-        if self.answer is None:
-            raise PermissionError("This job's name is not on the list of jobs.")
-        return self.answer
+    def perform(self) -> None:
+        """Refuse: what may be done, the worker does without RQ's way of calling functions."""
+        raise PermissionError("This job's name is not on the list of jobs.")
 
     def execute_success_callback(self, *_: Any, **__: Any) -> None:
         """A stored callback is a name to import: refused."""
@@ -133,8 +128,7 @@ class PredictionQueue:
                 PREDICT,
                 args=[payload],
                 ttl=max(1, ceil(deadline)),
-                result_ttl=RESULT_TTL,
-                failure_ttl=RESULT_TTL,
+                failure_ttl=ANSWER_TTL,
                 description=PREDICT,
                 meta={"project": payload.get("project"), "task": payload["task"].get("id")},
                 at_front=interactive,
@@ -160,15 +154,13 @@ class PredictionQueue:
             raise QueueUnavailable(f"The queue's broker does not answer: {error}") from error
 
     def _wait_for(self, job: Job, deadline: float, stopping: Callable[[], bool]) -> Answer | None:
-        result = job.latest_result()
-        while result is None and time.monotonic() < deadline and not stopping():
-            result = job.latest_result(timeout=1)
-        if result is None:
+        delivered = self.connection.blpop([ANSWER + job.id], timeout=1)
+        while delivered is None and time.monotonic() < deadline and not stopping():
+            delivered = self.connection.blpop([ANSWER + job.id], timeout=1)
+        if delivered is None:
             return None
-        if result.type is Result.Type.SUCCESSFUL:
-            return result.return_value
-        log.error("job %s failed: %s", job.id, (result.exc_string or "").strip()[-500:])
-        return {"error": "InternalError", "detail": "The job failed; see the worker's log."}
+        answer: Answer = json.loads(delivered[1])
+        return answer
 
     def report(self, project: object, task: object, error: BackendError) -> None:
         """Tell at `/jobs` of a task that no worker finished, and why."""
@@ -270,11 +262,9 @@ class PredictionQueue:
                     "its image may need more memory than there is."
                 )
                 answer = {"error": lost.name, "detail": str(lost)}
-                Result.create(
-                    job, Result.Type.SUCCESSFUL, RESULT_TTL, return_value=answer, pipeline=pipeline
-                )
+                deliver(pipeline, job.id, answer)
                 write_journal(pipeline, job.meta, answer, seconds=0.0)
-                pipeline.expire(job.key, RESULT_TTL)
+                pipeline.delete(job.key)
             pipeline.execute()
 
     def _hand_back_unstarted(self) -> int:
@@ -297,6 +287,12 @@ class PredictionQueue:
                 self._queue.push_job_id(job_id, pipeline=pipeline, at_front=True)
                 pipeline.execute()
         return len(stranded)
+
+
+def deliver(pipeline: Pipeline, job_id: str, answer: Answer) -> None:
+    """Give an answer to who waits for it; it goes by a list of its own, not as an RQ result."""
+    pipeline.rpush(ANSWER + job_id, json.dumps(answer))
+    pipeline.expire(ANSWER + job_id, ANSWER_TTL)
 
 
 def pulse(connection: Redis, worker: WorkerPulse) -> None:

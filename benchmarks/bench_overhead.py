@@ -1,7 +1,7 @@
-"""What HTTP, queue and image handling cost on top of the model: one prompt, warm server.
+"""What HTTP and the queue cost: one prompt, warm server, every image new to it.
 
-Each image is new to the server, so that it is encoded for every request, and is timed right
-before and after by a bare model call in this process on the same number of threads.
+Right before each request the same work is done in this process, without HTTP and queue (fetch,
+decode, encode, prompt, pack the mask), and right after it the bare model call on the opened image.
 """
 
 from __future__ import annotations
@@ -11,15 +11,22 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import requests
 import torch
 from PIL import Image
 from tqdm import tqdm
 
+from backend.inference.features import FeatureCache
+from backend.inference.pipeline import Pipeline
+from backend.inference.predictor import Predictor
+from backend.settings import Settings
 from backend.showcase import serving
+from backend.worker.runtime import image_store
 from demo import CHECKPOINT, scenes
 from models import Segmenter
 
@@ -41,42 +48,64 @@ def draw(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def bare(segmenter: Segmenter, image: Image.Image) -> float:
-    """Milliseconds of the model alone on an opened image."""
-    start = time.perf_counter()
-    segmenter.segment(segmenter.encode_image(image), segmenter.encode_text(["a red circle"]))
-    return 1000 * (time.perf_counter() - start)
+def pipeline(segmenter: Segmenter, folder: str) -> Pipeline:
+    """The worker's; like the server, it meets every image once."""
+    settings = replace(Settings.from_environment(), local_files_root=Path(folder))
+    predictor = Predictor(segmenter, FeatureCache(10**9))
+    return Pipeline(
+        predictor, image_store(settings), model="clipseg", digest="0" * 64, threshold=0.4
+    )
 
 
-def measure() -> tuple[list[float], list[float]]:
-    """Milliseconds per request and per bare call, paired."""
+def measure() -> dict[str, list[float]]:
+    """Milliseconds per image: the request, the same work, and the bare model call."""
     torch.set_num_threads(max(1, os.cpu_count() or 1))
     segmenter = Segmenter.from_pretrained(CHECKPOINT, device="cpu")
-    asked, alone = [], []
+    times: dict[str, list[float]] = {"request": [], "work": [], "model": []}
     with tempfile.TemporaryDirectory() as folder:
         paths = draw(Path(folder), REQUESTS + WARM_UP)
+        here = pipeline(segmenter, folder)
         settings = {"LOCAL_FILES_DOCUMENT_ROOT": folder}
         with serving(settings) as url, requests.Session() as session:
             for number, path in enumerate(tqdm(paths, unit="request", disable=None)):
+                task = {"id": number, "data": {"image": f"/data/local-files/?d={path.name}"}}
                 with Image.open(path) as image:
                     image.load()
-                before = bare(segmenter, image)
-                body = {
-                    "tasks": [
-                        {"id": number, "data": {"image": f"/data/local-files/?d={path.name}"}}
-                    ],
-                    "label_config": CONFIG,
-                }
-                start = time.perf_counter()
-                answer = session.post(f"{url}/predict", json=body, timeout=60)
-                milliseconds = 1000 * (time.perf_counter() - start)
-                if not answer.json()["results"][0]:
-                    raise SystemExit(f"request {number} failed: {answer.text[:200]}")
-                after = bare(segmenter, image)
+                alone = timed(lambda t=task: work(here, t))  # type: ignore[misc]
+                request = timed(lambda t=task: ask(session, url, t))  # type: ignore[misc]
+                model = timed(lambda i=image: bare(segmenter, i))  # type: ignore[misc]
                 if number >= WARM_UP:
-                    asked.append(milliseconds)
-                    alone.append((before + after) / 2)
-    return asked, alone
+                    times["request"].append(request)
+                    times["work"].append(alone)
+                    times["model"].append(model)
+    return times
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Milliseconds of a call."""
+    start = time.perf_counter()
+    call()
+    return 1000 * (time.perf_counter() - start)
+
+
+def bare(segmenter: Segmenter, image: Image.Image) -> None:
+    """The model alone on an opened image."""
+    segmenter.segment(segmenter.encode_image(image), segmenter.encode_text(["a red circle"]))
+
+
+def work(here: Pipeline, task: dict[str, Any]) -> None:
+    """What the worker does for a task."""
+    ((answer, _),) = here.answer([{"task": task, "label_config": CONFIG, "prompt": None}])
+    if "error" in answer:
+        raise SystemExit(f"task {task['id']} failed: {answer}")
+
+
+def ask(session: requests.Session, url: str, task: dict[str, Any]) -> None:
+    """The same over HTTP and the queue."""
+    body = {"tasks": [task], "label_config": CONFIG}
+    answer = session.post(f"{url}/predict", json=body, timeout=60)
+    if not answer.json()["results"][0]:
+        raise SystemExit(f"request {task['id']} failed: {answer.text[:200]}")
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -86,19 +115,26 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def table() -> str:
-    """Markdown: requests, bare calls and their difference, in milliseconds."""
-    asked, alone = measure()
-    over = [a - b for a, b in zip(asked, alone, strict=True)]
+    """Markdown: what each takes, and the differences image by image, in milliseconds."""
+    times = measure()
+    rows = {
+        "request over HTTP": times["request"],
+        "the same work in one process": times["work"],
+        "bare model call": times["model"],
+        "HTTP and queue: request less the same work": difference(times, "work"),
+        "everything around the model: request less model call": difference(times, "model"),
+    }
     lines = ["| ms | median | p90 | p99 |", "|---|---:|---:|---:|"]
-    for name, values in (
-        ("request over HTTP", asked),
-        ("bare model call", alone),
-        ("overhead (difference, paired)", over),
-    ):
+    for name, values in rows.items():
         middle = statistics.median(values)
         nine, last = percentile(values, 0.9), percentile(values, 0.99)
         lines.append(f"| {name} | {middle:.1f} | {nine:.1f} | {last:.1f} |")
     return "\n".join(lines)
+
+
+def difference(times: dict[str, list[float]], less: str) -> list[float]:
+    """Request less something else, paired."""
+    return [a - b for a, b in zip(times["request"], times[less], strict=True)]
 
 
 if __name__ == "__main__":

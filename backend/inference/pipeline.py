@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -78,10 +78,15 @@ class Pipeline:
 
     def answer(self, payloads: Sequence[Answer]) -> list[tuple[Answer, float]]:
         """One answer per payload, in order, with the seconds that it took."""
-        with ThreadPoolExecutor(FETCHES) as pool:
-            fetched = list(pool.map(self._fetch, payloads))
-        self._warm([image for one in fetched for image in one.images()])
-        return [self._finish(one) for one in fetched]
+        if len(payloads) == 1:
+            fetched = [self._fetch(payloads[0])]
+        else:
+            with ThreadPoolExecutor(FETCHES) as pool:
+                fetched = list(pool.map(self._fetch, payloads))
+        start = time.perf_counter()
+        encoded = self._encode_together([image for one in fetched for image in one.images()])
+        share = (time.perf_counter() - start) / max(1, len(fetched))
+        return [self._finish(one, encoded, share) for one in fetched]
 
     def _fetch(self, payload: Answer) -> _Fetched:
         start = time.perf_counter()
@@ -93,23 +98,27 @@ class Pipeline:
 
         return _Fetched(_guarded(work), time.perf_counter() - start)
 
-    def _warm(self, images: Sequence[TaskImage]) -> None:
-        """Encode everything new as one batch; if that fails, each task meets its own failure."""
+    def _encode_together(self, images: Sequence[TaskImage]) -> dict[str, ImageFeatures]:
+        """Features by digest, in one batch; if that fails, each task meets its own failure."""
         try:
-            self._predictor.encode([(one.digest, one.image) for one in images])
+            features = self._predictor.encode([(one.digest, one.image) for one in images])
         except Exception as error:
-            # out of memory, or one image that the model cannot take: isolated in _finish
+            # out of memory, or one image that the model cannot take: isolated in _find
             log.warning("a batch of %d images failed (%s); going one by one", len(images), error)
+            return {}
+        return {one.digest: kept for one, kept in zip(images, features, strict=True)}
 
-    def _finish(self, fetched: _Fetched) -> tuple[Answer, float]:
+    def _finish(
+        self, fetched: _Fetched, encoded: Mapping[str, ImageFeatures], encoding: float
+    ) -> tuple[Answer, float]:
         start = time.perf_counter()
-        result = _guarded(lambda: self._find(fetched))
-        seconds = fetched.seconds + time.perf_counter() - start
+        result = _guarded(lambda: self._find(fetched, encoded))
+        seconds = fetched.seconds + encoding + time.perf_counter() - start
         if isinstance(result, BackendError):
             return {"error": result.name, "detail": str(result)}, seconds
         return result, seconds
 
-    def _find(self, fetched: _Fetched) -> Answer:
+    def _find(self, fetched: _Fetched, encoded: Mapping[str, ImageFeatures]) -> Answer:
         job, images = fetched.content()
         features = {
             key: self._predictor.encode([(one.digest, one.image)])[0] for key, one in images.items()

@@ -43,10 +43,14 @@ def create_app(
     @app.after_request
     def count(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "other"
-        try:
-            metrics.count_request(connection, route, response.status_code)
-        except RedisError:
-            log.debug("a request was not counted: the broker does not answer")
+
+        def after_it_was_sent() -> None:
+            try:
+                metrics.count_request(connection, route, response.status_code)
+            except RedisError:
+                log.debug("a request was not counted: the broker does not answer")
+
+        response.call_on_close(after_it_was_sent)
         return response
 
     app.register_error_handler(BackendError, _known)

@@ -30,6 +30,7 @@ from backend.queue import (
     PredictionQueue,
     TaskJob,
     WorkerPulse,
+    deliver,
     end_pulse,
     pulse,
     queue_of,
@@ -93,14 +94,19 @@ class BatchWorker(SimpleWorker):
         ours = [one for one in batch if isinstance(one, TaskJob) and one.allowed]
         answers = self._answer([one.args[0] for one in ours])
         for one, (answer, seconds) in zip(ours, answers, strict=True):
-            one.answer = answer
+            # one round trip: the answer, and everything that RQ holds of the job
             with self.connection.pipeline() as pipeline:
+                deliver(pipeline, one.id, answer)
+                held[one.id].delete(one, pipeline)
+                pipeline.lrem(queue.intermediate_queue_key, 1, one.id)
+                pipeline.delete(one.key)
                 metrics.count_task(pipeline, answer.get("error", "done"), seconds)
                 write_journal(pipeline, one.meta, answer, seconds)
                 pipeline.execute()
-        for each in batch:
-            self.execution = held[each.id]
-            self.perform_job(each, queue)
+        for stranger in batch:
+            if stranger not in ours:
+                self.execution = held[stranger.id]
+                self.perform_job(stranger, queue)  # which refuses it
         self._busy_since = None
         self.set_state("idle")
 
