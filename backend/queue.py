@@ -222,7 +222,7 @@ class PredictionQueue:
         `MAX_ATTEMPTS` times is answered with WorkerLost instead.
         """
         # the launcher and idle workers look at the same time; each job must come back once
-        with self.connection.lock("promptbrush:hand-back", timeout=10, blocking_timeout=10):
+        with self.connection.lock("promptbrush:hand-back", timeout=10, blocking_timeout=5):
             self._forget_the_dead()
             return self._hand_back_held(dead) + self._hand_back_unstarted()
 

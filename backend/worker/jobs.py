@@ -63,7 +63,6 @@ class BatchWorker(SimpleWorker):
             name=identity.name,
             connection=connection,
             worker_ttl=WORKER_TTL,
-            maintenance_interval=PULSE_TTL,
             job_class=TaskJob,
             serializer=JSONSerializer,
             log_job_description=False,
@@ -137,9 +136,8 @@ class BatchWorker(SimpleWorker):
             claimed.append(job)
         return claimed
 
-    def run_maintenance_tasks(self) -> None:
-        """Besides RQ's own, hand back what workers held that no launcher watched over."""
-        super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+    def _hand_back(self) -> None:
+        """Hand back what workers held that no launcher watched over."""
         try:
             self._predictions.hand_back(self._is_gone)
         except LockError:
@@ -149,7 +147,11 @@ class BatchWorker(SimpleWorker):
         return not self.connection.exists(PULSE + worker)
 
     def _beat(self) -> None:
-        """Say that we live; end the process if a job is stuck, which no signal could."""
+        """Say that we live, look after dead peers, end the process if a job is stuck.
+
+        All of it beside the jobs, so that none waits for it.
+        """
+        look_at = 0.0
         while True:
             busy_since = self._busy_since
             if busy_since and time.monotonic() - busy_since > self._job_timeout:
@@ -157,6 +159,9 @@ class BatchWorker(SimpleWorker):
                 os._exit(STUCK)
             try:
                 pulse(self.connection, self._identity)
+                if time.monotonic() >= look_at:
+                    self._hand_back()
+                    look_at = time.monotonic() + PULSE_TTL
             except RedisError as error:
                 log.warning("the broker does not answer the heartbeat: %s", error)
             if self._ended.wait(BEAT):
