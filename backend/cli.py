@@ -10,10 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from backend import __version__
-from backend.errors import BackendError, BadSetting, BrokerUnavailable, CheckpointUnavailable
+from backend.errors import (
+    CONFIG_FAULT,
+    BackendError,
+    BadSetting,
+    BrokerUnavailable,
+    CheckpointUnavailable,
+)
 from backend.settings import DEMO, PUBLISHED, Settings, calm_threads, environment
-
-CONFIG_FAULT = 78  # EX_CONFIG of sysexits.h; the launcher stops instead of restarting
 
 # What Label Studio 1.23 refuses by default: backends on private addresses, twice over.
 LABEL_STUDIO_NEEDS = (

@@ -4,6 +4,8 @@ The class name is the stable name in JSON errors (`{"error": "ImageUnreadable", 
 the message says what happened, to what, and what to do about it.
 """
 
+CONFIG_FAULT = 78  # EX_CONFIG of sysexits.h: a process's word that a restart cannot help
+
 
 class BackendError(Exception):
     """Base of the tree; `status` is the HTTP answer."""

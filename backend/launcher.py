@@ -26,13 +26,12 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from backend import broker
-from backend.errors import BackendError, BadSetting, BrokerUnavailable
+from backend.errors import CONFIG_FAULT, BackendError, BadSetting, BrokerUnavailable
 from backend.queue import PredictionQueue, connect
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
-CONFIG_FAULT = 78  # EX_CONFIG of sysexits.h: a child's word that a restart cannot help
 STABLE = 60.0  # seconds after which a child's earlier deaths are forgotten
 LONGEST_PAUSE = 30.0
 TICK = 0.1

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from backend import cli
+from backend.errors import CONFIG_FAULT
 
 
 def test_prompts_are_given_in_a_row_or_one_by_one() -> None:
@@ -19,7 +20,7 @@ def test_errors_are_one_line_and_set_the_exit_status(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PORT", "ninety")
-    assert cli.main(["up"]) == cli.CONFIG_FAULT
+    assert cli.main(["up"]) == CONFIG_FAULT
     monkeypatch.delenv("PORT")
     assert cli.main(["predict", "a.png", "--out", str(tmp_path)]) == 1
     lines = capsys.readouterr().err.splitlines()
