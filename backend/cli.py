@@ -186,9 +186,9 @@ def _predict(options: argparse.Namespace) -> int:
     settings = _settings(
         PROMPTBRUSH_CHECKPOINT=options.checkpoint, MODEL_SCORE_THRESHOLD=options.threshold
     )
-    from backend.local import Exemplar, predict
+    from backend.local import ExemplarFiles, predict
 
-    exemplars = [Exemplar.from_text(text) for text in options.exemplar]
+    exemplars = [ExemplarFiles.from_text(text) for text in options.exemplar]
     print(predict(settings, options.images, options.prompt, exemplars, options.out))
     print(f"\nMasks, overlays and predictions.json are in {options.out}")
     return 0

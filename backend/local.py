@@ -31,20 +31,21 @@ from backend.prompting import Query, model_version
 from backend.report import table
 from backend.settings import Settings
 from backend.worker.runtime import load
+from models import Exemplar
 
 CONTROL = "brush"
 MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
 
 @dataclass(frozen=True, slots=True)
-class Exemplar:
+class ExemplarFiles:
     """An image to find more like, and optionally a mask of the object in it."""
 
     image: Path
     mask: Path | None
 
     @classmethod
-    def from_text(cls, text: str) -> Exemplar:
+    def from_text(cls, text: str) -> ExemplarFiles:
         """Read `IMAGE` or `IMAGE:MASK`; a colon in an existing path is no separator."""
         if Path(text).exists() or ":" not in text:
             return cls(Path(text), None)
@@ -56,7 +57,7 @@ def predict(
     settings: Settings,
     images: Sequence[Path],
     prompts: Sequence[str],
-    exemplars: Sequence[Exemplar],
+    exemplars: Sequence[ExemplarFiles],
     out: Path,
 ) -> str:
     """Write masks, overlays, `predictions.json` and `label_config.xml`; returns a table.
@@ -81,7 +82,7 @@ def predict(
     for one, image, mask in shown:
         query = Query(CONTROL, one.image.stem, (f"like {one.image.name}",), settings.threshold)
         try:
-            conditions[query] = segmenter.encode_exemplar(image, mask)[0]
+            conditions[query] = segmenter.condition(exemplars=[Exemplar(image, mask)])
         except ValueError as error:
             raise BadRequest(f"--exemplar {one.image}: {error}") from None
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from demo import phrases
 from demo import scenes as generated
 from demo.phrases import KINDS, Query
-from models import Segmenter
+from models import Exemplar, Segmenter
 
 THRESHOLD = 0.4  # the default of MODEL_SCORE_THRESHOLD
 SEED = 1_000_000
@@ -88,7 +88,7 @@ def _questions(
             said = segmenter.encode_text([phrases.wording(lacking, rng)])
             questions.append(_Question(ABSENT, said, nothing))
     other = generated.generate(other_seed, include=[target.look])
-    shown = segmenter.encode_exemplar(other.image, other.objects[0].mask).reshape(1, -1)
+    shown = segmenter.encode_exemplar(Exemplar(other.image, other.objects[0].mask))
     questions.append(_Question(EXEMPLAR, shown, truth(scene, Query(*target.look))))
     return questions
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from demo import phrases, scenes
 from demo.phrases import Query
 from demo.scenes import Look
-from models.exemplar import prepare
+from models.exemplar import Exemplar, prepare
 from models.image_processor import ImageProcessor
 
 MOST_OBJECTS = 6
@@ -86,7 +86,8 @@ def _chunk(first_seed: int, number: int, processor: ImageProcessor) -> Pool:
             pool.masks[i, j] = np.asarray(mask.resize((side, side), Image.Resampling.BILINEAR))
         pool.looks.append(tuple(thing.look for thing in scene.objects))
         example = scene.objects[int(rng.integers(len(scene.objects)))]
-        prepared = prepare(scene.image, example.mask, processor)[0].permute(1, 2, 0).numpy()
+        shown = Exemplar(scene.image, example.mask)
+        prepared = prepare(shown, processor)[0].permute(1, 2, 0).numpy()
         pool.exemplars[i] = np.clip((prepared * std + mean) * 255 + 0.5, 0, 255)
         pool.exemplar_looks.append(example.look)
     return pool

@@ -16,6 +16,7 @@ from models.config import (
     GroupViTVisionConfig,
 )
 from models.engines import ImageFeatures
+from models.exemplar import Exemplar
 from models.groupvit import GroupViTModel, GroupViTTextModel, GroupViTVisionModel
 from models.image_processor import ImageProcessor
 from models.processor import CLIPSegProcessor, GroupViTProcessor
@@ -33,6 +34,7 @@ __all__ = [
     "CLIPSegVisionModel",
     "CLIPTokenizer",
     "CheckpointError",
+    "Exemplar",
     "GroupViTConfig",
     "GroupViTModel",
     "GroupViTProcessor",

@@ -22,6 +22,9 @@ from models.towers import unit
 
 PROMPTS_PER_PASS = 4  # keeps the decoder's activations near the cache; larger is not faster
 
+# A longer input than this many times its shorter side is squeezed: attention is quadratic in it.
+LONGEST = 4
+
 # Averaged before normalising, as GroupViT's authors do; the plain phrase helps short labels.
 TEMPLATES = ("{}", "a photo of a {}.")
 # The cosine that a group must reach to be more of a label than of background.
@@ -49,9 +52,6 @@ class Engine(Protocol):
     name: str
     width: int  # C
     templates: Sequence[str]  # how a phrase is put to the text tower; conditions are averaged
-
-    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB images as inputs (B, 3, H, W), for exemplars."""
 
     def encode(self, images: Sequence[Image.Image]) -> list[ImageFeatures]:
         """RGB images to features."""
@@ -81,13 +81,30 @@ class CLIPSegEngine:
         on_cpu = model.clip.logit_scale.device.type == "cpu"
         self._fast = fast.prepare(model, dtype) if on_cpu else None
 
-    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB images as inputs (B, 3, H, W)."""
-        return self._processor(images).to(self._model.decoder.film_mul.weight)
-
     def encode(self, images: Sequence[Image.Image]) -> list[ImageFeatures]:
         """The decoder's prompt-independent part: each (1, 1 + h*w, R), deepest first."""
-        pixels = self.pixels(images)
+        shapes: dict[ImageProcessor, list[int]] = {}
+        for index, image in enumerate(images):
+            shapes.setdefault(self._processor_of(image), []).append(index)
+        encoded: dict[int, ImageFeatures] = {}
+        for processor, indices in shapes.items():
+            together = self._encode([images[i] for i in indices], processor)
+            encoded |= zip(indices, together, strict=True)
+        return [encoded[index] for index in range(len(images))]
+
+    def _processor_of(self, image: Image.Image) -> ImageProcessor:
+        """Where the checkpoint keeps the ratio, inputs are rectangles of whole patches."""
+        side, patch = self._processor.shortest_edge, self._model.config.vision_config.patch_size
+        if side is None or self._processor.crop is not None:
+            return self._processor
+        sizes = (min(length, LONGEST * side) for length in kept_ratio(image.size, side))
+        width, height = (patch * max(1, round(length / patch)) for length in sizes)
+        return self._processor.at(width, height)
+
+    def _encode(
+        self, images: Sequence[Image.Image], processor: ImageProcessor
+    ) -> list[ImageFeatures]:
+        pixels = processor(images).to(self._model.decoder.film_mul.weight)
         if self._fast is not None:
             reduced = self._fast.encode(pixels)
         else:
@@ -142,10 +159,6 @@ class GroupViTEngine:
         self.templates: Sequence[str] = tuple(config.extra.get("templates", TEMPLATES))
         self.width = int(config.projection_dim)
 
-    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB images as inputs (B, 3, H, W) of the training size."""
-        return self._processor(images).to(self._model.logit_scale)
-
     def encode(self, images: Sequence[Image.Image]) -> list[ImageFeatures]:
         """Groups (W, G, C) of unit length and their maps (W, G, h, w), per window."""
         return [self._encode(image) for image in images]
@@ -154,14 +167,8 @@ class GroupViTEngine:
         side = self._window * self._patch
         width, height = kept_ratio(image.size, side)
         columns, rows = (max(1, round(length / self._patch)) for length in (width, height))
-        whole = ImageProcessor(
-            height=rows * self._patch,
-            width=columns * self._patch,
-            mean=self._processor.mean,
-            std=self._processor.std,
-            resample=self._processor.resample,
-            rescale_factor=self._processor.rescale_factor,
-        )([image]).to(self._model.logit_scale)
+        processor = self._processor.at(columns * self._patch, rows * self._patch)
+        whole = processor([image]).to(self._model.logit_scale)
         windows = [
             (top, left)
             for top in slides(rows, self._window)

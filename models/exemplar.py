@@ -7,33 +7,69 @@ row of its table on visual prompt engineering).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
 
-from models.image_processor import ImageProcessor
+from models.image_processor import ImageProcessor, displayed
 
 CONTEXT = 0.1  # of the box, on each side
 DARKEN = 0.1  # of the background's normalised values: towards the mean colour, not towards black
 BLUR = 3 / 352  # sigma, of the input's side
 
 
-def prepare(image: Image.Image, mask: NDArray[np.bool_], processor: ImageProcessor) -> Tensor:
-    """An RGB image and its object's mask (H, W) -> pixels (1, 3, h, w).
+@dataclass(frozen=True, slots=True, eq=False)
+class Exemplar:
+    """An object to look for, shown in an image: by a mask, by a box, or as all of the image.
+
+    The mask is (H, W), non-zero on the object; the box is left, top, right, bottom in pixels, and
+    what is in it counts as the object. Both refer to the image as displayed.
+    """
+
+    image: Image.Image
+    mask: Image.Image | ArrayLike | None = None
+    box: tuple[float, float, float, float] | None = None
+
+    def marked(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """The object's pixels in an image of that width and height: (H, W).
+
+        Raises:
+            ValueError: mask and box are both given, do not fit the image, or mark nothing.
+        """
+        width, height = size
+        if self.mask is not None and self.box is not None:
+            raise ValueError("An exemplar has a mask or a box, not both.")
+        if self.mask is None and self.box is None:
+            return np.ones((height, width), bool)
+        if self.box is not None:
+            return _filled(self.box, size)
+        picture = isinstance(self.mask, Image.Image)
+        mask = np.asarray(self.mask.convert("L") if picture else self.mask) > 0  # type: ignore[union-attr]
+        if mask.shape != (height, width):
+            raise ValueError(
+                f"The exemplar's mask is {mask.shape[1]}x{mask.shape[0]} pixels, "
+                f"its image {width}x{height}: they must be equal."
+            )
+        if not mask.any():
+            raise ValueError("The exemplar's mask marks nothing: mark the object in it.")
+        return mask
+
+
+def prepare(exemplar: Exemplar, processor: ImageProcessor) -> Tensor:
+    """An exemplar as the model was trained to see it: pixels (1, 3, h, w).
 
     Raises:
-        ValueError: the mask has another size than the image, or marks nothing.
+        ValueError: its mask or box cannot be used.
     """
-    if mask.shape != (image.height, image.width):
-        raise ValueError(
-            f"The exemplar's mask is {mask.shape[1]}x{mask.shape[0]} pixels, "
-            f"its image {image.width}x{image.height}: they must be equal."
-        )
-    if not mask.any():
-        raise ValueError("The exemplar's mask marks nothing: mark the object in it.")
+    image = displayed(exemplar.image)
+    mask = exemplar.marked(image.size)
+    if mask.all():  # there is no background to take away, and context only beyond the image
+        return processor([image])
     box = _square(mask)
     inside = _inside(box, image)
     pixels = processor([image.crop(box)])
@@ -41,6 +77,20 @@ def prepare(image: Image.Image, mask: NDArray[np.bool_], processor: ImageProcess
     known = _scaled(inside, processor)  # 0 where the square reaches beyond the image
     pixels = pixels * known
     return torch.where(weight > 0, pixels, _blur(pixels) * DARKEN * known)
+
+
+def _filled(box: tuple[float, float, float, float], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels that a box touches: (H, W)."""
+    left, top, right, bottom = box
+    mask = np.zeros(size[::-1], bool)
+    rows = slice(max(0, int(np.floor(top))), max(0, int(np.ceil(bottom))))
+    columns = slice(max(0, int(np.floor(left))), max(0, int(np.ceil(right))))
+    mask[rows, columns] = True
+    if not mask.any():
+        raise ValueError(
+            f"The exemplar's box {box} holds no pixel of its image of {size[0]}x{size[1]}."
+        )
+    return mask
 
 
 def _square(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:

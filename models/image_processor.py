@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,8 +38,8 @@ class ImageProcessor:
 
     height: int = 352
     width: int = 352
-    mean: Sequence[float] = IMAGENET_MEAN
-    std: Sequence[float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     resample: int = Image.Resampling.BILINEAR
     rescale_factor: float = 1 / 255
     shortest_edge: int | None = None
@@ -118,6 +118,10 @@ class ImageProcessor:
         mean = torch.tensor(self.mean).view(3, 1, 1)
         std = torch.tensor(self.std).view(3, 1, 1)
         return (scaled - mean) / std
+
+    def at(self, width: int, height: int) -> Self:
+        """The same processing to another, fixed size."""
+        return replace(self, width=width, height=height, shortest_edge=None, crop=None)
 
     def _resized(self, image: Image.Image) -> Image.Image:
         size = (self.width, self.height)

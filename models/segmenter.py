@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
 from models import checkpoint, exemplar
 from models.clipseg import CLIPSegForImageSegmentation
 from models.engines import CLIPSegEngine, Engine, GroupViTEngine, ImageFeatures
+from models.exemplar import Exemplar
 from models.groupvit import GroupViTModel
 from models.image_processor import ImageProcessor, displayed
 from models.tokenizer import CLIPTokenizer
@@ -120,23 +119,47 @@ class Segmenter:
         return torch.stack([self._texts[text] for text in texts])
 
     @torch.inference_mode()
-    def encode_exemplar(
-        self, image: Image.Image, mask: Image.Image | ArrayLike | None = None
-    ) -> Tensor:
-        """A condition (1, C) from an object in an image; without a mask, from all of the image.
-
-        The mask is (H, W) at the image's displayed size, non-zero on the object.
+    def encode_exemplar(self, exemplars: Exemplar | Sequence[Exemplar]) -> Tensor:
+        """Conditions (N, C), one per object shown in an image.
 
         Raises:
-            ValueError: the mask has another size than the image, or marks nothing.
+            ValueError: a mask or box does not fit its image, or marks nothing.
         """
-        seen = displayed(image)
-        if mask is None:
-            pixels = self._engine.pixels([seen])
-        else:
-            marked = np.asarray(mask.convert("L") if isinstance(mask, Image.Image) else mask) > 0
-            pixels = exemplar.prepare(seen, marked, self.processor)
-        return self._engine.embed_image(pixels.to(self.device, self.dtype))
+        shown = [exemplars] if isinstance(exemplars, Exemplar) else list(exemplars)
+        if not shown:
+            return torch.empty(0, self._engine.width, device=self.device, dtype=self.dtype)
+        # one at a time, so that a condition depends on its exemplar and nothing else
+        pixels = [exemplar.prepare(one, self.processor) for one in shown]
+        return torch.cat(
+            [self._engine.embed_image(one.to(self.device, self.dtype)) for one in pixels]
+        )
+
+    @torch.inference_mode()
+    def condition(
+        self,
+        texts: Sequence[str] = (),
+        exemplars: Sequence[Exemplar] = (),
+        weight: float = 0.5,
+    ) -> Tensor:
+        """One condition (C,) for several texts and exemplars of the same thing.
+
+        Texts are averaged, exemplars are averaged, and `weight` is the exemplars' share where
+        there are both. CLIPSeg was trained on such mixtures (arXiv 2112.10003, section 3.2).
+
+        Raises:
+            ValueError: there is neither text nor exemplar, one of them cannot be used, or the
+                weight is outside [0, 1].
+        """
+        if not texts and not exemplars:
+            raise ValueError("There is nothing to look for: give a text or an exemplar.")
+        if not 0 <= weight <= 1:
+            raise ValueError(f"The exemplars' weight is {weight}: it lies between 0 and 1.")
+        if not exemplars:
+            return self.encode_text(texts).mean(dim=0)
+        shown = self.encode_exemplar(exemplars).mean(dim=0)
+        if not texts:
+            return shown
+        return torch.lerp(self.encode_text(texts).mean(dim=0), shown, weight)
 
     @torch.inference_mode()
     def probabilities(self, features: ImageFeatures, conditions: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from PIL import Image
 from backend.errors import BadRequest, ImageMissing
 from backend.labelstudio import brush
 from backend.labelstudio.config import parse_label_config
-from backend.local import Exemplar, predict
+from backend.local import ExemplarFiles, predict
 from backend.settings import Settings
 
 
@@ -74,7 +74,7 @@ def test_an_exemplar_with_a_mask_is_a_prompt_named_after_it(
         settings,
         [exemplar],
         [],
-        [Exemplar.from_text(f"{exemplar}:{tmp_path / 'mask.png'}")],
+        [ExemplarFiles.from_text(f"{exemplar}:{tmp_path / 'mask.png'}")],
         tmp_path / "out",
     )
     assert "widget" in text
@@ -86,13 +86,15 @@ def test_unusable_wishes_are_told(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="--prompt"):
         predict(settings, [image], [], [], tmp_path / "out")
     with pytest.raises(ImageMissing, match=r"gone\.png"):
-        predict(settings, [image], [], [Exemplar(tmp_path / "gone.png", None)], tmp_path / "out")
+        predict(
+            settings, [image], [], [ExemplarFiles(tmp_path / "gone.png", None)], tmp_path / "out"
+        )
     small = picture(tmp_path / "small.png", 5, 5)
     with pytest.raises(BadRequest, match="must be equal"):
-        predict(settings, [image], [], [Exemplar(image, small)], tmp_path / "out")
+        predict(settings, [image], [], [ExemplarFiles(image, small)], tmp_path / "out")
 
 
 def test_a_colon_in_an_existing_path_is_part_of_it(tmp_path: Path) -> None:
     odd = picture(tmp_path / "a:b.png")
-    assert Exemplar.from_text(str(odd)) == Exemplar(odd, None)
-    assert Exemplar.from_text("x.png:y.png") == Exemplar(Path("x.png"), Path("y.png"))
+    assert ExemplarFiles.from_text(str(odd)) == ExemplarFiles(odd, None)
+    assert ExemplarFiles.from_text("x.png:y.png") == ExemplarFiles(Path("x.png"), Path("y.png"))

@@ -9,7 +9,7 @@ from demo.evaluate import ABSENT, EXEMPLAR, THRESHOLD, Row, evaluate, iou, table
 from demo.phrases import Query
 from demo.pictures import PICTURES
 from demo.scenes import generate
-from models import Segmenter
+from models import Exemplar, Segmenter
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,6 @@ def test_words_and_pictures_can_be_mixed(segmenter: Segmenter) -> None:
     target = scene.objects[0]
     features = segmenter.encode_image([scene.image])
     said = segmenter.encode_text([f"the {Query(*target.look).simple()}"])
-    shown = segmenter.encode_exemplar(scene.image, target.mask).reshape(1, -1)
+    shown = segmenter.encode_exemplar(Exemplar(scene.image, target.mask))
     answer = segmenter.segment(features, torch.lerp(said, shown, 0.5))[0][0]
     assert iou(answer.numpy() > THRESHOLD, truth(scene, Query(*target.look))) > 0.6

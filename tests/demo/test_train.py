@@ -8,7 +8,7 @@ from demo import pool, scenes
 from demo.optimiser import Muon, orthogonal
 from demo.pool import Pool, Sampler
 from demo.train import Recipe, Trainer
-from models import ImageProcessor, Segmenter
+from models import Exemplar, ImageProcessor, Segmenter
 
 TINY = Recipe(
     steps=3, side=48, width=32, depth=2, extract=(0, 1), text_width=32, joint=32, reduce=32,
@@ -35,7 +35,7 @@ def test_three_steps_learn_something_and_save_a_folder_that_loads(
     segmenter = Segmenter.from_pretrained(tmp_path)
     scene = scenes.generate(1, (60, 40))
     features = segmenter.encode_image([scene.image])
-    shown = segmenter.encode_exemplar(scene.image, scene.objects[0].mask)
+    shown = segmenter.encode_exemplar(Exemplar(scene.image, scene.objects[0].mask))
     conditions = torch.cat([segmenter.encode_text(["a red circle"]), shown.reshape(1, -1)])
     assert segmenter.segment(features, conditions)[0].shape == (2, 40, 60)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models import CheckpointError, GroupViTConfig, GroupViTModel, Segmenter
+from models import CheckpointError, Exemplar, GroupViTConfig, GroupViTModel, Segmenter
 from models.engines import slides
 
 
@@ -89,7 +89,9 @@ def test_an_exemplar_competes_like_a_label(groupvit: Segmenter) -> None:
     image = picture(80, 60)
     mask = np.zeros((60, 80), bool)
     mask[10:40, 10:50] = True
-    conditions = torch.cat([groupvit.encode_text(["dog"]), groupvit.encode_exemplar(image, mask)])
+    conditions = torch.cat(
+        [groupvit.encode_text(["dog"]), groupvit.encode_exemplar(Exemplar(image, mask))]
+    )
     (masks,) = groupvit.segment(groupvit.encode_image(image), conditions)
     assert masks.shape == (2, 60, 80)
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from models import CheckpointError, ImageFeatures, Segmenter
+from models import CheckpointError, Exemplar, ImageFeatures, ImageProcessor, Segmenter
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -93,9 +93,9 @@ def test_an_exemplar_condition_takes_a_texts_place(segmenter: Segmenter) -> None
     image = picture(80, 60)
     mask = np.zeros((60, 80), dtype=bool)
     mask[20:40, 30:60] = True
-    condition = segmenter.encode_exemplar(image, mask)
+    condition = segmenter.encode_exemplar(Exemplar(image, mask))
     assert condition.shape == (1, 24)
-    as_picture = segmenter.encode_exemplar(image, Image.fromarray(mask))
+    as_picture = segmenter.encode_exemplar(Exemplar(image, Image.fromarray(mask)))
     torch.testing.assert_close(condition, as_picture)
     both = torch.cat([segmenter.encode_text(["a dog"]), condition])
     (masks,) = segmenter.segment(segmenter.encode_image(image), both)
@@ -107,7 +107,7 @@ def test_a_mask_matters_to_an_exemplar(segmenter: Segmenter) -> None:
     image = picture(64, 64)
     left, right = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
     left[:, :20], right[:, 44:] = True, True
-    conditions = [segmenter.encode_exemplar(image, mask) for mask in (None, left, right)]
+    conditions = segmenter.encode_exemplar([Exemplar(image, mask) for mask in (None, left, right)])
     assert not torch.allclose(conditions[1], conditions[2])
     assert not torch.allclose(conditions[0], conditions[1])
 
@@ -120,7 +120,75 @@ def test_an_unusable_exemplar_mask_is_refused(
     segmenter: Segmenter, mask: NDArray[np.bool_], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        segmenter.encode_exemplar(picture(64, 48), mask)
+        segmenter.encode_exemplar(Exemplar(picture(64, 48), mask))
+
+
+def test_a_box_shows_what_its_mask_would(segmenter: Segmenter) -> None:
+    image, mask = picture(80, 60), np.zeros((60, 80), bool)
+    mask[20:40, 30:60] = True
+    boxed, masked = segmenter.encode_exemplar(
+        [Exemplar(image, box=(30.0, 20.0, 59.5, 39.2)), Exemplar(image, mask)]
+    )
+    torch.testing.assert_close(boxed, masked)
+
+
+@pytest.mark.parametrize(
+    "box", [(5.0, 5.0, 5.0, 9.0), (90.0, 5.0, 99.0, 9.0), (9.0, 9.0, 5.0, 5.0)]
+)
+def test_a_box_without_a_pixel_of_the_image_is_refused(
+    segmenter: Segmenter, box: tuple[float, float, float, float]
+) -> None:
+    with pytest.raises(ValueError, match="holds no pixel"):
+        segmenter.encode_exemplar(Exemplar(picture(80, 60), box=box))
+
+
+def test_an_exemplar_is_marked_in_one_way(segmenter: Segmenter) -> None:
+    both = Exemplar(picture(8, 8), np.ones((8, 8)), (0, 0, 4, 4))
+    with pytest.raises(ValueError, match="not both"):
+        segmenter.encode_exemplar(both)
+
+
+def test_a_turned_photographs_exemplar_is_marked_as_displayed(segmenter: Segmenter) -> None:
+    turned = picture(60, 40)
+    turned.getexif()[0x0112] = 6
+    upright = Image.fromarray(np.rot90(np.asarray(turned), k=-1))
+    mask = np.zeros((60, 40), bool)
+    mask[5:30, 10:30] = True
+    found, expected = segmenter.encode_exemplar([Exemplar(turned, mask), Exemplar(upright, mask)])
+    torch.testing.assert_close(found, expected)
+
+
+def test_texts_and_exemplars_are_averaged_and_mixed_by_weight(segmenter: Segmenter) -> None:
+    texts, shown = ["a dog", "a hound"], [Exemplar(picture(40, 40, i)) for i in range(3)]
+    said, seen = segmenter.encode_text(texts).mean(0), segmenter.encode_exemplar(shown).mean(0)
+    torch.testing.assert_close(segmenter.condition(texts), said)
+    torch.testing.assert_close(segmenter.condition(exemplars=shown), seen)
+    for weight in (0.0, 0.3, 1.0):
+        mixed = segmenter.condition(texts, shown, weight)
+        torch.testing.assert_close(mixed, (1 - weight) * said + weight * seen)
+    with pytest.raises(ValueError, match="nothing to look for"):
+        segmenter.condition()
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        segmenter.condition(texts, shown, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"), [((200, 100), (8, 16)), ((100, 230), (18, 8)), ((9000, 30), (8, 32))]
+)
+def test_a_checkpoint_that_keeps_the_ratio_gets_rectangular_inputs(
+    segmenter: Segmenter, size: tuple[int, int], grid: tuple[int, int]
+) -> None:
+    keeps = Segmenter(
+        segmenter.model, segmenter.tokenizer, ImageProcessor(64, 64, shortest_edge=64)
+    )
+    image = picture(*size)
+    together = keeps.encode_image([picture(64, 64), image])
+    assert [one.grid for one in together] == [(8, 8), grid]
+    (alone,) = keeps.encode_image(image)
+    (mask,) = keeps.segment([together[1]], keeps.encode_text(["a dog"]))
+    (again,) = keeps.segment([alone], keeps.encode_text(["a dog"]))
+    assert mask.shape == (1, size[1], size[0])
+    torch.testing.assert_close(mask, again)
 
 
 def test_greyscale_and_transparent_images_are_taken(segmenter: Segmenter) -> None:
