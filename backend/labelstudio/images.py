@@ -3,10 +3,6 @@
 import base64
 import hashlib
 import io
-import logging
-import os
-import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -14,15 +10,13 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from backend.diskcache import DiskCache
 from backend.errors import ImageMissing, ImageRefused, ImageUnreadable
 from backend.labelstudio.fetch import Fetcher, shown, too_large
-
-log = logging.getLogger(__name__)
 
 # What browsers show, and TIFF. Not every format Pillow knows: EPS, say, would start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF")
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # more than 8 bits a pixel
-_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +48,7 @@ class ImageStore:
         max_pixels: int,
         timeout: float,
     ) -> None:
-        self._cache = _DiskCache(cache_dir, cache_bytes)
+        self._cache = DiskCache(cache_dir, cache_bytes)
         self._fetcher = Fetcher(
             label_studio_url=label_studio_url,
             api_key=api_key,
@@ -168,61 +162,3 @@ def _from_data_uri(url: str, name: str) -> bytes:
         return base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
     except ValueError as error:
         raise ImageUnreadable(f"{name} is not valid base64: {error}") from error
-
-
-class _DiskCache:
-    """Files named by the SHA-256 of their key, the least recently used dropped first.
-
-    Each begins with the SHA-256 of the rest, so a damaged one counts as absent. Any process may
-    write or drop any file at any time. A cache that cannot be written costs speed, never an image.
-    """
-
-    def __init__(self, folder: Path, limit: int) -> None:
-        self._folder = folder
-        self._limit = limit
-
-    def get(self, key: str) -> bytes | None:
-        path = self._path(key)
-        try:
-            entry = path.read_bytes()
-        except OSError:
-            return None
-        digest, content = entry[:_DIGEST_BYTES], entry[_DIGEST_BYTES:]
-        if hashlib.sha256(content).digest() != digest:
-            log.warning("dropping a damaged file from the image cache: %s", path.name)
-            with suppress(OSError):
-                path.unlink()
-            return None
-        with suppress(OSError):
-            os.utime(path)
-        return content
-
-    def put(self, key: str, content: bytes) -> None:
-        if len(content) + _DIGEST_BYTES > self._limit:
-            return
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-                file.write(hashlib.sha256(content).digest() + content)
-            Path(file.name).replace(self._path(key))
-            self._evict()
-        except OSError as error:
-            log.warning("the image cache in %s cannot be written: %s", self._folder, error)
-
-    def _path(self, key: str) -> Path:
-        return self._folder / hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
-
-    def _evict(self) -> None:
-        """Drop the oldest files, leftovers of killed processes included, until the rest fits."""
-        files = []
-        for path in self._folder.iterdir():
-            with suppress(OSError):  # another process dropped it
-                stat = path.stat()
-                files.append((stat.st_mtime_ns, stat.st_size, path))
-        excess = sum(size for _, size, _ in files) - self._limit
-        for _, size, path in sorted(files):
-            if excess <= 0:
-                break
-            with suppress(OSError):
-                path.unlink()
-            excess -= size
