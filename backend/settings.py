@@ -51,6 +51,7 @@ class Settings:
     image_max_megapixels: int = 120
     image_timeout: float = 20.0
     feature_cache_mb: int = 256
+    feature_cache_disk_mb: int = 1024
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -94,6 +95,9 @@ class Settings:
             ),
             image_timeout=_read(env, ("IMAGE_TIMEOUT",), _seconds, default.image_timeout),
             feature_cache_mb=_read(env, ("FEATURE_CACHE_MB",), _whole(0, 10**6), 256),
+            feature_cache_disk_mb=_read(
+                env, ("FEATURE_CACHE_DISK_MB",), _whole(0, 10**7), default.feature_cache_disk_mb
+            ),
         )
         if (settings.basic_auth_user is None) != (settings.basic_auth_pass is None):
             raise BadSetting(

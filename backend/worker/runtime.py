@@ -7,8 +7,9 @@ import os
 import socket
 import uuid
 
+from backend.diskcache import DiskCache
 from backend.errors import CheckpointUnavailable
-from backend.inference.features import FeatureCache
+from backend.inference.features import FeatureCache, FeatureStore
 from backend.inference.pipeline import Pipeline
 from backend.inference.predictor import Predictor
 from backend.labelstudio.images import ImageStore
@@ -54,6 +55,13 @@ def image_store(settings: Settings) -> ImageStore:
     )
 
 
+def feature_cache(settings: Settings, segmenter: Segmenter, digest: str) -> FeatureCache:
+    """Where encoded images are kept: in this process, and on disk for the others."""
+    disk = DiskCache(settings.data_dir / "features", settings.feature_cache_disk_mb * MEGABYTE)
+    store = FeatureStore(disk, segmenter, digest)
+    return FeatureCache(settings.feature_cache_mb * MEGABYTE, store)
+
+
 def run(settings: Settings, name: str | None = None) -> None:
     """Load the model and work the queue until SIGTERM."""
     connection = connect(settings.redis_url or "redis://localhost:6379/0")
@@ -68,7 +76,7 @@ def run(settings: Settings, name: str | None = None) -> None:
         device=str(segmenter.device),
     )
     pipeline = Pipeline(
-        Predictor(segmenter, FeatureCache(settings.feature_cache_mb * MEGABYTE)),
+        Predictor(segmenter, feature_cache(settings, segmenter, digest)),
         image_store(settings),
         model=segmenter.name,
         digest=digest,
