@@ -84,6 +84,24 @@ class InternalError(BackendError):
     status = 500
 
 
+class LabelStudioError(BackendError):
+    """Label Studio cannot be asked, or does not do what it was asked for."""
+
+    status = 502
+
+
+class LabelStudioUnavailable(LabelStudioError):
+    """Label Studio does not answer, or fails itself; the same may work later."""
+
+
+class LabelStudioRefused(LabelStudioError):
+    """Label Studio says no, and would again; `answered` is its HTTP status."""
+
+    def __init__(self, message: str, answered: int) -> None:
+        super().__init__(message)
+        self.answered = answered
+
+
 class BadSetting(BackendError):
     """An environment variable or option has a value that cannot be used."""
 

@@ -12,6 +12,7 @@ import re
 import socket
 import ssl
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -20,6 +21,7 @@ from urllib.parse import parse_qs, quote, urljoin, urlsplit
 import certifi
 
 from backend.errors import ImageMissing, ImageRefused, ImageUnreadable
+from backend.labelstudio.token import REFRESH, Token
 
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -52,7 +54,7 @@ def too_large(name: str, limit: int) -> ImageUnreadable:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    status: int
+    status_code: int
     location: str | None
     body: bytes
 
@@ -77,8 +79,8 @@ class Fetcher:
     ) -> None:
         self._label_studio = (label_studio_url or "").rstrip("/")
         self._home = _origin(self._label_studio) if self._label_studio else None
-        self._api_key = (api_key or "").strip()
-        self._access: str | None = None
+        api_key = (api_key or "").strip()
+        self._token = Token(api_key, self._refresh) if api_key else None
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._max_bytes = max_bytes
         self._timeout = timeout
@@ -132,10 +134,10 @@ class Fetcher:
         name = shown(url)
         for _ in range(1 + _MOST_REDIRECTS):
             answer = self._get(url)
-            if answer.status == 200:
+            if answer.status_code == 200:
                 return answer.body
-            if answer.status not in _REDIRECTS or not answer.location:
-                raise self._failure(name, url, answer.status)
+            if answer.status_code not in _REDIRECTS or not answer.location:
+                raise self._failure(name, url, answer.status_code)
             try:
                 url = urljoin(url, answer.location)
             except ValueError as error:
@@ -143,30 +145,22 @@ class Fetcher:
         raise ImageMissing(f"{name} is redirected more than {_MOST_REDIRECTS} times")
 
     def _get(self, url: str) -> _Answer:
-        if not self._api_key or _origin(url) != self._home:
+        if self._token is None or _origin(url) != self._home:
             return self._ask(url, {})
-        # A personal access token is a JWT, and buys access for minutes. A legacy one is sent as is.
-        if not (self._api_key.startswith("eyJ") and self._api_key.count(".") == 2):
-            return self._ask(url, {"Authorization": f"Token {self._api_key}"})
-        if self._access:
-            answer = self._ask(url, {"Authorization": f"Bearer {self._access}"})
-            if answer.status != 401:
-                return answer
-        self._access = self._refresh(self._api_key)
-        return self._ask(url, {"Authorization": f"Bearer {self._access}"})
+        return self._token.authorize(lambda headers: self._ask(url, headers))
 
     def _refresh(self, api_key: str) -> str:
-        url = f"{self._label_studio}/api/token/refresh/"
+        url = self._label_studio + REFRESH
         body = json.dumps({"refresh": api_key}).encode()
         answer = self._ask(url, {"Content-Type": "application/json"}, body)
-        if answer.status != 200:
-            raise self._failure(shown(url), url, answer.status)
+        if answer.status_code != 200:
+            raise self._failure(shown(url), url, answer.status_code)
         try:
             return str(json.loads(answer.body)["access"])
         except (ValueError, KeyError, TypeError) as error:
             raise ImageMissing(f"{shown(url)} did not answer with an access token") from error
 
-    def _ask(self, url: str, headers: dict[str, str], body: bytes | None = None) -> _Answer:
+    def _ask(self, url: str, headers: Mapping[str, str], body: bytes | None = None) -> _Answer:
         """One request, repeated once if the connection breaks."""
         _, host, _ = _origin(url)
         try:
@@ -182,7 +176,7 @@ class Fetcher:
             reason = str(error) or type(error).__name__
             raise ImageMissing(f"cannot fetch {shown(url)}: {reason}") from error
 
-    def _exchange(self, url: str, headers: dict[str, str], body: bytes | None) -> _Answer:
+    def _exchange(self, url: str, headers: Mapping[str, str], body: bytes | None) -> _Answer:
         parts = urlsplit(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection = self._connect(url)

@@ -8,6 +8,7 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -16,6 +17,7 @@ from backend.labelstudio.images import ImageStore
 
 @dataclass(frozen=True)
 class Request:
+    method: str
     path: str
     headers: Message
     body: bytes
@@ -23,6 +25,10 @@ class Request:
     @property
     def authorization(self) -> str | None:
         return self.headers["Authorization"]
+
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(parse_qsl(urlsplit(self.path).query))
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ def _start() -> tuple[Server, ThreadingHTTPServer]:
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-            reply = host.answer(Request(self.path, self.headers, body))
+            reply = host.answer(Request(self.command, self.path, self.headers, body))
             time.sleep(reply.wait)
             self.send_response(reply.status)
             length = len(reply.body) if reply.length is None else reply.length
@@ -81,8 +87,7 @@ def _start() -> tuple[Server, ThreadingHTTPServer]:
                 time.sleep(reply.drip)
                 self.wfile.write(piece)
 
-        def do_POST(self) -> None:
-            self.do_GET()
+        do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

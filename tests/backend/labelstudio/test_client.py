@@ -1,0 +1,186 @@
+"""The API client against a host that answers as Label Studio does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.errors import LabelStudioError, LabelStudioRefused, LabelStudioUnavailable
+from backend.labelstudio.client import PREDICTIONS_AT_ONCE, LabelStudio
+
+Server = Any  # conftest.py has it
+LEGACY = "0123456789abcdef0123456789abcdef01234567"
+PERSONAL = "eyJhbGciOiJIUzI1NiJ9.eyJ0b2tlbiI6InJlZnJlc2gifQ.c2lnbmF0dXJl"
+
+
+def told(content: object, **rest: Any) -> dict[str, Any]:
+    return {"body": json.dumps(content).encode(), **rest}
+
+
+def refusal(status: int, **content: Any) -> dict[str, Any]:
+    return told({"status_code": status, **content}, status=status)
+
+
+def test_a_legacy_token_is_sent_as_it_is_and_cookies_are_not(server: Server) -> None:
+    server.decide("/api/projects/7", lambda _: told({}, headers={"Set-Cookie": "sessionid=a"}))
+    studio = LabelStudio(server.url, LEGACY)
+    studio.project(7)
+    studio.project(7)
+    assert studio.token_kind == "legacy"
+    assert [r.authorization for r in server.requests] == [f"Token {LEGACY}"] * 2
+    assert server.requests[1].headers["Cookie"] is None
+
+
+def test_a_personal_token_buys_access_anew_when_it_has_run_out(server: Server) -> None:
+    accesses = iter(["first", "second"])
+    valid = {"Bearer first"}
+    server.decide("/api/token/refresh/", lambda _: told({"access": next(accesses)}))
+    server.decide(
+        "/api/projects/7",
+        lambda r: told({"id": 7}) if r.authorization in valid else refusal(401, detail="expired"),
+    )
+    studio = LabelStudio(server.url, PERSONAL)
+    assert studio.token_kind == "personal"
+    assert studio.project(7) == {"id": 7}
+    valid.add("Bearer second")
+    valid.discard("Bearer first")
+    assert studio.project(7) == {"id": 7}
+    assert server.paths.count("/api/token/refresh/") == 2
+    assert json.loads(server.requests[0].body) == {"refresh": PERSONAL}
+    assert server.requests[0].authorization is None
+
+
+def test_credentials_of_the_machine_never_replace_the_token(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login other password secret")
+    monkeypatch.setenv("NETRC", str(netrc))
+    server.reply("/api/projects/7", b"{}")
+    LabelStudio(server.url, LEGACY).project(7)
+    assert server.requests[0].authorization == f"Token {LEGACY}"
+
+
+def test_label_studio_may_live_under_a_path(server: Server) -> None:
+    server.reply("/studio/api/version", b'{"release": "1.23.2"}')
+    assert LabelStudio(f"{server.url}/studio/", LEGACY).version() == "1.23.2"
+
+
+def _task_host(server: Server, stored: list[int]) -> None:
+    """Answer task lists by what the query's id filter, selection and page size ask for."""
+
+    def tasks(request: Any) -> dict[str, Any]:
+        query = json.loads(request.query["query"])
+        after = query["filters"]["items"][0]["value"]
+        chosen = query.get("selectedItems", {}).get("included", stored)
+        page = [task for task in stored if task > after and task in chosen]
+        size = int(request.query["page_size"])
+        return told({"tasks": [{"id": task} for task in page[:size]], "total": len(page)})
+
+    server.decide("/api/tasks", tasks)
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
+def test_every_task_is_listed_once_however_many_pages_there_are(server: Server, count: int) -> None:
+    _task_host(server, list(range(5, 5 + count)))
+    listed = [task["id"] for task in LabelStudio(server.url, LEGACY).tasks(1)]
+    assert listed == list(range(5, 5 + count))
+
+
+def test_tasks_that_are_named_are_asked_for_in_addresses_of_bounded_length(server: Server) -> None:
+    _task_host(server, list(range(1_000_000, 1_000_500, 2)))
+    named = range(1_000_000, 1_000_500)
+    listed = [task["id"] for task in LabelStudio(server.url, LEGACY).tasks(1, ids=named)]
+    assert listed == list(range(1_000_000, 1_000_500, 2))
+    assert max(map(len, server.paths)) < 4000
+
+
+def test_tasks_lacking_a_version_are_chosen_by_label_studio(server: Server) -> None:
+    _task_host(server, [1])
+    list(LabelStudio(server.url, LEGACY).tasks(1, lacking="clipseg-1-2"))
+    _, lacking = json.loads(server.requests[0].query["query"])["filters"]["items"]
+    assert (lacking["operator"], lacking["value"]) == ("not_contains", ["clipseg-1-2"])
+
+
+def test_predictions_are_sent_in_chunks_and_what_was_saved_is_counted(server: Server) -> None:
+    sizes = []
+
+    def save(request: Any) -> dict[str, Any]:
+        sizes.append(len(json.loads(request.body)))
+        return told({"created": sizes[-1] - 1}, status=201)
+
+    server.decide("/api/projects/3/import/predictions", save)
+    given = ({"task": task, "result": []} for task in range(2 * PREDICTIONS_AT_ONCE + 5))
+    assert LabelStudio(server.url, LEGACY).create_predictions(3, given) == sum(sizes) - 3
+    assert sizes == [PREDICTIONS_AT_ONCE, PREDICTIONS_AT_ONCE, 5]
+
+
+def test_a_list_in_pages_ends_with_the_last(server: Server) -> None:
+    pages = {"1": {"next": "more", "results": [{"id": 2}]}, "2": {"results": [{"id": 1}]}}
+    server.decide("/api/projects", lambda r: told(pages[r.query["page"]]))
+    assert [p["id"] for p in LabelStudio(server.url, LEGACY).projects()] == [2, 1]
+
+
+def test_what_is_deleted_needs_no_answer(server: Server) -> None:
+    server.reply("/api/ml/4", status=204)
+    LabelStudio(server.url, LEGACY).delete_ml_backend(4)
+    assert (server.requests[0].method, server.requests[0].path) == ("DELETE", "/api/ml/4")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (refusal(401, detail="Invalid token."), LabelStudioRefused, "personal access token"),
+        (refusal(404, detail="No Project matches."), LabelStudioRefused, "No Project matches"),
+        (
+            refusal(400, validation_errors={"title": ["too short"], "non_field_errors": ["odd"]}),
+            LabelStudioRefused,
+            "title: too short; odd",
+        ),
+        ({"body": b"<html>", "status": 500}, LabelStudioUnavailable, "500"),
+        ({"body": b"<html>"}, LabelStudioError, "something else than JSON"),
+        (
+            {"status": 301, "headers": {"Location": "https://studio.example/api"}},
+            LabelStudioRefused,
+            "redirected to https://studio.example/api",
+        ),
+    ],
+)
+def test_a_failure_is_told_in_words(
+    server: Server, answer: dict[str, Any], kind: type[LabelStudioError], words: str
+) -> None:
+    server.decide("/api/projects/7", lambda _: answer)
+    with pytest.raises(kind, match=words) as failure:
+        LabelStudio(server.url, LEGACY).project(7)
+    assert LEGACY not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (refusal(401, detail="Token is blacklisted"), "personal access token"),
+        (told({"other": 1}), "access token"),
+    ],
+)
+def test_a_personal_token_that_buys_nothing_is_told(
+    server: Server, answer: dict[str, Any], words: str
+) -> None:
+    server.decide("/api/token/refresh/", lambda _: answer)
+    with pytest.raises(LabelStudioError, match=words) as failure:
+        LabelStudio(server.url, PERSONAL).project(7)
+    assert PERSONAL not in str(failure.value)
+
+
+def test_an_address_that_is_not_label_studios_is_told(server: Server) -> None:
+    server.reply("/api/version", b'{"name": "something else"}')
+    with pytest.raises(LabelStudioError, match="check LABEL_STUDIO_URL"):
+        LabelStudio(server.url, LEGACY).version()
+
+
+def test_silence_and_absence_are_told_apart(server: Server) -> None:
+    server.reply("/api/version", wait=1.0)
+    with pytest.raises(LabelStudioUnavailable, match=r"within 0\.1 seconds"):
+        LabelStudio(server.url, LEGACY, timeout=0.1).version()
+    with pytest.raises(LabelStudioUnavailable, match="Connection refused"):
+        LabelStudio("http://127.0.0.1:1", LEGACY).version()
