@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-import uuid
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,19 +20,19 @@ from tqdm import tqdm
 
 from backend.errors import BackendError, BadRequest, ImageMissing
 from backend.inference.features import FeatureCache
+from backend.inference.forms import shapes
 from backend.inference.predictor import Found, Predictor
-from backend.labelstudio import brush
-from backend.labelstudio.config import BrushControl, Label
+from backend.labelstudio.config import Control, Kind, LabelConfig
 from backend.labelstudio.images import open_image
-from backend.labelstudio.tasks import brush_region, prediction
+from backend.labelstudio.labels import Label
+from backend.labelstudio.regions import prediction
 from backend.overlay import Drawn, draw
-from backend.prompting import Query, model_version
+from backend.prompting import model_version, queries
 from backend.report import table
 from backend.settings import Settings
 from backend.worker.runtime import load
 from models import Exemplar
 
-CONTROL = "brush"
 MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
 
@@ -75,18 +74,20 @@ def predict(
     ]
     segmenter, digest = load(settings.checkpoint, settings.device)
     predictor = Predictor(segmenter, FeatureCache(0))
-    conditions: dict[Query, Tensor] = {}
-    for prompt in dict.fromkeys(prompts):
-        query = Query(CONTROL, prompt, (prompt,), settings.threshold)
-        conditions[query] = predictor.condition(query.prompts)
+    meant: dict[Label, Tensor] = {}
+    for prompt in prompts:
+        meant[Label(prompt, (prompt,))] = predictor.condition([prompt])
     for one, image, mask in shown:
-        query = Query(CONTROL, one.image.stem, (f"like {one.image.name}",), settings.threshold)
+        label = Label(one.image.stem, (f"like {one.image.name}",))
         try:
-            conditions[query] = segmenter.condition(exemplars=[Exemplar(image, mask)])
+            meant[label] = segmenter.condition(exemplars=[Exemplar(image, mask)])
         except ValueError as error:
             raise BadRequest(f"--exemplar {one.image}: {error}") from None
 
-    writer = _Writer(out, model_version(segmenter.name, digest, list(conditions)))
+    config = LabelConfig((Control("brush", "image", "image", Kind.BRUSH, tuple(meant)),))
+    asked = queries(config, settings.threshold)
+    conditions = dict(zip(asked, meant.values(), strict=True))
+    writer = _Writer(out, config, model_version(segmenter.name, digest, asked))
     rows: list[list[str]] = []
     for path in tqdm(images, unit="image", disable=None):
         start = time.perf_counter()
@@ -99,7 +100,7 @@ def predict(
         milliseconds = 1000 * (time.perf_counter() - start)
         writer.add(path, image, found)
         rows += [_row(path.name, one, milliseconds) for one in found]
-    writer.finish(list(conditions))
+    writer.finish()
     head = ["image", "prompt", "score", "area", "ms"]
     if not writer.tasks:
         raise BadRequest("No image could be worked on.\n" + table(head, rows))
@@ -122,8 +123,9 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
 class _Writer:
     """The output folder."""
 
-    def __init__(self, out: Path, version: str) -> None:
+    def __init__(self, out: Path, config: LabelConfig, version: str) -> None:
         self._out = out
+        self._config = config
         self._version = version
         self._stems: dict[str, int] = {}
         self.tasks: list[dict[str, Any]] = []
@@ -133,33 +135,26 @@ class _Writer:
     def add(self, path: Path, image: Image.Image, found: Sequence[Found]) -> None:
         """One image's masks, overlay and task."""
         stem = self._unique(path.stem)
-        drawn, regions = [], []
+        drawn = []
         for one in found:
             if one.mask is None:
                 self._save_mask(stem, one.query.label, np.zeros((image.height, image.width), bool))
                 continue
             self._save_mask(stem, one.query.label, one.mask)
             drawn.append(Drawn(f"{one.query.label} {one.score:.2f}", one.mask))
-            regions.append(
-                brush_region(
-                    control=BrushControl(CONTROL, "image", "image", ()),
-                    label=one.query.label,
-                    rle=brush.encode(one.mask),
-                    width=image.width,
-                    height=image.height,
-                    score=one.score,
-                    region_id=uuid.uuid4().hex[:10],
-                )
-            )
         draw(image, drawn).save(self._out / "overlays" / f"{stem}.png")
-        score = sum(one.certainty for one in found) / len(found)
-        self.tasks.append(importable(path, [prediction(regions, score, self._version)]))
+        answer = {
+            "regions": [region for one in found for region in shapes(one)],
+            "score": sum(one.certainty for one in found) / len(found),
+            "model_version": self._version,
+        }
+        self.tasks.append(importable(path, [prediction(answer, self._config, path.name)]))
 
-    def finish(self, asked: Sequence[Query]) -> None:
+    def finish(self) -> None:
         """What Label Studio imports, and the labeling configuration to import it into."""
         (self._out / "predictions.json").write_text(json.dumps(self.tasks), encoding="utf-8")
-        labels = [Label(query.label, query.prompts) for query in asked]
-        (self._out / "label_config.xml").write_text(_label_config(labels), encoding="utf-8")
+        (control,) = self._config.outputs
+        (self._out / "label_config.xml").write_text(_label_config(control), encoding="utf-8")
 
     def _save_mask(self, stem: str, label: str, mask: NDArray[np.bool_]) -> None:
         slug = re.sub(r"\W+", "-", label).strip("-").lower()[:60] or "mask"
@@ -179,13 +174,13 @@ def importable(path: Path, predictions: Sequence[dict[str, Any]]) -> dict[str, A
     return {"data": {"image": uri, "name": path.name}, "predictions": list(predictions)}
 
 
-def _label_config(labels: Sequence[Label]) -> str:
-    lines = [f"    <Label value={quoteattr(label.value)}/>" for label in labels]
+def _label_config(control: Control) -> str:
+    lines = [f"    <Label value={quoteattr(label.value)}/>" for label in control.labels]
     return "\n".join(
         [
             "<View>",
             '  <Image name="image" value="$image" zoom="true"/>',
-            f'  <BrushLabels name="{CONTROL}" toName="image">',
+            f'  <BrushLabels name="{control.name}" toName="{control.to_name}">',
             *lines,
             "  </BrushLabels>",
             "</View>",

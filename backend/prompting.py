@@ -11,36 +11,43 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backend.labelstudio.config import LabelConfig
+from backend.labelstudio.config import Control, LabelConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """One label's question to an image; several prompts are ensembled into one condition."""
 
-    control: str
+    image_key: str  # the field of the task's data that holds the image's URL
     label: str
     prompts: tuple[str, ...]
     threshold: float
+    controls: tuple[Control, ...]  # which take the answer, each in its own form
 
 
 def queries(config: LabelConfig, default_threshold: float) -> tuple[Query, ...]:
-    """The queries of a labeling configuration, in its order."""
-    return tuple(
-        Query(
-            brush.name,
-            label.value,
-            label.prompts,
-            default_threshold if label.threshold is None else label.threshold,
-        )
-        for brush in config.brushes
-        for label in brush.labels
-    )
+    """The queries of a labeling configuration, in its order.
+
+    Controls that carry a label with the same prompts and threshold share its query.
+    """
+    takers: dict[tuple[str, str, tuple[str, ...], float], list[Control]] = {}
+    for control in config.outputs:
+        for label in control.labels:
+            threshold = default_threshold if label.threshold is None else label.threshold
+            asked = (control.image_key, label.value, label.prompts, threshold)
+            takers.setdefault(asked, []).append(control)
+    return tuple(Query(*asked, tuple(controls)) for asked, controls in takers.items())
 
 
 def model_version(model: str, weights_digest: str, asked: Sequence[Query]) -> str:
-    """A name such as `clipseg-1f0c93aa-7be01c55`: model, weights, prompts with thresholds."""
-    prompts = [[q.control, q.label, *q.prompts, q.threshold] for q in asked]
+    """A name such as `clipseg-1f0c93aa-7be01c55`: model, weights, prompts with what they fill."""
+    prompts = [
+        [
+            [query.image_key, query.label, *query.prompts, query.threshold],
+            [[c.name, c.to_name, c.kind, c.labels_from, c.instances] for c in query.controls],
+        ]
+        for query in asked
+    ]
     digest = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
     return f"{model.lower()}-{weights_digest[:8]}-{digest[:8]}"
 

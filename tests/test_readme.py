@@ -72,7 +72,7 @@ def test_the_labeling_configuration_shown_is_usable(xml: str) -> None:
 
     config = parse_label_config(xml)
     assert config.problems == ()
-    assert [label.value for label in config.brushes[0].labels] == ["Car", "Animal"]
+    assert [label.value for label in config.outputs[0].labels] == ["Car", "Animal"]
 
 
 def test_links_to_files_lead_somewhere() -> None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.errors import BackendError, BadPrompt, InternalError
+from backend.inference.forms import shapes
 from backend.inference.predictor import Found, Predictor
-from backend.labelstudio import brush
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.images import ImageStore, TaskImage
 from backend.labelstudio.tasks import Task, image_url
@@ -50,15 +47,15 @@ class Job:
         )
 
     def image_keys(self) -> tuple[str, ...]:
-        """The fields of the task's data that hold the images brushes draw on."""
-        return tuple(dict.fromkeys(control.image_key for control in self.config.brushes))
+        """The fields of the task's data that hold the images to work on."""
+        return tuple(dict.fromkeys(control.image_key for control in self.config.outputs))
 
 
 class Pipeline:
     """Payloads in, answers out; a failure stays with its task.
 
-    An answer is `{"regions": [...], "score": s, "model_version": v}`, masks as base64 of brush
-    RLE, or `{"error": name, "detail": text}`.
+    An answer is `{"regions": [...], "score": s, "model_version": v}`, where regions are shapes
+    that `labelstudio.regions` completes, or `{"error": name, "detail": text}`.
     """
 
     def __init__(
@@ -126,51 +123,46 @@ class Pipeline:
         asked = queries(job.config, self._threshold)
         version = model_version(self._model, self._digest, asked)
         if job.prompt is None:
-            found = self._prelabel(job.config, features, asked)
+            found = self._prelabel(features, asked)
         else:
-            found = [self._prompted(job.config, features, asked, job.prompt)]
+            found = [self._prompted(features, asked, job.prompt)]
         return {
-            "regions": [
-                _region(one.query, one.mask, one.score) for one in found if one.mask is not None
-            ],
+            "regions": [region for one in found for region in shapes(one)],
             "score": sum(one.certainty for one in found) / max(1, len(found)),
             "model_version": version,
         }
 
     def _prelabel(
-        self, config: LabelConfig, features: dict[str, ImageFeatures], asked: Sequence[Query]
+        self, features: Mapping[str, ImageFeatures], asked: Sequence[Query]
     ) -> list[Found]:
-        """Every label's mask on its control's image; a label that cannot be asked is skipped."""
-        found: list[Found] = []
+        """Every label's mask on its image; a label that cannot be asked is skipped."""
+        conditions: dict[Query, Tensor] = {}
         refused: list[BadPrompt] = []
-        for control in config.brushes:
-            conditions: dict[Query, Tensor] = {}
-            for query in asked:
-                if query.control == control.name:
-                    try:
-                        conditions[query] = self._predictor.condition(query.prompts)
-                    except BadPrompt as error:
-                        refused.append(error)
-                        log.warning("label %r is skipped: %s", query.label, error)
-            found += self._predictor.find(features[control.image_key], conditions)
-        if refused and not found:
+        for query in asked:
+            try:
+                conditions[query] = self._predictor.condition(query.prompts)
+            except BadPrompt as error:
+                refused.append(error)
+                log.warning("label %r is skipped: %s", query.label, error)
+        if refused and not conditions:
             raise refused[0]
-        return found
+        return [
+            found
+            for key, seen in features.items()
+            for found in self._predictor.find(
+                seen, {query: row for query, row in conditions.items() if query.image_key == key}
+            )
+        ]
 
     def _prompted(
-        self,
-        config: LabelConfig,
-        features: dict[str, ImageFeatures],
-        asked: Sequence[Query],
-        prompt: str,
+        self, features: Mapping[str, ImageFeatures], asked: Sequence[Query], prompt: str
     ) -> Found:
         """The mask of a typed phrase, for the label it names or means."""
         label, phrase = split_label(prompt, asked)
         query = label or self._predictor.closest(phrase, asked)
-        key = next(c.image_key for c in config.brushes if c.name == query.control)
-        typed = Query(query.control, query.label, (phrase,), query.threshold)
+        typed = replace(query, prompts=(phrase,))
         conditions = {typed: self._predictor.condition(typed.prompts)}
-        return self._predictor.find(features[key], conditions)[0]
+        return self._predictor.find(features[query.image_key], conditions)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +192,3 @@ def _guarded(work: Callable[[], T]) -> T | BackendError:
     except Exception:
         log.exception("a task failed unexpectedly")
         return InternalError("A defect in promptbrush; the worker's log has the traceback.")
-
-
-def _region(query: Query, mask: NDArray[np.bool_], score: float) -> Answer:
-    return {
-        "control": query.control,
-        "label": query.label,
-        "height": mask.shape[0],
-        "width": mask.shape[1],
-        "score": score,
-        "rle": b64encode(brush.encode(mask)).decode(),
-    }

@@ -1,51 +1,52 @@
-"""The labeling configuration: which brushes to fill, from which image, prompted with what.
+"""The labeling configuration: which controls to fill, from which image, prompted with what.
 
     <BrushLabels name="brush" toName="image" model_score_threshold="0.4">
-      <Label value="RedCar"/>                                  prompted with "red car"
-      <Label value="Animal" predicted_values="a dog, a cat"/>  prompted with both
-      <Label value="Other" model_skip="true"/>                 left to people
+      <Label value="RedCar"/>
     </BrushLabels>
+    <RectangleLabels name="box" toName="image" model_output="true" model_instances="true">
+      <Label value="RedCar"/>
+    </RectangleLabels>
+
+Brushes are filled. Other controls are filled where their image has no brush, or when they say
+`model_output="true"`: beside a brush they are usually tools to prompt with.
 
 What cannot be used is left out and told in `LabelConfig.problems`, so that one slip in a label
 costs that label and nothing else.
 """
 
-import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from backend.errors import BadLabelConfig
-
-LONGEST_PROMPT = 500  # characters; text encoders read some 75 tokens and ignore the rest
-
-_CAMEL = re.compile(r"(?<=[a-zß-ÿ]{2})(?=[A-ZÀ-Þ])|(?<=[A-ZÀ-Þ])(?=[A-ZÀ-Þ][a-zß-ÿ])")
-_SEPARATORS = re.compile(r"[\s_-]+")
-_LATIN_ENDS = "\u0250"  # the first code point after the Latin blocks
+from backend.labelstudio.labels import Label, is_skipped, labels_in, threshold_of
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A label as results carry it, and the texts that stand for it."""
+class Kind(StrEnum):
+    """The forms of a region. `<Brush>` takes labels of a `<Labels>`, `<BrushLabels>` its own."""
 
-    value: str
-    prompts: tuple[str, ...]
-    threshold: float | None = None
+    BRUSH = "brush"
+    BITMASK = "bitmask"
+    RECTANGLE = "rectangle"
 
 
 @dataclass(frozen=True, slots=True)
-class BrushControl:
-    """A `<BrushLabels>` tag; `image_key` names the image's URL in the task's data."""
+class Control:
+    """A tag to fill; `image_key` names the image's URL in the task's data."""
 
     name: str
     to_name: str
     image_key: str
+    kind: Kind
     labels: tuple[Label, ...]
+    labels_from: str | None = None  # the `<Labels>` tag beside a tag that holds no labels itself
+    instances: bool = False  # a region for each connected part of a mask
 
 
 @dataclass(frozen=True, slots=True)
 class TextControl:
-    """A `<TextArea>` tag beside a brush; a smart one calls the backend when text is entered."""
+    """A `<TextArea>` tag beside a control to fill; a smart one asks when text is entered."""
 
     name: str
     to_name: str
@@ -56,7 +57,7 @@ class TextControl:
 class LabelConfig:
     """All that is used of a labeling configuration, and in words what could not be used."""
 
-    brushes: tuple[BrushControl, ...]
+    outputs: tuple[Control, ...]
     texts: tuple[TextControl, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -65,7 +66,7 @@ def parse_label_config(xml: str) -> LabelConfig:
     """Read a project's labeling configuration.
 
     Raises:
-        BadLabelConfig: It is not XML, or has no image or no brush that could be used.
+        BadLabelConfig: It is not XML, or has no image or no control that could be used.
     """
     root = _parse_xml(xml)
     problems: list[str] = []
@@ -76,28 +77,20 @@ def parse_label_config(xml: str) -> LabelConfig:
             f'add <Image name="image" value="$image"/>{_told(problems)}'
         )
     named = list(_named_controls(root, problems))
-    found = (_brush(tag, images, problems) for tag in named if _kind(tag) == "brushlabels")
-    brushes = tuple(brush for brush in found if brush)
-    if not brushes:
+    outputs = tuple(_outputs(named, images, problems))
+    if not outputs:
         raise BadLabelConfig(
-            "the labeling configuration has no brush to fill: "
+            "the labeling configuration has no control to fill: "
             'add <BrushLabels name="brush" toName="image"> with at least one <Label value="..."/>'
             f"{_told(problems)}"
         )
-    pictured = {brush.to_name for brush in brushes}
+    pictured = {control.to_name for control in outputs}
     texts = tuple(
         TextControl(tag.get("name", ""), tag.get("toName", ""), _is_smart(tag))
         for tag in named
-        if _kind(tag) == "textarea" and tag.get("toName") in pictured
+        if _tag(tag) == "textarea" and tag.get("toName") in pictured
     )
-    return LabelConfig(brushes, texts, tuple(problems))
-
-
-def words_of(value: str) -> str:
-    """A label's value as one would say it: "RedCar", "red_car" and "red-car" are all "red car"."""
-    if max(value, default="") >= _LATIN_ENDS:
-        return value.strip()
-    return _SEPARATORS.sub(" ", _CAMEL.sub(" ", value)).strip().lower()
+    return LabelConfig(outputs, texts, tuple(problems))
 
 
 def _parse_xml(xml: str) -> ET.Element:
@@ -117,7 +110,7 @@ def _parse_xml(xml: str) -> ET.Element:
 def _images(root: ET.Element, problems: list[str]) -> Iterator[tuple[str, str]]:
     """Name and key of each image that shows a field of the task."""
     for tag in root.iter():
-        if _kind(tag) != "image":
+        if _tag(tag) != "image":
             continue
         name, value = tag.get("name", ""), tag.get("value", "")
         if name and value.startswith("$") and len(value) > 1:
@@ -130,10 +123,11 @@ def _images(root: ET.Element, problems: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _named_controls(root: ET.Element, problems: list[str]) -> Iterator[ET.Element]:
-    """Brushes and text areas that have a name of their own and are not to be skipped."""
+    """Controls that have a name of their own and are not to be skipped."""
     names: set[str] = set()
     for tag in root.iter():
-        if _kind(tag) not in {"brushlabels", "textarea"} or _is_skipped(tag):
+        used = _kind(tag) or _tag(tag) in {"labels", "textarea"}
+        if not used or is_skipped(tag):
             continue
         name = tag.get("name", "")
         if not name:
@@ -145,87 +139,91 @@ def _named_controls(root: ET.Element, problems: list[str]) -> Iterator[ET.Elemen
             yield tag
 
 
-def _brush(tag: ET.Element, images: dict[str, str], problems: list[str]) -> BrushControl | None:
+def _outputs(
+    named: list[ET.Element], images: Mapping[str, str], problems: list[str]
+) -> Iterator[Control]:
+    """The controls to fill; problems of those that only people use are nobody's problems."""
+    separate = {tag.get("toName", ""): tag for tag in reversed(named) if _tag(tag) == "labels"}
+    found: list[tuple[ET.Element, Control | None, list[str]]] = []
+    for tag in named:
+        kind = _kind(tag)
+        if kind:
+            own: list[str] = []
+            found.append((tag, _control(tag, kind, images, separate, own), own))
+    brushed = {
+        control.to_name
+        for tag, control, _ in found
+        if control and control.kind is Kind.BRUSH and _says(tag, "model_output") is not False
+    }
+    for tag, control, own in found:
+        if _is_output(tag, brushed):
+            problems += own
+            if control:
+                yield control
+
+
+def _is_output(tag: ET.Element, brushed: set[str]) -> bool:
+    said = _says(tag, "model_output")
+    if said is not None:
+        return said
+    tool = tag.get("toName") in brushed or _says(tag, "smartOnly") is True
+    return _kind(tag) is Kind.BRUSH or not tool
+
+
+def _control(
+    tag: ET.Element,
+    kind: Kind,
+    images: Mapping[str, str],
+    separate: Mapping[str, ET.Element],
+    problems: list[str],
+) -> Control | None:
     name, to_name = tag.get("name", ""), tag.get("toName", "")
-    told = f'<BrushLabels name="{name}">'
+    told = f'<{tag.tag} name="{name}">'
     if to_name not in images:
         problems.append(f'{told} is left out: toName="{to_name}" is not the name of an <Image>')
         return None
-    if tag.get("value", "").startswith("$"):
+    holder: ET.Element | None = tag
+    if not _tag(tag).endswith("labels"):
+        holder = separate.get(to_name)
+    if holder is None:
         problems.append(
-            f"{told} takes labels from the tasks ({tag.get('value')}), which is not supported: "
-            "list them as <Label> tags"
+            f"{told} is left out: it has no labels; use <{tag.tag}Labels>, "
+            f'or add <Labels name="labels" toName="{to_name}">'
         )
-    default = _threshold(tag, told, problems)
-    labels: dict[str, Label] = {}
-    for child in tag.iter():
-        if _kind(child) != "label" or _is_skipped(child):
-            continue
-        label = _label(child, default, problems)
-        if label and label.value in labels:
-            problems.append(f'the label "{label.value}" occurs twice in {told}: the first counts')
-        elif label:
-            labels[label.value] = label
+        return None
+    threshold = threshold_of(tag, told, problems)
+    labels_from = None
+    if holder is not tag:
+        labels_from = holder.get("name", "")
+        told = f'<{holder.tag} name="{labels_from}">'
+        if threshold is None:
+            threshold = threshold_of(holder, told, problems)
+    labels = labels_in(holder, told, threshold, problems)
     if not labels:
-        problems.append(f"{told} is left out: it has no usable <Label>")
         return None
-    return BrushControl(name, to_name, images[to_name], tuple(labels.values()))
+    instances = _says(tag, "model_instances") is True
+    return Control(name, to_name, images[to_name], kind, labels, labels_from, instances)
 
 
-def _label(tag: ET.Element, threshold: float | None, problems: list[str]) -> Label | None:
-    shown = tag.get("value", "")
-    value = tag.get("alias") or shown  # the editor stores the alias where there is one
-    if not value.strip():
-        problems.append("a <Label> without a value is left out")
-        return None
-    listed = [text.strip() for text in tag.get("predicted_values", "").split(",")]
-    texts = [text for text in listed if text] or [words_of(shown) or words_of(value)]
-    prompts: list[str] = []
-    for text in dict.fromkeys(texts):
-        if not text:
-            problems.append(f'the label "{value}" holds no words to prompt with')
-        elif len(text) > LONGEST_PROMPT:
-            problems.append(
-                f'a prompt of "{value[:40]}" has {len(text)} characters, '
-                f"more than {LONGEST_PROMPT}: it is left out"
-            )
-        else:
-            prompts.append(text)
-    if not prompts:
-        problems.append(f'the label "{value[:40]}" is left out: set predicted_values="..."')
-        return None
-    own = _threshold(tag, f'the label "{value}"', problems)
-    return Label(value, tuple(prompts), threshold if own is None else own)
-
-
-def _threshold(tag: ET.Element, told: str, problems: list[str]) -> float | None:
-    text = tag.get("model_score_threshold")
-    if text is None:
-        return None
-    try:
-        threshold = float(text)
-    except ValueError:
-        threshold = 0.0
-    if 0 < threshold < 1:
-        return threshold
-    problems.append(
-        f'model_score_threshold="{text}" of {told} is ignored: give a number between 0 and 1'
-    )
-    return None
-
-
-def _kind(tag: ET.Element) -> str:
+def _tag(tag: ET.Element) -> str:
     """The tag's name; the editor reads it in any case."""
     return tag.tag.lower()
 
 
-def _is_skipped(tag: ET.Element) -> bool:
-    return tag.get("model_skip", "").lower() == "true"
+def _kind(tag: ET.Element) -> Kind | None:
+    """The form of region that a tag draws, if it is one that masks can take."""
+    name = _tag(tag).removesuffix("labels")
+    return Kind(name) if name in set(Kind) else None
+
+
+def _says(tag: ET.Element, attribute: str) -> bool | None:
+    """What a yes-or-no attribute says; None where it is absent or neither."""
+    return {"true": True, "false": False}.get(tag.get(attribute, "").lower())
 
 
 def _is_smart(tag: ET.Element) -> bool:
     """Smart unless told otherwise, as in the editor; a note on one region is never a prompt."""
-    return tag.get("smart", "").lower() != "false" and tag.get("perRegion", "").lower() != "true"
+    return _says(tag, "smart") is not False and _says(tag, "perRegion") is not True
 
 
 def _told(problems: list[str]) -> str:

@@ -1,12 +1,12 @@
-"""What Label Studio sends to be labeled, and the regions and predictions it takes back."""
+"""What Label Studio sends to be labeled."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from backend.errors import BadRequest, ImageMissing
-from backend.labelstudio.config import BrushControl, TextControl
+from backend.labelstudio.config import TextControl
 
 _PROJECT = re.compile(r"([0-9]{1,18})(\..*)?", re.DOTALL)
 
@@ -82,48 +82,6 @@ def typed_prompt(context: object, texts: tuple[TextControl, ...]) -> str | None:
     name = "prompt" if "prompt" in smart else smart[0]
     prompts = [text for region in _regions(context) for text in _texts(region, name)]
     return prompts[-1] if prompts else None
-
-
-def brush_region(
-    *,
-    control: BrushControl,
-    label: str,
-    rle: bytes,
-    width: int,
-    height: int,
-    score: float,
-    region_id: str,
-) -> dict[str, Any]:
-    """A mask as the editor draws it, for an image shown at `width` by `height`."""
-    return {
-        "id": region_id,
-        "from_name": control.name,
-        "to_name": control.to_name,
-        "type": "brushlabels",
-        "original_width": width,
-        "original_height": height,
-        "image_rotation": 0,
-        "score": score,
-        "value": {"format": "rle", "rle": list(rle), "brushlabels": [label]},
-    }
-
-
-def text_region(control_name: str, to_name: str, text: str, region_id: str) -> dict[str, Any]:
-    """A text for a text area; the editor fills it in at once, which makes it a way to answer."""
-    return {
-        "id": region_id,
-        "from_name": control_name,
-        "to_name": to_name,
-        "type": "textarea",
-        "value": {"text": [text]},
-    }
-
-
-def prediction(
-    regions: Sequence[Mapping[str, Any]], score: float, model_version: str
-) -> dict[str, Any]:
-    """One task's answer; sampling by uncertainty shows the lowest score first."""
-    return {"result": list(regions), "score": score, "model_version": model_version}
 
 
 def _regions(context: object) -> list[Mapping[str, Any]]:

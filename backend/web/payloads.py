@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from backend.errors import BadRequest
 from backend.labelstudio.config import LabelConfig, parse_label_config
-from backend.labelstudio.tasks import Task, brush_region, prediction, project_id, typed_prompt
+from backend.labelstudio.regions import prediction
+from backend.labelstudio.tasks import Task, project_id, typed_prompt
 
 # The longest prompt a text encoder could read has 75 tokens; this leaves room for any language.
 LONGEST_PROMPT = 500
@@ -85,27 +84,11 @@ class PredictRequest:
         entries: list[Any] = []
         for task in self.tasks:
             answer = next(given, None) if isinstance(task, Task) else None
-            if answer is not None and "error" not in answer:
-                entries.append(self._prediction(answer))
+            if isinstance(task, Task) and answer is not None and "error" not in answer:
+                entries.append(prediction(answer, self.config, task.id))
             else:
                 entries.append({"result": [], "score": 0.0} if self.interactive else [])
         return entries
-
-    def _prediction(self, answer: Mapping[str, Any]) -> dict[str, Any]:
-        controls = {control.name: control for control in self.config.brushes}
-        regions = [
-            brush_region(
-                control=controls[region["control"]],
-                label=region["label"],
-                rle=b64decode(region["rle"]),
-                width=region["width"],
-                height=region["height"],
-                score=region["score"],
-                region_id=uuid.uuid4().hex[:10],
-            )
-            for region in answer["regions"]
-        ]
-        return prediction(regions, answer["score"], answer["model_version"])
 
 
 def setup_schema(raw: object) -> LabelConfig:

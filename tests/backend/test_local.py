@@ -46,7 +46,7 @@ def test_masks_overlays_and_predictions_are_written(settings: Settings, tmp_path
     assert [r["value"]["brushlabels"] for r in regions] == [["a dog"], ['the "red" one']]
     assert brush.decode(regions[0]["value"]["rle"], 50, 30).any()
     config = parse_label_config((tmp_path / "out/label_config.xml").read_text())
-    assert [label.value for label in config.brushes[0].labels] == ["a dog", 'the "red" one']
+    assert [label.value for label in config.outputs[0].labels] == ["a dog", 'the "red" one']
 
 
 def test_a_bad_image_costs_the_others_nothing(settings: Settings, tmp_path: Path) -> None:

@@ -11,10 +11,25 @@ ASKED = queries(parse_label_config(CONFIG), 0.5)
 
 
 def test_each_label_is_asked_with_its_prompts_and_threshold() -> None:
+    takers = parse_label_config(CONFIG).outputs
     car, pet, sky = ASKED
-    assert car == Query("b", "RedCar", ("red car",), 0.3)
-    assert pet == Query("b", "Pet", ("a dog", "a cat"), 0.3)
-    assert sky == Query("b", "Sky", ("sky",), 0.6)
+    assert car == Query("image", "RedCar", ("red car",), 0.3, takers)
+    assert pet == Query("image", "Pet", ("a dog", "a cat"), 0.3, takers)
+    assert sky == Query("image", "Sky", ("sky",), 0.6, takers)
+
+
+def test_controls_share_the_answer_to_the_same_question() -> None:
+    box = """<RectangleLabels name="box" toName="i" model_output="true" {}><Label value="RedCar"/>
+    <Label value="Sky" model_score_threshold="0.6"/></RectangleLabels></View>"""
+    both = CONFIG.replace("</View>", box.format('model_score_threshold="0.3"'))
+    asked = queries(parse_label_config(both), 0.5)
+    assert [(query.label, [one.name for one in query.controls]) for query in asked] == [
+        ("RedCar", ["b", "box"]),
+        ("Pet", ["b"]),
+        ("Sky", ["b", "box"]),
+    ]
+    another = CONFIG.replace("</View>", box.format('model_score_threshold="0.9"'))
+    assert len(queries(parse_label_config(another), 0.5)) == 4
 
 
 def test_a_version_is_the_same_for_the_same_and_another_for_any_change() -> None:
@@ -22,14 +37,21 @@ def test_a_version_is_the_same_for_the_same_and_another_for_any_change() -> None
     version = model_version("CLIPSeg", "0123456789", ASKED)
     assert model_version("CLIPSeg", "0123456789", same) == version
     assert re.fullmatch(r"clipseg-01234567-[0-9a-f]{8}", version)
-    changes = [("a cat", "a cow"), ('"0.3"', '"0.35"'), ('"Sky"', '"Cloud"'), ('"b"', '"c"')]
+    changes = [
+        ("a cat", "a cow"),
+        ('"0.3"', '"0.35"'),
+        ('"Sky"', '"Cloud"'),
+        ('"b"', '"c"'),
+        ('"b"', '"b" model_instances="true"'),
+        ("BrushLabels", "BitmaskLabels"),
+    ]
     others = {
         model_version("CLIPSeg", "0123456789", queries(parse_label_config(changed), 0.5))
         for old, new in changes
         if (changed := CONFIG.replace(old, new))
     }
     others.add(model_version("CLIPSeg", "9876543210", ASKED))
-    assert len(others) == 5
+    assert len(others) == 7
     assert version not in others
 
 

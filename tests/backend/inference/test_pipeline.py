@@ -62,7 +62,9 @@ def test_each_control_draws_on_its_own_image(pipeline: Pipeline) -> None:
     assert sizes == {"b": (40, 30), "c": (20, 50)}
     assert {r["label"] for r in answer["regions"]} == {"dog", "long", "cat"}
     for region in answer["regions"]:
-        mask = brush.decode(base64.b64decode(region["rle"]), region["height"], region["width"])
+        mask = brush.decode(
+            base64.b64decode(region["value"]["rle"]), region["height"], region["width"]
+        )
         assert (mask == 255).any()
 
 

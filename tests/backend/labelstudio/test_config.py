@@ -6,13 +6,13 @@ import pytest
 
 from backend.errors import BadLabelConfig
 from backend.labelstudio.config import (
-    BrushControl,
-    Label,
+    Control,
+    Kind,
     LabelConfig,
     TextControl,
     parse_label_config,
-    words_of,
 )
+from backend.labelstudio.labels import Label
 
 RECORDED = Path(__file__).parents[2] / "recorded"
 IMAGE = '<Image name="image" value="$image"/>'
@@ -27,7 +27,7 @@ def brush(*labels: str, attributes: str = 'name="brush" toName="image"') -> str:
 
 
 def only_label(tag: str, attributes: str = 'name="brush" toName="image"') -> Label:
-    [control] = parse_label_config(view(IMAGE, brush(tag, attributes=attributes))).brushes
+    [control] = parse_label_config(view(IMAGE, brush(tag, attributes=attributes))).outputs
     [label] = control.labels
     return label
 
@@ -35,37 +35,17 @@ def only_label(tag: str, attributes: str = 'name="brush" toName="image"') -> Lab
 def test_a_recorded_configuration_is_understood() -> None:
     schema = json.loads((RECORDED / "setup.json").read_text())["json"]["schema"]
     assert parse_label_config(schema) == LabelConfig(
-        brushes=(
-            BrushControl(
+        outputs=(
+            Control(
                 "brush",
                 "image",
                 "image",
+                Kind.BRUSH,
                 (Label("cat", ("cat",)), Label("dog", ("dog",)), Label("tree", ("tree",))),
             ),
         ),
         texts=(TextControl("prompt", "image", smart=True),),
     )
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        ("dog", "dog"),
-        ("RedCar", "red car"),
-        ("red_car", "red car"),
-        ("red-car", "red car"),
-        ("Traffic  Light", "traffic light"),
-        ("SUV", "suv"),
-        ("SUVRoof", "suv roof"),
-        ("iPhone", "iphone"),
-        ("ÉcoleNoire", "école noire"),
-        ("赤い_車", "赤い_車"),
-        ("КраснаяМашина", "КраснаяМашина"),
-        ("_", ""),
-    ],
-)
-def test_a_label_is_prompted_with_its_own_words(value: str, words: str) -> None:
-    assert words_of(value) == words
 
 
 def test_predicted_values_replace_the_labels_own_words() -> None:
@@ -84,7 +64,7 @@ def test_results_carry_the_alias_and_prompts_the_value() -> None:
 
 def test_labels_are_found_at_any_depth() -> None:
     nested = brush('<View><View><Label value="cat"/></View></View>', '<Label value="dog"/>')
-    [control] = parse_label_config(view(IMAGE, nested)).brushes
+    [control] = parse_label_config(view(IMAGE, nested)).outputs
     assert [label.value for label in control.labels] == ["cat", "dog"]
 
 
@@ -101,7 +81,7 @@ def test_a_threshold_out_of_range_is_told_and_ignored(text: str) -> None:
     label = f'<Label value="cat" model_score_threshold="{text}"/>'
     control = brush(label, attributes='name="b" toName="image" model_score_threshold="0.3"')
     config = parse_label_config(view(IMAGE, control))
-    assert config.brushes[0].labels[0].threshold == 0.3
+    assert config.outputs[0].labels[0].threshold == 0.3
     [problem] = config.problems
     assert "between 0 and 1" in problem
 
@@ -115,8 +95,8 @@ def test_model_skip_leaves_out_labels_and_controls() -> None:
             '<TextArea name="prompt" toName="image" model_skip="true"/>',
         )
     )
-    assert [control.name for control in config.brushes] == ["brush"]
-    assert [label.value for label in config.brushes[0].labels] == ["cat"]
+    assert [control.name for control in config.outputs] == ["brush"]
+    assert [label.value for label in config.outputs[0].labels] == ["cat"]
     assert config.texts == ()
     assert config.problems == ()
 
@@ -129,7 +109,7 @@ def test_each_brush_knows_the_field_of_its_own_image() -> None:
             brush('<Label value="a"/>', attributes='name="r" toName="right"'),
         )
     )
-    assert [control.image_key for control in config.brushes] == ["left", "meta.right"]
+    assert [control.image_key for control in config.outputs] == ["left", "meta.right"]
 
 
 def test_a_brush_on_something_else_than_an_image_is_told() -> None:
@@ -141,7 +121,7 @@ def test_a_brush_on_something_else_than_an_image_is_told() -> None:
             brush('<Label value="a"/>'),
         )
     )
-    assert [control.name for control in config.brushes] == ["brush"]
+    assert [control.name for control in config.outputs] == ["brush"]
     assert 'toName="text" is not the name of an <Image>' in config.problems[0]
 
 
@@ -168,7 +148,7 @@ def test_a_bad_label_costs_that_label_only() -> None:
             ),
         )
     )
-    assert config.brushes[0].labels == (Label("a", ("fine",)), Label("dog", ("dog",)))
+    assert config.outputs[0].labels == (Label("a", ("fine",)), Label("dog", ("dog",)))
     told = "\n".join(config.problems)
     assert told.count("501 characters") == 2
     assert 'the label "b" is left out' in told
@@ -187,9 +167,114 @@ def test_controls_must_differ_in_name() -> None:
             brush('<Label value="dog"/>', attributes='toName="image"'),
         )
     )
-    assert [label.value for label in config.brushes[0].labels] == ["cat"]
+    assert [label.value for label in config.outputs[0].labels] == ["cat"]
     assert config.texts == ()
     assert [("second" in problem) for problem in config.problems] == [True, True, False]
+
+
+def control(form: str, name: str, attributes: str = "", to_name: str = "image") -> str:
+    holds = '<Label value="dog"/>' if form.endswith("Labels") else ""
+    return f'<{form} name="{name}" toName="{to_name}" {attributes}>{holds}</{form}>'
+
+
+def filled(*tags: str) -> list[str]:
+    return [one.name for one in parse_label_config(view(IMAGE, *tags)).outputs]
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"),
+    [
+        ("BrushLabels", Kind.BRUSH),
+        ("BitmaskLabels", Kind.BITMASK),
+        ("RectangleLabels", Kind.RECTANGLE),
+    ],
+)
+def test_any_form_alone_is_filled(form: str, kind: Kind) -> None:
+    [output] = parse_label_config(view(IMAGE, control(form, "a"))).outputs
+    assert (output.name, output.kind, output.labels) == ("a", kind, (Label("dog", ("dog",)),))
+
+
+def test_beside_a_brush_other_controls_are_filled_when_they_say_so() -> None:
+    box = control("RectangleLabels", "box")
+    wanted = control("RectangleLabels", "wanted", 'model_output="true" smart="true"')
+    bitmask = control("BitmaskLabels", "bitmask")
+    assert filled(box, bitmask, control("BrushLabels", "brush"), wanted) == ["brush", "wanted"]
+    assert filled(box, bitmask) == ["box", "bitmask"]
+    spared = control("BrushLabels", "brush", 'model_output="false"')
+    assert filled(spared, box, bitmask) == ["box", "bitmask"]
+    assert filled(bitmask, control("RectangleLabels", "box", 'model_output="false"')) == ["bitmask"]
+
+
+def test_a_tool_only_for_prompting_is_filled_when_it_says_so() -> None:
+    bitmask = control("BitmaskLabels", "bitmask")
+    assert filled(bitmask, control("RectangleLabels", "box", 'smartOnly="true"')) == ["bitmask"]
+    told = 'smartOnly="true" model_output="true"'
+    assert filled(control("RectangleLabels", "box", told)) == ["box"]
+
+
+def test_a_brush_on_one_image_says_nothing_of_another() -> None:
+    config = parse_label_config(
+        view(
+            IMAGE,
+            '<Image name="other" value="$other"/>',
+            control("BrushLabels", "brush"),
+            control("RectangleLabels", "box", to_name="other"),
+        )
+    )
+    assert [(one.name, one.image_key) for one in config.outputs] == [
+        ("brush", "image"),
+        ("box", "other"),
+    ]
+
+
+def test_a_control_without_labels_takes_those_of_its_image() -> None:
+    labels = (
+        '<Labels name="labels" toName="image" model_score_threshold="0.2">'
+        '<Label value="cat"/><Label value="dog" model_score_threshold="0.7"/></Labels>'
+    )
+    config = parse_label_config(view(IMAGE, control("Brush", "brush"), labels))
+    assert config.outputs == (
+        Control(
+            "brush",
+            "image",
+            "image",
+            Kind.BRUSH,
+            (Label("cat", ("cat",), 0.2), Label("dog", ("dog",), 0.7)),
+            "labels",
+        ),
+    )
+    own = control("Brush", "brush", 'model_score_threshold="0.5"')
+    [output] = parse_label_config(view(IMAGE, own, labels)).outputs
+    assert [label.threshold for label in output.labels] == [0.5, 0.7]
+
+
+def test_a_control_that_no_label_could_come_from_is_told() -> None:
+    config = parse_label_config(
+        view(IMAGE, control("Brush", "plain"), control("BrushLabels", "brush"))
+    )
+    assert [one.name for one in config.outputs] == ["brush"]
+    [problem] = config.problems
+    assert 'use <BrushLabels>, or add <Labels name="labels" toName="image">' in problem
+
+
+def test_tools_that_are_not_filled_are_no_problem() -> None:
+    config = parse_label_config(
+        view(
+            IMAGE,
+            control("BrushLabels", "brush"),
+            control("Rectangle", "box"),
+            control("RectangleLabels", "far", to_name="nowhere").replace("dog", "_"),
+        )
+    )
+    assert config.problems == (
+        '<RectangleLabels name="far"> is left out: toName="nowhere" is not the name of an <Image>',
+    )
+
+
+def test_a_region_for_each_instance_is_asked_by_an_attribute() -> None:
+    tags = control("BrushLabels", "a", 'model_instances="True"') + control("BrushLabels", "b")
+    outputs = parse_label_config(view(IMAGE, tags)).outputs
+    assert [output.instances for output in outputs] == [True, False]
 
 
 def test_text_areas_are_smart_unless_told_otherwise() -> None:
@@ -215,7 +300,7 @@ def test_the_prologue_and_comments_do_no_harm() -> None:
     xml = '\n<?xml version="1.0" encoding="utf-16"?><!-- a & b -->' + view(
         IMAGE, "<!-- <BrushLabels/> -->", brush('<Label value="cat"/>')
     )
-    assert parse_label_config(xml).brushes[0].labels == (Label("cat", ("cat",)),)
+    assert parse_label_config(xml).outputs[0].labels == (Label("cat", ("cat",)),)
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.errors import BadRequest, ImageMissing
-from backend.labelstudio.brush import decode, encode
-from backend.labelstudio.config import BrushControl, TextControl, parse_label_config
-from backend.labelstudio.tasks import (
-    Task,
-    brush_region,
-    image_url,
-    prediction,
-    project_id,
-    text_region,
-    typed_prompt,
-)
+from backend.labelstudio.config import TextControl, parse_label_config
+from backend.labelstudio.regions import text_region
+from backend.labelstudio.tasks import Task, image_url, project_id, typed_prompt
 
 RECORDED = Path(__file__).parents[2] / "recorded"
 PROMPT = TextControl("prompt", "image")
@@ -168,48 +159,6 @@ def test_garbage_for_a_context_is_no_prompt(context: object, value: object) -> N
     assert prompt is None or prompt.strip() == prompt != ""
 
 
-def test_a_brush_region_is_what_the_editor_draws() -> None:
-    mask = np.eye(3, 5, dtype=np.bool_)
-    region = brush_region(
-        control=BrushControl("brush", "image", "image", ()),
-        label="dog",
-        rle=encode(mask),
-        width=5,
-        height=3,
-        score=0.75,
-        region_id="r1",
-    )
-    region = json.loads(json.dumps(region))
-    rle = region["value"].pop("rle")
-    assert region == {
-        "id": "r1",
-        "from_name": "brush",
-        "to_name": "image",
-        "type": "brushlabels",
-        "original_width": 5,
-        "original_height": 3,
-        "image_rotation": 0,
-        "score": 0.75,
-        "value": {"format": "rle", "brushlabels": ["dog"]},
-    }
-    np.testing.assert_array_equal(decode(rle, 3, 5) == 255, mask)
-
-
-def test_our_regions_have_the_keys_of_recorded_ones() -> None:
-    [saved] = recorded("predict-interactive-textarea")["tasks"][0]["predictions"]
-    control = BrushControl("brush", "image", "image", ())
-    ours = brush_region(
-        control=control, label="dog", rle=b"", width=1, height=1, score=0.5, region_id="x"
-    )
-    assert set(saved["result"][0]) - set(ours) == {"origin", "readonly"}  # added when it is saved
-    assert set(saved["result"][0]["value"]) == set(ours["value"])
-
-
 def test_a_text_region_reads_back_as_the_prompt() -> None:
     region = text_region("prompt", "image", "try: red ball", "t1")
     assert typed_prompt({"result": [region]}, (PROMPT,)) == "try: red ball"
-
-
-def test_a_prediction_holds_regions_score_and_version() -> None:
-    answer = prediction(({"id": "a"},), 0.5, "v1")
-    assert answer == {"result": [{"id": "a"}], "score": 0.5, "model_version": "v1"}

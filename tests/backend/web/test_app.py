@@ -1,7 +1,6 @@
 """The application on recorded requests, with a queue that answers at once."""
 
 import json
-from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from werkzeug.test import TestResponse
 
 from backend.errors import BackendError
 from backend.labelstudio import brush
+from backend.labelstudio.regions import brush_value
 from backend.queue import PredictionQueue, WorkerPulse
 from backend.settings import Settings
 from backend.web import app as module
@@ -36,7 +36,7 @@ class InstantQueue:
                     "width": 12,
                     "height": 12,
                     "score": 0.8,
-                    "rle": b64encode(brush.encode(MASK)).decode(),
+                    "value": brush_value(MASK),
                 }
             ],
             "score": 0.8,

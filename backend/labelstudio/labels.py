@@ -1,0 +1,103 @@
+"""Labels of a labeling configuration: what each is called in results, and what it is prompted with.
+
+<Label value="RedCar"/>                                  prompted with "red car"
+<Label value="Animal" predicted_values="a dog, a cat"/>  prompted with both
+<Label value="Other" model_skip="true"/>                 left to people
+"""
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+
+LONGEST_PROMPT = 500  # characters; text encoders read some 75 tokens and ignore the rest
+
+_CAMEL = re.compile(r"(?<=[a-zß-ÿ]{2})(?=[A-ZÀ-Þ])|(?<=[A-ZÀ-Þ])(?=[A-ZÀ-Þ][a-zß-ÿ])")
+_SEPARATORS = re.compile(r"[\s_-]+")
+_LATIN_ENDS = "\u0250"  # the first code point after the Latin blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label as results carry it, and the texts that stand for it."""
+
+    value: str
+    prompts: tuple[str, ...]
+    threshold: float | None = None
+
+
+def words_of(value: str) -> str:
+    """A label's value as one would say it: "RedCar", "red_car" and "red-car" are all "red car"."""
+    if max(value, default="") >= _LATIN_ENDS:
+        return value.strip()
+    return _SEPARATORS.sub(" ", _CAMEL.sub(" ", value)).strip().lower()
+
+
+def labels_in(
+    tag: ET.Element, told: str, default: float | None, problems: list[str]
+) -> tuple[Label, ...]:
+    """The usable labels below a tag that is `told` so in problems; `default` is its threshold."""
+    if tag.get("value", "").startswith("$"):
+        problems.append(
+            f"{told} takes labels from the tasks ({tag.get('value')}), which is not supported: "
+            "list them as <Label> tags"
+        )
+    labels: dict[str, Label] = {}
+    for child in tag.iter():
+        if child.tag.lower() != "label" or is_skipped(child):
+            continue
+        label = _label(child, default, problems)
+        if label and label.value in labels:
+            problems.append(f'the label "{label.value}" occurs twice in {told}: the first counts')
+        elif label:
+            labels[label.value] = label
+    if not labels:
+        problems.append(f"{told} is left out: it has no usable <Label>")
+    return tuple(labels.values())
+
+
+def is_skipped(tag: ET.Element) -> bool:
+    """Whether a label or a control is left to people."""
+    return tag.get("model_skip", "").lower() == "true"
+
+
+def threshold_of(tag: ET.Element, told: str, problems: list[str]) -> float | None:
+    """The `model_score_threshold` of a label or a control, if it has a usable one."""
+    text = tag.get("model_score_threshold")
+    if text is None:
+        return None
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = 0.0
+    if 0 < threshold < 1:
+        return threshold
+    problems.append(
+        f'model_score_threshold="{text}" of {told} is ignored: give a number between 0 and 1'
+    )
+    return None
+
+
+def _label(tag: ET.Element, default: float | None, problems: list[str]) -> Label | None:
+    shown = tag.get("value", "")
+    value = tag.get("alias") or shown  # the editor stores the alias where there is one
+    if not value.strip():
+        problems.append("a <Label> without a value is left out")
+        return None
+    listed = [text.strip() for text in tag.get("predicted_values", "").split(",")]
+    texts = [text for text in listed if text] or [words_of(shown) or words_of(value)]
+    prompts: list[str] = []
+    for text in dict.fromkeys(texts):
+        if not text:
+            problems.append(f'the label "{value}" holds no words to prompt with')
+        elif len(text) > LONGEST_PROMPT:
+            problems.append(
+                f'a prompt of "{value[:40]}" has {len(text)} characters, '
+                f"more than {LONGEST_PROMPT}: it is left out"
+            )
+        else:
+            prompts.append(text)
+    if not prompts:
+        problems.append(f'the label "{value[:40]}" is left out: set predicted_values="..."')
+        return None
+    own = threshold_of(tag, f'the label "{value}"', problems)
+    return Label(value, tuple(prompts), default if own is None else own)

@@ -1,0 +1,175 @@
+"""Regions and predictions as Label Studio takes them.
+
+Label Studio saves whatever a backend sends and fails later, in the editor, in silence. So a worker
+only names a control, a label and a shape, and `prediction` makes the regions of them: it lets
+through what fits the labeling configuration, and the log tells what did not.
+
+Between processes a brush's RLE is base64, a third of the size of the list that goes out.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import uuid
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from backend.labelstudio import brush
+from backend.labelstudio.config import Control, Kind, LabelConfig
+
+log = logging.getLogger(__name__)
+
+PNG = "data:image/png;base64,"
+EDGE = 100.0 + 1e-6  # percent of the image; sums of rounded numbers may pass 100 by a hair
+
+Json = dict[str, Any]
+Size = tuple[int, int]  # height, width
+
+
+def shape(control: Control, label: str, value: Json, size: Size, score: float) -> Json:
+    """What a worker answers for one region on an image shown at `size`, (height, width)."""
+    height, width = size
+    return {
+        "control": control.name,
+        "label": label,
+        "height": height,
+        "width": width,
+        "score": score,
+        "value": value,
+    }
+
+
+def brush_value(mask: NDArray[np.bool_]) -> Json:
+    """A mask, (H, W), as brush RLE, in base64."""
+    return {"format": "rle", "rle": b64encode(brush.encode(mask)).decode()}
+
+
+def bitmask_value(mask: NDArray[np.bool_]) -> Json:
+    """A mask, (H, W), as a PNG in a data URL, black on transparent as the editor saves it."""
+    picture = Image.fromarray(mask.astype(np.uint8))
+    picture.putpalette([0, 0, 0] * 2)
+    file = io.BytesIO()
+    picture.save(file, "PNG", bits=1, transparency=0)
+    return {"imageDataURL": PNG + b64encode(file.getvalue()).decode()}
+
+
+def rectangle_value(x: float, y: float, width: float, height: float) -> Json:
+    """A box: its upper left corner and its size, in percent of the image."""
+    return {"x": x, "y": y, "width": width, "height": height, "rotation": 0}
+
+
+def prediction(answer: Mapping[str, Any], config: LabelConfig, task: object = None) -> Json:
+    """A worker's answer as Label Studio takes it; what does not fit is dropped and logged.
+
+    Sampling by uncertainty shows the lowest score first.
+
+    Args:
+        answer: Shapes under "regions", "score" and "model_version".
+        config: The labeling configuration that the regions must fit.
+        task: The task's name in the log.
+    """
+    controls = {control.name: control for control in config.outputs}
+    result: list[Json] = []
+    for one in answer["regions"]:
+        try:
+            result += _regions(one, controls)
+        except ValueError as reason:
+            log.warning(
+                "task %s: a region of control %r with label %r for %s x %s pixels is dropped: %s",
+                task,
+                one.get("control"),
+                one.get("label"),
+                one.get("width"),
+                one.get("height"),
+                reason,
+            )
+    return {"result": result, "score": answer["score"], "model_version": answer["model_version"]}
+
+
+def text_region(control_name: str, to_name: str, text: str, region_id: str) -> Json:
+    """A text for a text area; the editor fills it in at once, which makes it a way to answer."""
+    return {
+        "id": region_id,
+        "from_name": control_name,
+        "to_name": to_name,
+        "type": "textarea",
+        "value": {"text": [text]},
+    }
+
+
+def _regions(one: Mapping[str, Any], controls: Mapping[str, Control]) -> list[Json]:
+    """The region of a shape; a control without labels of its own takes two of the same id.
+
+    Raises:
+        ValueError: It does not fit the labeling configuration, or nobody could see it.
+    """
+    control = controls.get(one["control"])
+    if control is None:
+        raise ValueError("the labeling configuration has no such control to fill")
+    label = one["label"]
+    if label not in {known.value for known in control.labels}:
+        raise ValueError("the control has no such label")
+    height, width = one["height"], one["width"]
+    value = _CHECKS[control.kind](one["value"], (height, width))
+    frame = {
+        "id": uuid.uuid4().hex[:10],
+        "to_name": control.to_name,
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+        "score": one["score"],
+    }
+
+    def region(from_name: str, kind: str, **labels: list[str]) -> Json:
+        return {**frame, "from_name": from_name, "type": kind, "value": {**value, **labels}}
+
+    if control.labels_from is None:
+        kind = f"{control.kind}labels"
+        return [region(control.name, kind, **{kind: [label]})]
+    return [
+        region(control.name, control.kind),
+        region(control.labels_from, "labels", labels=[label]),
+    ]
+
+
+def _checked_brush(value: Json, size: Size) -> Json:
+    rle = b64decode(value["rle"], validate=True)
+    if not brush.decode(rle, *size).any():
+        raise ValueError("its mask is empty")
+    return {**value, "rle": list(rle)}
+
+
+def _checked_bitmask(value: Json, size: Size) -> Json:
+    url = value["imageDataURL"]
+    if not url.startswith(PNG):
+        raise ValueError(f"its mask does not start with {PNG}")
+    try:
+        with Image.open(io.BytesIO(b64decode(url.removeprefix(PNG))), formats=["PNG"]) as picture:
+            alpha = picture.convert("RGBA").getchannel("A")
+    except OSError as error:
+        raise ValueError("its mask is no PNG") from error
+    if (alpha.height, alpha.width) != size:
+        raise ValueError(f"its mask has {alpha.width} x {alpha.height} pixels")
+    if alpha.getbbox() is None:
+        raise ValueError("its mask is empty")
+    return value
+
+
+def _checked_rectangle(value: Json, size: Size) -> Json:
+    x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))
+    if not (0 <= x < x + width <= EDGE and 0 <= y < y + height <= EDGE):
+        raise ValueError(f"its box ({x:g}, {y:g}, {width:g}, {height:g} %) is not in the image")
+    return value
+
+
+_CHECKS: dict[Kind, Callable[[Json, Size], Json]] = {
+    Kind.BRUSH: _checked_brush,
+    Kind.BITMASK: _checked_bitmask,
+    Kind.RECTANGLE: _checked_rectangle,
+}
