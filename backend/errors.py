@@ -66,6 +66,12 @@ class QueueUnavailable(BackendError):
     status = 503
 
 
+class NotReady(BackendError):
+    """No worker has its model yet."""
+
+    status = 503
+
+
 class DeadlineExceeded(BackendError):
     """The answer was not ready in time."""
 
@@ -100,6 +106,21 @@ class LabelStudioRefused(LabelStudioError):
     def __init__(self, message: str, answered: int) -> None:
         super().__init__(message)
         self.answered = answered
+
+
+class Reported(BackendError):
+    """What another process of ours could not do, told by the name and detail of its error."""
+
+    status = 502
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(detail)
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The name of the error there."""
+        return self._name
 
 
 class BadSetting(BackendError):

@@ -16,6 +16,7 @@ from backend.errors import BackendError, InternalError, QueueUnavailable
 from backend.queue import PredictionQueue
 from backend.settings import Settings
 from backend.web import auth
+from backend.web.pages import Pages
 from backend.web.routes import Routes
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,10 @@ def create_app(
     app = Flask("promptbrush", static_folder=None)
     app.url_map.strict_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    Routes(settings, PredictionQueue(connection), stopping).register(app)
+    queue = PredictionQueue(connection)
+    routes = Routes(settings, queue, stopping)
+    routes.register(app)
+    Pages(settings, queue, stopping, routes.health).register(app)
 
     @app.before_request
     def authenticate() -> None:

@@ -37,7 +37,6 @@ class Routes:
 
     def register(self, app: Flask) -> None:
         """Add every endpoint to an application."""
-        app.add_url_rule("/", "root", self.health, methods=["GET"])
         app.add_url_rule("/health", "health", self.health, methods=["GET"])
         app.add_url_rule("/setup", "setup", self.setup, methods=["POST"])
         app.add_url_rule("/predict", "predict", self.predict, methods=["POST"])
@@ -46,7 +45,7 @@ class Routes:
         app.add_url_rule("/jobs", "jobs", self.jobs, methods=["GET"])
         app.add_url_rule("/metrics", "metrics", self.metrics, methods=["GET"])
 
-    def health(self) -> ResponseReturnValue:
+    def health(self) -> dict[str, Any]:
         """Up whenever this process answers; `ready` once a worker has its model."""
         try:
             workers, broker = self._queue.workers(), True

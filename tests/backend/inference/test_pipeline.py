@@ -68,6 +68,13 @@ def test_each_control_draws_on_its_own_image(pipeline: Pipeline) -> None:
         assert (mask == 255).any()
 
 
+def test_an_answer_tells_where_its_time_went(pipeline: Pipeline) -> None:
+    ((answer, seconds),) = pipeline.answer([payload()])
+    assert set(answer["seconds"]) == {"fetch", "encode", "draw"}
+    assert all(spent > 0 for spent in answer["seconds"].values())
+    assert sum(answer["seconds"].values()) == seconds
+
+
 def test_a_label_that_cannot_be_asked_costs_the_others_nothing(pipeline: Pipeline) -> None:
     config = CONFIG.format(long="red " * 100)
     ((answer, _),) = pipeline.answer([payload(label_config=config)])

@@ -1,0 +1,162 @@
+"""The page at `/` for people: what is served, what happened, and a playground.
+
+It is made on the server, works without scripts, and loads nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from flask import Blueprint, Flask, Response, redirect, render_template, request, url_for
+from flask.helpers import send_from_directory
+from flask.typing import ResponseReturnValue
+from redis.exceptions import RedisError
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from backend.errors import BackendError, BadRequest, QueueUnavailable
+from backend.labelstudio.fetch import too_large
+from backend.queue import PredictionQueue
+from backend.settings import Settings
+from backend.web.playground import KEPT, KEPT_BYTES, MOST_PROMPTS, Playground, Shown
+from demo import IMAGES
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+FIRST_PROMPTS = "a red circle\na striped square\nthe blue thing"
+ENDED = 12  # jobs listed
+# A form also holds the last image, which base64 makes a third larger, and the prompts.
+FORM_BYTES = 2 * KEPT_BYTES
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+        "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Pages:
+    """The endpoints that answer with HTML."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        queue: PredictionQueue,
+        stopping: Callable[[], bool],
+        health: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._health = health
+        pictures = (path for path in sorted(IMAGES.iterdir()) if path.suffix in {".jpg", ".png"})
+        self._samples = {path.name: path for path in pictures}
+        self._playground = Playground(settings, queue, self._samples, stopping)
+
+    def register(self, app: Flask) -> None:
+        """Add the pages to an application."""
+        pages = Blueprint("pages", __name__, template_folder="templates", static_folder="static")
+        pages.add_url_rule("/", "home", self.home, methods=["GET"])
+        pages.add_url_rule("/playground", "ask", self.ask, methods=["POST"])
+        pages.add_url_rule("/playground", "back", self.back, methods=["GET"])
+        pages.add_url_rule("/samples/<name>", "sample", self.sample, methods=["GET"])
+        pages.after_request(_guarded)
+        app.register_blueprint(pages)
+
+    def home(self) -> ResponseReturnValue:
+        """The page for browsers; the same JSON as `/health` for programs, as is the convention."""
+        if not _wants_page():
+            return self._health(), {"Vary": "Accept"}
+        return self._page({})
+
+    def ask(self) -> ResponseReturnValue:
+        """The page with what a form asked for, or with why not."""
+        max_bytes = self._settings.image_max_mb * 2**20
+        request.max_content_length = max_bytes + FORM_BYTES
+        request.max_form_memory_size = FORM_BYTES
+        form: dict[str, str] = {}
+        shown: Shown | None = None
+        error: BackendError | None = None
+        try:
+            form = dict(request.form)
+            _check_origin()
+            asked = self._playground.read(form, request.files.get("image"))
+            shown = self._playground.ask(asked)
+        except RequestEntityTooLarge:
+            error = too_large("The upload", max_bytes)
+        except BackendError as refused:
+            error = refused
+        except RedisError as silent:
+            error = QueueUnavailable(f"The queue's broker does not answer: {silent}")
+        if error:
+            log.info("playground: %s: %s", error.name, error)
+        return self._page(form, shown, error), error.status if error else 200
+
+    def back(self) -> ResponseReturnValue:
+        """To the page; an answer's own address holds nothing without its form."""
+        return redirect(url_for("pages.home"))
+
+    def sample(self, name: str) -> ResponseReturnValue:
+        """A demo image."""
+        return send_from_directory(IMAGES, name)
+
+    def _page(
+        self,
+        form: Mapping[str, str],
+        shown: Shown | None = None,
+        error: BackendError | None = None,
+    ) -> str:
+        choice = form.get("choice", "")
+        kept = shown.uri if shown else choice if choice.startswith(KEPT) else ""
+        return render_template(
+            "home.html",
+            health=self._health(),
+            workers=_unless_down(self._queue.workers),
+            jobs=_unless_down(self._jobs),
+            settings=self._settings,
+            samples={name: path.stem.partition("-")[2] for name, path in self._samples.items()},
+            most_prompts=MOST_PROMPTS,
+            prompts=form.get("prompts", FIRST_PROMPTS),
+            threshold=form.get("threshold") or self._settings.threshold,
+            kept=kept,
+            choice=choice if choice in self._samples and not shown else "",
+            shown=shown,
+            error=error,
+        )
+
+    def _jobs(self) -> dict[str, Any]:
+        jobs = self._queue.jobs()
+        return {**jobs, "ended": jobs["ended"][:ENDED]}
+
+
+def _wants_page() -> bool:
+    """Whether HTML is asked for by name; `*/*`, which Label Studio sends, means JSON."""
+    best = request.accept_mimetypes.best_match(["application/json", "text/html"])
+    return best == "text/html"
+
+
+def _unless_down(look: Callable[[], T]) -> T | None:
+    """What the queue tells; None when its broker does not answer."""
+    try:
+        return look()
+    except RedisError:
+        return None
+
+
+def _check_origin() -> None:
+    """Refuse forms that another site's page sends with a visitor's credentials."""
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
+        raise BadRequest("This form was sent by another site's page.")
+
+
+def _guarded(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    if response.mimetype == "text/html":
+        response.headers["Vary"] = "Accept"
+        response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,74 @@
+// Comfort only: everything works without it.
+"use strict";
+
+const form = document.getElementById("ask");
+const file = document.getElementById("image");
+const drop = document.getElementById("drop");
+const busy = document.getElementById("busy");
+const button = form.querySelector("button");
+
+// Drop an image anywhere in its frame.
+for (const name of ["dragenter", "dragover"]) {
+  drop.addEventListener(name, (event) => {
+    event.preventDefault();
+    drop.classList.add("over");
+  });
+}
+for (const name of ["dragleave", "drop"]) {
+  drop.addEventListener(name, () => drop.classList.remove("over"));
+}
+drop.addEventListener("drop", (event) => {
+  event.preventDefault();
+  if (event.dataTransfer.files.length) {
+    file.files = event.dataTransfer.files;
+  }
+});
+
+// A file wins over the choice below it, so choosing there takes the file away.
+form.addEventListener("change", (event) => {
+  if (event.target.name === "choice") {
+    file.value = "";
+  }
+});
+
+// Ctrl+Enter asks, since Enter begins a new line.
+form.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    form.requestSubmit();
+  }
+});
+
+// One question at a time.
+form.addEventListener("submit", (event) => {
+  if (button.getAttribute("aria-disabled") === "true") {
+    event.preventDefault();
+    return;
+  }
+  button.setAttribute("aria-disabled", "true");
+  busy.textContent = "Looking …";
+});
+window.addEventListener("pageshow", () => {
+  button.removeAttribute("aria-disabled");
+  busy.textContent = "";
+});
+
+// What happens, every few seconds while somebody looks and nothing in it has the focus.
+async function refresh() {
+  const status = document.getElementById("status");
+  if (document.hidden || status.contains(document.activeElement)) {
+    return;
+  }
+  const home = status.querySelector(".refresh").href;
+  try {
+    const answer = await fetch(home, { headers: { Accept: "text/html" } });
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const fresh = page.getElementById("status");
+    if (answer.ok && fresh) {
+      status.replaceWith(fresh);
+    }
+  } catch {
+    status.querySelector("dd").textContent = "does not answer";
+  }
+}
+setInterval(refresh, 5000);

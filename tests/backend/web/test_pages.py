@@ -1,0 +1,286 @@
+"""The page for people, with a queue that finds every phrase but one."""
+
+import io
+import re
+from base64 import b64decode
+from typing import Any
+
+import numpy as np
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+from redis.exceptions import ConnectionError as BrokerDown
+from werkzeug.test import TestResponse
+
+from backend.labelstudio.config import parse_label_config
+from backend.labelstudio.regions import brush_value, shape
+from backend.queue import WorkerPulse
+from backend.settings import Settings
+from backend.web import app as module
+from backend.web.playground import KEPT
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+EVIL = "<script>alert('x')</script>"
+MISSING = "what is not there"
+WIDTH, HEIGHT = 300, 200
+
+
+class PlaygroundQueue:
+    """Finds every phrase in the upper half of the image, but for MISSING."""
+
+    def __init__(self) -> None:
+        self.connection = self
+        self.pulses = [WorkerPulse(EVIL, "h", 1, "clipseg", "demo", "d" * 64, "cpu")]
+        self.answer: Any = self.find
+        self.down = False
+        self.submitted: list[tuple[dict[str, Any], bool]] = []
+        self.ended: list[dict[str, Any]] = []
+
+    def find(self, payload: dict[str, Any]) -> dict[str, Any]:
+        mask = np.zeros((HEIGHT, WIDTH), bool)
+        mask[: HEIGHT // 2] = True
+        (control,) = parse_label_config(payload["label_config"]).outputs
+        return {
+            "regions": [
+                shape(control, label.value, brush_value(mask), mask.shape, 0.75)
+                for label in control.labels
+                if label.value != MISSING
+            ],
+            "score": 0.75,
+            "model_version": "clipseg-1-2",
+            "seconds": {"fetch": 0.001, "encode": 0.0, "draw": 0.002},
+        }
+
+    def submit(self, payloads: list[dict[str, Any]], *, interactive: bool, **_: Any) -> list[Any]:
+        self.submitted += [(payload, interactive) for payload in payloads]
+        return payloads
+
+    def wait(self, jobs: list[Any], *_: Any) -> list[Any]:
+        return [self.answer(job) for job in jobs]
+
+    def workers(self) -> list[WorkerPulse]:
+        if self.down:
+            raise BrokerDown("refused")
+        return self.pulses
+
+    def jobs(self) -> dict[str, Any]:
+        if self.down:
+            raise BrokerDown("refused")
+        none = {"count": 0, "jobs": []}
+        return {"queued": none, "running": none, "ended": self.ended}
+
+    def hincrby(self, *_: Any) -> None:
+        """The counter of requests."""
+
+
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> PlaygroundQueue:
+    monkeypatch.setattr(module, "PredictionQueue", lambda connection: connection)
+    return PlaygroundQueue()
+
+
+@pytest.fixture
+def client(queue: PlaygroundQueue) -> FlaskClient:
+    return module.create_app(Settings(image_max_mb=1), queue).test_client()  # type: ignore[arg-type]
+
+
+def picture() -> tuple[io.BytesIO, str]:
+    file = io.BytesIO()
+    Image.new("RGB", (WIDTH, HEIGHT), "white").save(file, "PNG")
+    file.seek(0)
+    return file, "mine.png"
+
+
+def ask(client: FlaskClient, **changes: Any) -> TestResponse:
+    form = {"prompts": "a dog", "threshold": "0.3", "image": picture(), **changes}
+    answer = client.post("/playground", data=form, headers=BROWSER)
+    answer.request.environ["wsgi.input"].close()  # a temporary file that the test client forgets
+    return answer
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "", "application/json, text/html"])
+def test_programs_get_json(client: FlaskClient, accept: str) -> None:
+    answer = client.get("/", headers={"Accept": accept} if accept else {})
+    assert answer.get_json()["status"] == "UP"
+    assert answer.headers["Vary"] == "Accept"
+
+
+def test_browsers_get_a_page(client: FlaskClient) -> None:
+    answer = client.get("/", headers=BROWSER)
+    assert answer.mimetype == "text/html"
+    assert answer.headers["Vary"] == "Accept"
+    assert "clipseg-dddddddd" in answer.text
+    assert "CIDAS/clipseg-rd64-refined" in answer.text  # what the demo checkpoint is not
+
+
+def test_the_page_runs_no_script_but_its_own(client: FlaskClient) -> None:
+    answer = client.get("/", headers=BROWSER)
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"<script(?![^>]*\ssrc=)|\son\w+=|\sstyle=|<style", answer.text)
+    assert not re.search(r"(?:src|href|action)=\"(?:https?:)?//", answer.text)
+
+
+def test_everything_the_page_names_is_there(client: FlaskClient) -> None:
+    page = client.get("/", headers=BROWSER).text
+    named = re.findall(r'(?:src|href)="(/[^"#]*)"', page)
+    files = [path for path in named if path.startswith(("/static/", "/samples/"))]
+    assert len(files) > 8
+    assert [client.get(path, buffered=True).status_code for path in files] == [200] * len(files)
+    known = {rule.rule for rule in client.application.url_map.iter_rules()}
+    assert set(named) - set(files) <= known
+
+
+def test_masks_are_shown_with_their_colour_score_and_time(
+    client: FlaskClient, queue: PlaygroundQueue
+) -> None:
+    answer = ask(client, prompts=f"a dog, {MISSING}\nthe cat")
+    assert answer.status_code == 200
+    ((payload, interactive),) = queue.submitted
+    assert interactive
+    assert payload["task"]["id"] == "playground"
+    assert 'fill="#e69f00"' in answer.text
+    assert 'fill="#0072b2"' in answer.text
+    assert "0.75" in answer.text
+    assert "50.0 %" in answer.text
+    assert "not found" in answer.text
+    assert "0 ms (known)" in answer.text
+    drawn = re.search(r'class="picture" src="data:image/jpeg;base64,([^"]+)"', answer.text)
+    assert drawn
+    pixels = np.asarray(Image.open(io.BytesIO(b64decode(drawn[1]))))
+    assert (pixels[HEIGHT - 9, 9] > 250).all()
+    assert (pixels[HEIGHT // 2 - 9, 9] < 250).any()
+
+
+def test_the_image_comes_back_for_further_phrases(
+    client: FlaskClient, queue: PlaygroundQueue
+) -> None:
+    page = ask(client).text
+    kept = re.search(rf'value="({re.escape(KEPT)}[^"]+)" checked', page)
+    assert kept
+    again = client.post("/playground", data={"prompts": "a cat", "choice": kept[1]})
+    assert again.status_code == 200
+    first, second = (payload["task"]["data"]["image"] for payload, _ in queue.submitted)
+    assert first == second
+
+
+def test_a_demo_image_can_be_asked(client: FlaskClient, queue: PlaygroundQueue) -> None:
+    answer = client.post("/playground", data={"prompts": "x", "choice": "02-wide.jpg"})
+    assert answer.status_code == 200
+    assert len(queue.submitted) == 1
+
+
+def test_whatever_comes_from_outside_is_escaped(
+    client: FlaskClient, queue: PlaygroundQueue
+) -> None:
+    queue.ended = [
+        {
+            "at": EVIL,
+            "project": EVIL,
+            "task": EVIL,
+            "outcome": "failed",
+            "ms": 1,
+            "error": EVIL,
+            "detail": EVIL,
+        }
+    ]
+    pages = [
+        client.get("/", headers={**BROWSER, "Host": "<script>alert('x')"}).text,
+        ask(client, prompts=EVIL).text,
+        ask(client, prompts=EVIL, threshold=EVIL, choice=KEPT + EVIL).text,
+        ask(client, image=(io.BytesIO(b"x"), EVIL)).text,
+    ]
+    for page in pages:
+        assert "<script>" not in page
+        assert "alert" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "told"),
+    [
+        ({"prompts": ""}, 400, "Nothing to look for"),
+        ({"threshold": "2"}, 400, "between 0 and 1"),
+        ({"image": (io.BytesIO(b"text"), "a.txt")}, 400, "a.txt is no image"),
+        ({"image": (io.BytesIO(bytes(2**20 + 1)), "a.png")}, 400, "a.png has more than 1 MB"),
+        ({"image": (io.BytesIO(bytes(2**24)), "b.png")}, 400, "has more than 1 MB"),
+        ({"prompts": "x" * 2**24}, 400, "has more than 1 MB"),
+    ],
+)
+def test_a_form_that_cannot_be_used_is_answered_with_the_reason(
+    client: FlaskClient, queue: PlaygroundQueue, changes: dict[str, Any], status: int, told: str
+) -> None:
+    answer = ask(client, **changes)
+    assert answer.status_code == status
+    assert answer.mimetype == "text/html"
+    assert told in answer.text
+    assert queue.submitted == []
+
+
+def test_what_was_typed_is_still_there_after_an_error(client: FlaskClient) -> None:
+    page = ask(client, prompts="my phrase", threshold="7", choice="03-portrait.jpg").text
+    assert ">my phrase</textarea>" in page
+    assert re.search(r'value="03-portrait.jpg" checked', page)
+
+
+def test_what_the_worker_could_not_do_is_told(client: FlaskClient, queue: PlaygroundQueue) -> None:
+    queue.answer = lambda _: {"error": "BadPrompt", "detail": "too long for the model"}
+    answer = ask(client)
+    assert answer.status_code == 502
+    assert "BadPrompt" in answer.text
+    assert "too long for the model" in answer.text
+
+
+def test_an_answer_that_never_comes_is_told(client: FlaskClient, queue: PlaygroundQueue) -> None:
+    queue.answer = lambda _: None
+    assert ask(client).status_code == 504
+
+
+def test_without_a_worker_nobody_waits(client: FlaskClient, queue: PlaygroundQueue) -> None:
+    queue.pulses = []
+    answer = ask(client)
+    assert answer.status_code == 503
+    assert "the model is loading" in answer.text
+    assert queue.submitted == []
+
+
+def test_a_broker_that_is_down_is_told_on_the_page(
+    client: FlaskClient, queue: PlaygroundQueue
+) -> None:
+    queue.down = True
+    page = client.get("/", headers=BROWSER)
+    assert page.status_code == 200
+    assert "the broker does not answer" in page.text
+    assert ask(client).status_code == 503
+
+
+def test_a_form_sent_by_another_sites_page_is_refused(
+    client: FlaskClient, queue: PlaygroundQueue
+) -> None:
+    form = {"prompts": "x", "choice": "02-wide.jpg"}
+    answer = client.post("/playground", data=form, headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 400
+    assert "another site" in answer.text
+    assert queue.submitted == []
+
+
+def test_an_answers_address_leads_back_to_the_page(client: FlaskClient) -> None:
+    assert client.get("/playground").headers["Location"] == "/"
+
+
+def test_credentials_cover_the_page_and_its_parts(queue: PlaygroundQueue) -> None:
+    settings = Settings(basic_auth_user="u", basic_auth_pass="p")
+    client = module.create_app(settings, queue).test_client()  # type: ignore[arg-type]
+    for path in ("/", "/static/page.css", "/samples/01-table.jpg"):
+        refused = client.get(path, headers=BROWSER)
+        assert refused.status_code == 401
+        assert refused.headers["WWW-Authenticate"].startswith("Basic")
+        granted = client.get(path, headers=BROWSER, auth=("u", "p"), buffered=True)
+        assert granted.status_code == 200
+    assert client.post("/playground").status_code == 401
+
+
+def test_samples_are_the_demo_images_only(client: FlaskClient) -> None:
+    assert client.get("/samples/..%2Fcard.py").status_code == 404
+    assert client.get("/samples/nothing.jpg").status_code == 404
