@@ -8,51 +8,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from http.cookiejar import DefaultCookiePolicy
 from itertools import islice
-from typing import Any, NoReturn, TypeVar
-from urllib.parse import urljoin
+from typing import Any, TypeVar
 
-import requests
-
-from backend.errors import LabelStudioError, LabelStudioRefused, LabelStudioUnavailable
-from backend.labelstudio.token import REFRESH, Token
+from backend.errors import LabelStudioError
+from backend.labelstudio.api import Api
 
 Json = dict[str, Any]
 T = TypeVar("T")
 
 PAGE = 100  # rows asked for at once
 PREDICTIONS_AT_ONCE = 100
-_QUOTED = 500  # characters of an answer that go into a message
 
 
 class LabelStudio:
-    """A Label Studio at an address, which may have a path, as the user whose token is given.
-
-    Every method raises LabelStudioUnavailable if there is no good answer in time, and
-    LabelStudioRefused if Label Studio says no. Nothing is sent twice: a request that may have
-    been carried out is left to the caller.
-    """
+    """What promptbrush asks of Label Studio; `api.Api` tells what every call raises."""
 
     def __init__(self, url: str, api_key: str, *, timeout: float = 30.0) -> None:
-        self.url = url.rstrip("/")
-        self._token = Token(api_key.strip(), self._buy_access)
-        self._timeout = timeout
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = "promptbrush"
-        # Label Studio hands out a session cookie, which would count more than the token.
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._api = Api(url, api_key, timeout)
+
+    @property
+    def url(self) -> str:
+        """Its address, without a slash at the end."""
+        return self._api.url
 
     @property
     def token_kind(self) -> str:
         """`legacy` or `personal`, by the token's looks."""
-        return self._token.kind
+        return self._api.token.kind
 
     # who and what it is
 
     def version(self) -> str:
         """Its release, such as "1.23.2"; this needs no token."""
-        answer = self._read(self._send("GET", "/api/version"))
+        answer = self._api.call_openly("/api/version")
         release = answer.get("release") if isinstance(answer, dict) else None
         if not isinstance(release, str):
             raise LabelStudioError(
@@ -138,8 +127,13 @@ class LabelStudio:
     def import_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
         """Add tasks, each an object of its data; gives their ids."""
         path = f"/api/projects/{project}/import?return_task_ids=true"
-        answer = self._call("POST", path, json=list(tasks))
+        answer = self._api.call("POST", path, json=list(tasks))
         return [int(task) for task in answer.get("task_ids", [])]
+
+    def upload(self, project: int, name: str, content: bytes) -> None:
+        """Add a task for an image file."""
+        path = f"/api/projects/{project}/import"
+        self._api.call("POST", path, files={"file": (name, content)})
 
     # predictions
 
@@ -165,7 +159,9 @@ class LabelStudio:
         """
         created = 0
         for some in _chunks(predictions, PREDICTIONS_AT_ONCE):
-            answer = self._call("POST", f"/api/projects/{project}/import/predictions", json=some)
+            answer = self._api.call(
+                "POST", f"/api/projects/{project}/import/predictions", json=some
+            )
             created += int(answer["created"])
         return created
 
@@ -185,7 +181,7 @@ class LabelStudio:
 
     def delete_ml_backend(self, backend: int) -> None:
         """Disconnect a backend; its webhook stays."""
-        self._call("DELETE", f"/api/ml/{backend}")
+        self._api.call("DELETE", f"/api/ml/{backend}")
 
     def webhooks(self, project: int) -> list[Json]:
         """The project's webhooks."""
@@ -201,94 +197,15 @@ class LabelStudio:
 
     def delete_webhook(self, webhook: int) -> None:
         """Remove a webhook."""
-        self._call("DELETE", f"/api/webhooks/{webhook}/")
-
-    # the wire
+        self._api.call("DELETE", f"/api/webhooks/{webhook}/")
 
     def _object(self, method: str, path: str, **rest: Any) -> Json:
-        answer: Json = self._call(method, path, **rest)
+        answer: Json = self._api.call(method, path, **rest)
         return answer
 
     def _list(self, path: str, query: Mapping[str, Any] | None = None) -> list[Json]:
-        answer: list[Json] = self._call("GET", path, params=query)
+        answer: list[Json] = self._api.call("GET", path, params=query)
         return answer
-
-    def _call(self, method: str, path: str, **rest: Any) -> Any:
-        answer = self._token.authorize(
-            lambda headers: self._send(method, path, headers=headers, **rest)
-        )
-        return self._read(answer)
-
-    def _buy_access(self, personal: str) -> str:
-        answer = self._send("POST", REFRESH, json={"refresh": personal})
-        if answer.status_code in {400, 401}:
-            raise LabelStudioRefused(
-                f"{self.url} does not take the personal access token: it has expired, was revoked, "
-                "or belongs to another Label Studio. Make a new one under Account & Settings",
-                answer.status_code,
-            )
-        access = self._read(answer)
-        if not isinstance(access, dict) or not isinstance(access.get("access"), str):
-            raise LabelStudioError(f"{self.url}{REFRESH} did not answer with an access token")
-        return str(access["access"])
-
-    def _send(self, method: str, path: str, **rest: Any) -> requests.Response:
-        try:
-            return self._session.request(
-                method,
-                self.url + path,
-                timeout=self._timeout,
-                # a redirected POST would arrive as a GET
-                allow_redirects=False,
-                # given explicitly, or requests prefers what a .netrc file has for the host
-                auth=_as_given,
-                **rest,
-            )
-        except requests.Timeout:
-            raise LabelStudioUnavailable(
-                f"{self.url} did not answer within {self._timeout:g} seconds"
-            ) from None
-        except requests.RequestException as error:
-            raise LabelStudioUnavailable(
-                f"Label Studio cannot be reached at {self.url}: {_cause(error)}. "
-                "Is it running, and is LABEL_STUDIO_URL its address as seen from here?"
-            ) from None
-
-    def _read(self, answer: requests.Response) -> Any:
-        """The answer's JSON; None where there is none to be expected."""
-        if not answer.ok or answer.is_redirect:
-            self._refuse(answer)
-        if answer.status_code == 204 or not answer.content:
-            return None
-        try:
-            return answer.json()
-        except requests.JSONDecodeError:
-            raise LabelStudioError(
-                f"{answer.url} answers with something else than JSON: check LABEL_STUDIO_URL"
-            ) from None
-
-    def _refuse(self, answer: requests.Response) -> NoReturn:
-        asked = f"{answer.request.method} {answer.url.partition('?')[0]}"
-        if answer.is_redirect:
-            target = urljoin(answer.url, answer.headers["Location"])
-            raise LabelStudioRefused(
-                f"{asked} is redirected to {target.partition('?')[0]}: set LABEL_STUDIO_URL to the "
-                "address that Label Studio has itself, with the right scheme",
-                answer.status_code,
-            )
-        told = f"Label Studio answers {answer.status_code} to {asked}"
-        if answer.status_code == 401:
-            remedy = (
-                "legacy tokens may be switched off in the organization: take a personal access "
-                "token, or start Label Studio with LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN=true"
-                if self.token_kind == "legacy"
-                else "take another token under Account & Settings"
-            )
-            raise LabelStudioRefused(f"{told}: it does not know the token; {remedy}", 401)
-        reason = _reason(answer)
-        if answer.status_code >= 500:
-            raise LabelStudioUnavailable(f"{told}: {reason}")
-        raise LabelStudioRefused(f"{told}: {reason}", answer.status_code)
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -318,35 +235,3 @@ def _task_query(after: int, lacking: str | None, ids: Sequence[int] | None) -> J
     if ids is not None:
         query["selectedItems"] = {"all": False, "included": list(ids)}
     return query
-
-
-def _as_given(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
-
-
-def _reason(answer: requests.Response) -> str:
-    """Label Studio's own words, with those that matter first."""
-    try:
-        body = answer.json()
-    except requests.JSONDecodeError:
-        return answer.reason
-    if not isinstance(body, dict):
-        return str(body)[:_QUOTED]
-    errors = body.get("validation_errors")
-    if isinstance(errors, dict):
-        told = [
-            text if field == "non_field_errors" else f"{field}: {text}"
-            for field, texts in errors.items()
-            for text in (texts if isinstance(texts, list) else [texts])
-        ]
-        return "; ".join(map(str, told))[:_QUOTED]
-    return str(body.get("detail") or body)[:_QUOTED]
-
-
-def _cause(error: Exception) -> str:
-    """The innermost reason, without addresses in memory and retry counts."""
-    while inner := error.__cause__ or error.__context__:
-        if not isinstance(inner, Exception):
-            break
-        error = inner
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,145 @@
+"""Requests to Label Studio: who asks, what counts as an answer, and refusals in words."""
+
+from __future__ import annotations
+
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, NoReturn
+from urllib.parse import urljoin
+
+import requests
+
+from backend.errors import LabelStudioError, LabelStudioRefused, LabelStudioUnavailable
+from backend.labelstudio.token import REFRESH, Token
+
+_QUOTED = 500  # characters of an answer that go into a message
+
+
+class Api:
+    """Label Studio at an address, which may have a path, as the user whose token is given.
+
+    Every request raises LabelStudioUnavailable if there is no good answer in time, and
+    LabelStudioRefused if Label Studio says no. Nothing is sent twice: what may have been carried
+    out is left to the caller.
+    """
+
+    def __init__(self, url: str, api_key: str, timeout: float) -> None:
+        self.url = url.rstrip("/")
+        self.token = Token(api_key.strip(), self._buy_access)
+        self._timeout = timeout
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = "promptbrush"
+        # Label Studio hands out a session cookie, which would count more than the token.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def call(self, method: str, path: str, **rest: Any) -> Any:
+        """The JSON that a request is answered with; None where the answer is empty."""
+        answer = self.token.authorize(
+            lambda headers: self._send(method, path, headers=headers, **rest)
+        )
+        return self._read(answer)
+
+    def call_openly(self, path: str) -> Any:
+        """The JSON of what everybody may read; the token is not sent."""
+        return self._read(self._send("GET", path))
+
+    def _buy_access(self, personal: str) -> str:
+        answer = self._send("POST", REFRESH, json={"refresh": personal})
+        if answer.status_code in {400, 401}:
+            raise LabelStudioRefused(
+                f"{self.url} does not take the personal access token: it has expired, was revoked, "
+                "or belongs to another Label Studio. Make a new one under Account & Settings",
+                answer.status_code,
+            )
+        access = self._read(answer)
+        if not isinstance(access, dict) or not isinstance(access.get("access"), str):
+            raise LabelStudioError(f"{self.url}{REFRESH} did not answer with an access token")
+        return str(access["access"])
+
+    def _send(self, method: str, path: str, **rest: Any) -> requests.Response:
+        try:
+            return self._session.request(
+                method,
+                self.url + path,
+                timeout=self._timeout,
+                # a redirected POST would arrive as a GET
+                allow_redirects=False,
+                # given explicitly, or requests prefers what a .netrc file has for the host
+                auth=_as_given,
+                **rest,
+            )
+        except requests.Timeout:
+            raise LabelStudioUnavailable(
+                f"{self.url} did not answer within {self._timeout:g} seconds"
+            ) from None
+        except requests.RequestException as error:
+            raise LabelStudioUnavailable(
+                f"Label Studio cannot be reached at {self.url}: {_cause(error)}. "
+                "Is it running, and is LABEL_STUDIO_URL its address as seen from here?"
+            ) from None
+
+    def _read(self, answer: requests.Response) -> Any:
+        if not answer.ok or answer.is_redirect:
+            self._refuse(answer)
+        if answer.status_code == 204 or not answer.content:
+            return None
+        try:
+            return answer.json()
+        except requests.JSONDecodeError:
+            raise LabelStudioError(
+                f"{answer.url} answers with something else than JSON: check LABEL_STUDIO_URL"
+            ) from None
+
+    def _refuse(self, answer: requests.Response) -> NoReturn:
+        asked = f"{answer.request.method} {answer.url.partition('?')[0]}"
+        if answer.is_redirect:
+            target = urljoin(answer.url, answer.headers["Location"])
+            raise LabelStudioRefused(
+                f"{asked} is redirected to {target.partition('?')[0]}: set LABEL_STUDIO_URL to the "
+                "address that Label Studio has itself, with the right scheme",
+                answer.status_code,
+            )
+        told = f"Label Studio answers {answer.status_code} to {asked}"
+        if answer.status_code == 401:
+            remedy = (
+                "legacy tokens may be switched off in the organization: take a personal access "
+                "token, or start Label Studio with LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN=true"
+                if self.token.kind == "legacy"
+                else "take another token under Account & Settings"
+            )
+            raise LabelStudioRefused(f"{told}: it does not know the token; {remedy}", 401)
+        reason = _reason(answer)
+        if answer.status_code >= 500:
+            raise LabelStudioUnavailable(f"{told}: {reason}")
+        raise LabelStudioRefused(f"{told}: {reason}", answer.status_code)
+
+
+def _as_given(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _reason(answer: requests.Response) -> str:
+    """Label Studio's own words, with those that matter first."""
+    try:
+        body = answer.json()
+    except requests.JSONDecodeError:
+        return answer.reason
+    if not isinstance(body, dict):
+        return str(body)[:_QUOTED]
+    errors = body.get("validation_errors")
+    if isinstance(errors, dict):
+        told = [
+            text if field == "non_field_errors" else f"{field}: {text}"
+            for field, texts in errors.items()
+            for text in (texts if isinstance(texts, list) else [texts])
+        ]
+        return "; ".join(map(str, told))[:_QUOTED]
+    return str(body.get("detail") or body)[:_QUOTED]
+
+
+def _cause(error: Exception) -> str:
+    """The innermost reason, without addresses in memory and retry counts."""
+    while inner := error.__cause__ or error.__context__:
+        if not isinstance(inner, Exception):
+            break
+        error = inner
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
