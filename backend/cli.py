@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from backend import __version__
+from backend.connect import LABEL_STUDIO_NEEDS, SAMPLING
 from backend.errors import (
     CONFIG_FAULT,
     BackendError,
@@ -18,12 +19,6 @@ from backend.errors import (
     CheckpointUnavailable,
 )
 from backend.settings import DEMO, PUBLISHED, Settings, calm_threads, environment
-
-# What Label Studio 1.23 refuses by default: backends on private addresses, twice over.
-LABEL_STUDIO_NEEDS = (
-    "LABEL_STUDIO_ML_BLOCK_LOCAL_IP=false",
-    "LABEL_STUDIO_SSRF_PROTECTION_ENABLED=false",
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,6 +63,25 @@ def _parser() -> argparse.ArgumentParser:
     _checkpoint(worker)
     worker.set_defaults(run=_worker)
 
+    connect = commands.add_parser("connect", help="make a Label Studio project use this backend")
+    _label_studio(connect)
+    project = connect.add_mutually_exclusive_group(required=True)
+    project.add_argument("--project", type=int, metavar="ID", help="a project that is there")
+    project.add_argument("--create", metavar="TITLE", help="one that is made unless it is there")
+    connect.add_argument(
+        "--labels", nargs="+", metavar="LABEL", help="of a project that is made (the demo's)"
+    )
+    connect.add_argument(
+        "--images", nargs="+", default=[], type=Path, metavar="IMAGE", help="if it has no task yet"
+    )
+    connect.add_argument("--sampling", choices=sorted(SAMPLING), help="which task is served next")
+    connect.set_defaults(run=_connect)
+
+    doctor = commands.add_parser("doctor", help="look for what keeps masks from the editor")
+    _label_studio(doctor)
+    doctor.add_argument("--project", type=int, metavar="ID", help="look at its connection too")
+    doctor.set_defaults(run=_doctor)
+
     predict = commands.add_parser("predict", help="masks for images, without servers")
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     predict.add_argument(
@@ -101,6 +115,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", metavar="ID_OR_FOLDER", help=f"({DEMO}, or {PUBLISHED})")
+
+
+def _label_studio(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--label-studio", metavar="URL", help="(LABEL_STUDIO_URL)")
+    parser.add_argument("--api-key", metavar="KEY", help="(LABEL_STUDIO_API_KEY)")
+    parser.add_argument(
+        "--backend", metavar="URL", help="this backend as Label Studio reaches it (HOST and PORT)"
+    )
 
 
 def _settings(**overrides: object) -> Settings:
@@ -180,6 +202,46 @@ def _worker(options: argparse.Namespace) -> int:
 
     run(settings, options.name)
     return 0
+
+
+def _connect(options: argparse.Namespace) -> int:
+    from backend import connect
+    from backend.labelstudio.starter import label_config
+    from demo import LABEL_CONFIG
+
+    settings = _settings(
+        LABEL_STUDIO_URL=options.label_studio, LABEL_STUDIO_API_KEY=options.api_key
+    )
+    studio = connect.label_studio(settings)
+    project = options.project
+    if options.create is not None:
+        labels = options.labels
+        xml = label_config(labels) if labels else LABEL_CONFIG.read_text(encoding="utf-8")
+        project, told = connect.find_or_create(studio, options.create, xml)
+        print(told)
+    if options.images:
+        print(connect.upload(studio, project, options.images))
+    address = connect.address(settings, options.backend)
+    print("\n".join(connect.connect(studio, project, address, options.sampling)))
+    print(f"\nOpen {studio.url}/projects/{project}/data")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from backend import connect
+    from backend.doctor import Doctor
+    from backend.findings import Grade
+    from backend.labelstudio.images import ImageStore
+
+    settings = _settings(
+        LABEL_STUDIO_URL=options.label_studio, LABEL_STUDIO_API_KEY=options.api_key
+    )
+    address = connect.address(settings, options.backend)
+    broken = False
+    for finding in Doctor(settings, address, ImageStore.of(settings)).examine(options.project):
+        print(finding, flush=True)
+        broken = broken or finding.grade is Grade.PROBLEM
+    return 1 if broken else 0
 
 
 def _predict(options: argparse.Namespace) -> int:

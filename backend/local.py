@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from backend.labelstudio.config import Control, Kind, LabelConfig
 from backend.labelstudio.images import open_image
 from backend.labelstudio.labels import Label
 from backend.labelstudio.regions import prediction
+from backend.labelstudio.starter import BRUSH, label_config
 from backend.overlay import Drawn, draw
 from backend.prompting import model_version, queries
 from backend.report import table
@@ -84,7 +84,7 @@ def predict(
         except ValueError as error:
             raise BadRequest(f"--exemplar {one.image}: {error}") from None
 
-    config = LabelConfig((Control("brush", "image", "image", Kind.BRUSH, tuple(meant)),))
+    config = LabelConfig((Control(BRUSH, "image", "image", Kind.BRUSH, tuple(meant)),))
     asked = queries(config, settings.threshold)
     conditions = dict(zip(asked, meant.values(), strict=True))
     writer = _Writer(out, config, model_version(segmenter.name, digest, asked))
@@ -154,7 +154,8 @@ class _Writer:
         """What Label Studio imports, and the labeling configuration to import it into."""
         (self._out / "predictions.json").write_text(json.dumps(self.tasks), encoding="utf-8")
         (control,) = self._config.outputs
-        (self._out / "label_config.xml").write_text(_label_config(control), encoding="utf-8")
+        xml = label_config([label.value for label in control.labels])
+        (self._out / "label_config.xml").write_text(xml, encoding="utf-8")
 
     def _save_mask(self, stem: str, label: str, mask: NDArray[np.bool_]) -> None:
         slug = re.sub(r"\W+", "-", label).strip("-").lower()[:60] or "mask"
@@ -172,18 +173,3 @@ def importable(path: Path, predictions: Sequence[dict[str, Any]]) -> dict[str, A
         mime = MIME.get(image.format or "", "application/octet-stream")
     uri = f"data:{mime};base64,{b64encode(path.read_bytes()).decode()}"
     return {"data": {"image": uri, "name": path.name}, "predictions": list(predictions)}
-
-
-def _label_config(control: Control) -> str:
-    lines = [f"    <Label value={quoteattr(label.value)}/>" for label in control.labels]
-    return "\n".join(
-        [
-            "<View>",
-            '  <Image name="image" value="$image" zoom="true"/>',
-            f'  <BrushLabels name="{control.name}" toName="{control.to_name}">',
-            *lines,
-            "  </BrushLabels>",
-            "</View>",
-            "",
-        ]
-    )

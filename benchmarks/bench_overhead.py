@@ -24,9 +24,9 @@ from tqdm import tqdm
 from backend.inference.features import FeatureCache
 from backend.inference.pipeline import Pipeline
 from backend.inference.predictor import Predictor
+from backend.labelstudio.images import ImageStore
 from backend.settings import Settings
 from backend.showcase import serving
-from backend.worker.runtime import image_store
 from demo import CHECKPOINT, scenes
 from models import Segmenter
 
@@ -53,7 +53,7 @@ def pipeline(segmenter: Segmenter, folder: str) -> Pipeline:
     settings = replace(Settings.from_environment(), local_files_root=Path(folder))
     predictor = Predictor(segmenter, FeatureCache(10**9))
     return Pipeline(
-        predictor, image_store(settings), model="clipseg", digest="0" * 64, threshold=0.4
+        predictor, ImageStore.of(settings), model="clipseg", digest="0" * 64, threshold=0.4
     )
 
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
@@ -13,9 +14,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from backend.diskcache import DiskCache
 from backend.errors import ImageMissing, ImageRefused, ImageUnreadable
 from backend.labelstudio.fetch import Fetcher, shown, too_large
+from backend.settings import Settings
 
 # What browsers show, and TIFF. Not every format Pillow knows: EPS, say, would start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF")
+_MEGABYTE = 1024**2
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # more than 8 bits a pixel
 
 
@@ -59,6 +62,21 @@ class ImageStore:
         self._local_root = local_root
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The store that the settings describe."""
+        return cls(
+            cache_dir=settings.data_dir / "images",
+            cache_bytes=settings.image_cache_mb * _MEGABYTE,
+            label_studio_url=settings.label_studio_url,
+            api_key=settings.label_studio_api_key,
+            local_root=settings.local_files_root,
+            allowed_hosts=settings.image_hosts,
+            max_bytes=settings.image_max_mb * _MEGABYTE,
+            max_pixels=settings.image_max_megapixels * 10**6,
+            timeout=settings.image_timeout,
+        )
 
     def fetch(self, url: str) -> TaskImage:
         """The image at a task's URL: http(s), data, or a path of Label Studio's.

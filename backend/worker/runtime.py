@@ -40,21 +40,6 @@ def load(name: str, device: str | None) -> tuple[Segmenter, str]:
         raise CheckpointUnavailable(f"Device {device!r} cannot be used: {error}") from error
 
 
-def image_store(settings: Settings) -> ImageStore:
-    """Where tasks' images come from."""
-    return ImageStore(
-        cache_dir=settings.data_dir / "images",
-        cache_bytes=settings.image_cache_mb * MEGABYTE,
-        label_studio_url=settings.label_studio_url,
-        api_key=settings.label_studio_api_key,
-        local_root=settings.local_files_root,
-        allowed_hosts=settings.image_hosts,
-        max_bytes=settings.image_max_mb * MEGABYTE,
-        max_pixels=settings.image_max_megapixels * 10**6,
-        timeout=settings.image_timeout,
-    )
-
-
 def feature_cache(settings: Settings, segmenter: Segmenter, digest: str) -> FeatureCache:
     """Where encoded images are kept: in this process, and on disk for the others."""
     disk = DiskCache(settings.data_dir / "features", settings.feature_cache_disk_mb * MEGABYTE)
@@ -77,7 +62,7 @@ def run(settings: Settings, name: str | None = None) -> None:
     )
     pipeline = Pipeline(
         Predictor(segmenter, feature_cache(settings, segmenter, digest)),
-        image_store(settings),
+        ImageStore.of(settings),
         model=segmenter.name,
         digest=digest,
         threshold=settings.threshold,

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from backend.labelstudio.images import ImageStore
+from tests.backend.fake_label_studio import FakeLabelStudio, serving
 
 
 @dataclass(frozen=True)
@@ -145,3 +146,10 @@ def store(tmp_path: Path) -> Callable[..., ImageStore]:
         return ImageStore(**{**options, **changes})
 
     return build
+
+
+@pytest.fixture
+def studio() -> Iterator[FakeLabelStudio]:
+    """A fake Label Studio, served over HTTP."""
+    with serving() as fake:
+        yield fake

@@ -1,0 +1,267 @@
+"""`promptbrush doctor`: the whole chain from here to the masks in the editor, link by link.
+
+Each link gives one finding or several, in words; a problem comes with its remedy. What lies behind
+a broken link is not looked at, since it would only be told to be broken too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import requests
+
+from backend.connect import LABEL_STUDIO_NEEDS, label_studio
+from backend.errors import BackendError, BadSetting, LabelStudioRefused
+from backend.findings import Finding, Grade, ok, problem, warning
+from backend.labelstudio.client import Json, LabelStudio
+from backend.labelstudio.config import LabelConfig, parse_label_config
+from backend.labelstudio.images import ImageStore
+from backend.labelstudio.tasks import Task, image_url
+from backend.labelstudio.wiring import Address, Wiring
+from backend.prompting import queries
+from backend.settings import DEMO, PUBLISHED, Settings
+
+CONNECT = "run promptbrush connect again"
+
+
+class Doctor:
+    """Looks at everything between Label Studio and the model, as seen from here."""
+
+    def __init__(self, settings: Settings, address: Address, images: ImageStore) -> None:
+        self._settings = settings
+        self._address = address
+        self._images = images
+
+    def examine(self, project: int | None) -> Iterator[Finding]:
+        """The findings, as they come: settings, this backend, Label Studio, then the project."""
+        yield self._of_settings()
+        yield from self._of_backend()
+        try:
+            studio = label_studio(self._settings)
+        except BadSetting as error:
+            yield problem("Label Studio", str(error))
+            return
+        reached = False
+        for finding in self._of_label_studio(studio):
+            yield finding
+            reached = finding.grade is not Grade.PROBLEM
+        if reached and project is None:
+            yield from self._of_no_project(studio)
+        elif reached and project is not None:
+            yield from self._of_project(studio, project)
+
+    def _of_settings(self) -> Finding:
+        settings = self._settings
+        told = f"data in {settings.data_dir}, checkpoint {settings.checkpoint}, authentication "
+        if settings.basic_auth_user is not None:
+            return ok("settings", told + f"on (user {settings.basic_auth_user})")
+        if settings.host not in {"127.0.0.1", "localhost", "::1"}:
+            return warning(
+                "settings",
+                told + f"off although HOST={settings.host} lets other machines in: set "
+                "BASIC_AUTH_USER and BASIC_AUTH_PASS",
+            )
+        return ok("settings", told + "off")
+
+    def _of_backend(self) -> Iterator[Finding]:
+        """Web process, broker, workers and model, by what /health says."""
+        url = self._address.url
+        try:
+            health = requests.get(f"{url}/health", timeout=5).json()
+            if health["model_class"] != "promptbrush":
+                raise ValueError
+        except requests.ConnectionError:
+            yield problem("backend", f"nothing answers at {url}: start it with promptbrush up")
+            return
+        except (requests.RequestException, ValueError, KeyError, TypeError):
+            yield problem(
+                "backend",
+                f"what answers at {url} is not promptbrush: choose another port for it with "
+                "promptbrush up --port, and name it here with --backend",
+            )
+            return
+        yield ok("backend", f"promptbrush {health['version']} answers at {url}")
+        yield self._of_credentials()
+        if health["broker"] != "UP":
+            yield problem("broker", "it does not answer: see the log of promptbrush up")
+            return
+        yield ok("broker", "it answers")
+        if not health["ready"]:
+            yield problem(
+                "worker",
+                "none is ready: the model is still loading, or the log says why it cannot be",
+            )
+            return
+        yield ok("worker", f"{health['workers']} ready, on {health['device']}")
+        if health["checkpoint"] == DEMO:
+            yield warning(
+                "model",
+                f"{health['model']}, the demo checkpoint, which knows drawn shapes only: for "
+                f"photographs start promptbrush with PROMPTBRUSH_CHECKPOINT={PUBLISHED}",
+            )
+        else:
+            yield ok("model", f"{health['model']} from {health['checkpoint']}")
+
+    def _of_credentials(self) -> Finding:
+        """Whether the backend takes the user and password that are set here."""
+        answer = requests.get(
+            f"{self._address.url}/versions", headers=self._address.headers, timeout=5
+        )
+        if answer.status_code == 401:
+            return problem(
+                "authentication",
+                "the backend was started with another BASIC_AUTH_USER or BASIC_AUTH_PASS than is "
+                "set here: use the same",
+            )
+        on = self._address.user is not None
+        return ok("authentication", "the credentials are right" if on else "none is asked for")
+
+    def _of_label_studio(self, studio: LabelStudio) -> Iterator[Finding]:
+        try:
+            release = studio.version()
+        except BackendError as error:
+            yield problem("Label Studio", str(error))
+            return
+        yield ok("Label Studio", f"{release} at {studio.url}")
+        try:
+            user = studio.user()
+        except BackendError as error:
+            yield problem("token", f"LABEL_STUDIO_API_KEY, a {studio.token_kind} token: {error}")
+            return
+        refreshed = ", and buys access" if studio.token_kind == "personal" else ""
+        yield ok("token", f"a {studio.token_kind} one of {user['email']}{refreshed}")
+
+    def _of_no_project(self, studio: LabelStudio) -> Iterator[Finding]:
+        found = [f"{one['id']} {one['title']!r}" for one in studio.projects()]
+        listed = ", ".join(found[:10]) or "none yet: promptbrush connect --create TITLE makes one"
+        yield warning("project", f"not looked at: give --project ID. There are {listed}")
+
+    def _of_project(self, studio: LabelStudio, number: int) -> Iterator[Finding]:
+        try:
+            project = studio.project(number)
+            wiring = Wiring.of(studio, number, self._address)
+            yield ok("project", f"{number} {project['title']!r}")
+            yield from self._of_connection(project, wiring)
+            yield from self._of_webhook(studio, wiring)
+            config = parse_label_config(project["label_config"])
+            yield from self._of_labels(config)
+            yield self._of_image(studio, number, config)
+        except BackendError as error:
+            yield problem("project", str(error))
+
+    def _of_connection(self, project: Json, wiring: Wiring) -> Iterator[Finding]:
+        link = "connection"
+        if not wiring.ours:
+            others = ", ".join(other["url"] for other in wiring.others)
+            told = f"the project has none to {self._address.url}"
+            yield problem(
+                link,
+                f"{told} but to {others}: run promptbrush connect, or name the right address with "
+                "--backend"
+                if others
+                else f"{told}: run promptbrush connect --project {project['id']}",
+            )
+            return
+        ours = wiring.ours[0]
+        if ours["state"] != "CO":
+            told = f"Label Studio says {ours['readable_state']}: {ours['error_message'] or ''}"
+            yield problem(
+                link,
+                f"{told.rstrip(': ')}. It has to reach {ours['url']} itself, and to be started "
+                f"with {' and '.join(LABEL_STUDIO_NEEDS)} if that is a private address",
+            )
+        elif not ours["is_interactive"]:
+            yield problem(link, f"it is not interactive, so prompts are not sent: {CONNECT}")
+        elif len(wiring.ours) > 1:
+            yield problem(link, f"there are {len(wiring.ours)} to the same backend: {CONNECT}")
+        elif wiring.first != ours:
+            yield problem(
+                link,
+                f"{wiring.others[0]['url']} was connected earlier, and only the first is asked "
+                "for pre-annotations: remove it in Settings > Model",
+            )
+        else:
+            yield ok(link, f"connected and interactive, at {ours['url']}")
+        yield self._of_version(project, ours)
+
+    def _of_version(self, project: Json, ours: Json) -> Finding:
+        link, version = "version", ours["model_version"]
+        if not project["show_collab_predictions"]:
+            return problem(
+                link,
+                "predictions are not shown: in Settings > Annotation switch on 'Use predictions "
+                f"to prelabel tasks', then {CONNECT}",
+            )
+        if not version:
+            return problem(link, f"none yet: wait until the backend is ready, then {CONNECT}")
+        if {project["model_version"], ours["title"]} != {version}:
+            return warning(
+                link,
+                f"the backend answers with {version}, the project shows "
+                f"{project['model_version'] or 'none'}: {CONNECT}, so that sampling by "
+                "uncertainty and opened tasks use the new one",
+            )
+        return ok(link, f"{version}; tasks are served by {project['sampling'].lower()}")
+
+    def _of_webhook(self, studio: LabelStudio, wiring: Wiring) -> Iterator[Finding]:
+        link = "webhook"
+        if not wiring.webhooks:
+            yield problem(link, f"there is none, so no event arrives: {CONNECT}")
+            return
+        webhook = wiring.webhooks[0]
+        if not self._address.admits(webhook):
+            yield problem(
+                link,
+                "it lacks the right Authorization header, so the backend refuses its events with "
+                f"401 (Label Studio adds none itself): {CONNECT}",
+            )
+        elif not webhook["is_active"] or not webhook["send_for_all_actions"]:
+            yield problem(link, f"it is switched off, or for some events only: {CONNECT}")
+        elif len(wiring.webhooks) > 1:
+            yield problem(link, f"every event is sent {len(wiring.webhooks)} times: {CONNECT}")
+        elif blocked := self._blocked(studio, webhook):
+            yield problem(link, blocked)
+        else:
+            yield ok(link, f"one, to {webhook['url']}, {self._carried()}")
+
+    def _carried(self) -> str:
+        return "with credentials" if self._address.headers else "no credentials needed"
+
+    def _blocked(self, studio: LabelStudio, webhook: Json) -> str | None:
+        """Why Label Studio would drop events; it tells when the URL is set, even to what it is."""
+        try:
+            studio.update_webhook(webhook["id"], url=webhook["url"])
+        except LabelStudioRefused as refusal:
+            return (
+                f"Label Studio does not send it, as its address is private: start Label Studio "
+                f"with {' and '.join(LABEL_STUDIO_NEEDS)}"
+                if "reserved network address" in str(refusal)
+                else str(refusal)
+            )
+        return None
+
+    def _of_labels(self, config: LabelConfig) -> Iterator[Finding]:
+        tags = ", ".join(f"{control.name} ({control.kind})" for control in config.outputs)
+        yield ok("labeling config", f"fills {tags}")
+        for query in queries(config, self._settings.threshold):
+            asked = ", ".join(f'"{prompt}"' for prompt in query.prompts)
+            yield ok("label", f"{query.label}: {asked}, from {query.threshold:g}")
+        for told in config.problems:
+            yield warning("labeling config", told)
+        if not any(text.smart for text in config.texts):
+            yield warning(
+                "labeling config",
+                'nothing to type prompts into: add <TextArea name="prompt" toName="'
+                f'{config.outputs[0].to_name}" rows="1" maxSubmissions="1" editable="true"/>',
+            )
+
+    def _of_image(self, studio: LabelStudio, project: int, config: LabelConfig) -> Finding:
+        raw = next(studio.tasks(project), None)
+        if raw is None:
+            return warning("image", "the project has no task to look at")
+        try:
+            task = Task.from_json(raw)
+            image = self._images.fetch(image_url(task, config.outputs[0].image_key)).image
+        except BackendError as error:
+            return problem("image", f"of task {raw['id']}: {error}")
+        return ok("image", f"of task {raw['id']}: {image.width} x {image.height} pixels")

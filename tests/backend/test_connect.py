@@ -1,0 +1,203 @@
+"""Connecting, against a fake Label Studio that has the oddities of the real one."""
+
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+
+from backend import cli
+from backend.connect import address, connect, find_or_create, label_studio
+from backend.errors import CONFIG_FAULT, BadLabelConfig, BadSetting, LabelStudioError
+from backend.labelstudio.client import LabelStudio
+from backend.labelstudio.config import parse_label_config
+from backend.labelstudio.starter import label_config
+from backend.labelstudio.wiring import Address
+from backend.settings import Settings
+from tests.backend.fake_label_studio import BLOCKED, TOKEN, FakeLabelStudio
+
+OURS = Address("http://127.0.0.1:9090", "ml", "secret")
+SECRET = f"Basic {b64encode(b'ml:secret').decode()}"
+
+
+@pytest.fixture
+def client(studio: FakeLabelStudio) -> LabelStudio:
+    return LabelStudio(studio.url, TOKEN)
+
+
+def test_a_project_is_wired_up(studio: FakeLabelStudio, client: LabelStudio) -> None:
+    number = studio.add_project()
+    studio.credentials = ("ml", "secret")
+    connect(client, number, OURS)
+    [backend] = studio.backends.values()
+    assert backend["is_interactive"]
+    [webhook] = studio.webhooks.values()
+    assert webhook["url"] == "http://127.0.0.1:9090/webhook"
+    assert webhook["headers"] == {"Authorization": SECRET}
+    assert studio.projects[number]["model_version"] == backend["title"] == "clipseg-1-1"
+
+
+def test_connecting_again_changes_nothing(studio: FakeLabelStudio, client: LabelStudio) -> None:
+    number = studio.add_project()
+    first = connect(client, number, OURS)
+    before = (studio.projects, studio.backends, studio.webhooks)
+    before_text = repr(before)
+    assert connect(client, number, OURS) == first
+    assert repr(before) == before_text
+
+
+def test_what_is_doubled_or_bare_is_put_right(studio: FakeLabelStudio, client: LabelStudio) -> None:
+    number = studio.add_project()
+    for url in ("http://localhost:9090/", "http://127.0.0.1:9090"):
+        client.create_ml_backend(project=number, url=url, title="by hand")
+    client.create_webhook(project=number, url="http://127.0.0.1:9090/webhook", is_active=False)
+    client.create_webhook(project=number, url="http://elsewhere:9090/webhook")
+    connect(client, number, OURS)
+    [backend] = studio.backends.values()
+    assert (backend["url"], backend["is_interactive"]) == (OURS.url, True)
+    ours, elsewhere = studio.webhooks.values()
+    assert (ours["url"], ours["is_active"]) == (OURS.webhook, True)
+    assert ours["headers"] == {"Authorization": SECRET}
+    assert elsewhere["headers"] == {}
+
+
+def test_a_new_version_takes_the_place_of_the_old(
+    studio: FakeLabelStudio, client: LabelStudio
+) -> None:
+    number = studio.add_project()
+    connect(client, number, OURS)
+    studio.model_version = "clipseg-1-2"
+    connect(client, number, OURS)
+    [backend] = studio.backends.values()
+    assert studio.projects[number]["model_version"] == backend["title"] == "clipseg-1-2"
+
+
+def test_without_authentication_nothing_secret_is_sent(
+    studio: FakeLabelStudio, client: LabelStudio
+) -> None:
+    connect(client, studio.add_project(), Address("http://127.0.0.1:9090"))
+    [backend], [webhook] = studio.backends.values(), studio.webhooks.values()
+    assert backend["auth_method"] == "NONE"
+    assert webhook["headers"] == {}
+
+
+def test_sampling_is_left_alone_unless_it_is_asked_for(
+    studio: FakeLabelStudio, client: LabelStudio
+) -> None:
+    number = studio.add_project()
+    connect(client, number, OURS)
+    assert studio.projects[number]["sampling"] == "Sequential sampling"
+    connect(client, number, OURS, "uncertainty")
+    assert studio.projects[number]["sampling"] == "Uncertainty sampling"
+
+
+def test_an_older_connection_to_something_else_is_told(
+    studio: FakeLabelStudio, client: LabelStudio
+) -> None:
+    number = studio.add_project()
+    client.create_ml_backend(project=number, url="http://other:9090", title="other")
+    assert "http://other:9090" in connect(client, number, OURS)[-1]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "remedy"),
+    [
+        (BLOCKED, "LABEL_STUDIO_ML_BLOCK_LOCAL_IP=false"),
+        ("Can't connect to ML backend x, health check failed.", "--host 0.0.0.0"),
+        ("... authentication parameters were not ...", "BASIC_AUTH_PASS"),
+        ("it doesn't look like a valid ML backend. Reason: 404", "its log says why"),
+    ],
+)
+def test_a_refusal_comes_with_its_remedy(
+    studio: FakeLabelStudio, client: LabelStudio, refusal: str, remedy: str
+) -> None:
+    studio.refuses_backends = refusal
+    with pytest.raises(LabelStudioError, match=remedy) as failure:
+        connect(client, studio.add_project(), OURS)
+    assert "secret" not in str(failure.value)
+
+
+def test_a_connection_without_its_webhook_is_mended_once_that_is_allowed(
+    studio: FakeLabelStudio, client: LabelStudio
+) -> None:
+    number = studio.add_project()
+    studio.refuses_webhooks = BLOCKED
+    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_SSRF_PROTECTION_ENABLED=false"):
+        connect(client, number, OURS)
+    assert studio.backends
+    assert not studio.webhooks
+    studio.refuses_webhooks = None
+    connect(client, number, OURS)
+    assert len(studio.backends) == len(studio.webhooks) == 1
+
+
+def test_a_backend_without_a_model_yet_is_told(
+    studio: FakeLabelStudio, client: LabelStudio
+) -> None:
+    studio.model_version = None
+    with pytest.raises(LabelStudioError, match="not loaded its model yet"):
+        connect(client, studio.add_project(), OURS)
+
+
+def test_a_project_with_nothing_to_fill_is_not_connected(
+    studio: FakeLabelStudio, client: LabelStudio
+) -> None:
+    number = studio.add_project(label_config="<View><Text name='t' value='$t'/></View>")
+    with pytest.raises(BadLabelConfig):
+        connect(client, number, OURS)
+    assert not studio.backends
+
+
+def test_a_title_names_one_project(studio: FakeLabelStudio, client: LabelStudio) -> None:
+    xml = label_config(["dog"])
+    made, _ = find_or_create(client, "Dogs", xml)
+    assert studio.projects[made]["label_config"] == xml
+    assert find_or_create(client, "Dogs", xml)[0] == made
+    studio.add_project("Dogs")
+    with pytest.raises(LabelStudioError, match="--project"):
+        find_or_create(client, "Dogs", xml)
+
+
+def test_a_started_labeling_configuration_is_usable_whatever_the_labels() -> None:
+    labels = ["dog", 'a "quoted" <tag>', "5 & 6", "Æther"]
+    config = parse_label_config(label_config(labels))
+    [brush] = config.outputs
+    assert [label.value for label in brush.labels] == labels
+    assert config.problems == ()
+    assert [text.name for text in config.texts if text.smart] == ["prompt"]
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("0.0.0.0", "localhost"), ("127.0.0.1", "localhost"), ("gpu", "gpu")]
+)
+def test_the_address_is_where_this_machine_serves(host: str, shown: str) -> None:
+    assert address(Settings(host=host, port=91)).url == f"http://{shown}:91"
+    assert address(Settings(host=host), "http://proxy/ml/").url == "http://proxy/ml"
+
+
+def test_a_missing_address_or_token_is_named() -> None:
+    with pytest.raises(BadSetting, match="LABEL_STUDIO_API_KEY"):
+        label_studio(Settings(label_studio_url="http://studio"))
+    with pytest.raises(BadSetting, match="LABEL_STUDIO_URL"):
+        label_studio(Settings(label_studio_api_key="key"))
+
+
+def test_the_command_makes_a_project_with_images_and_says_where_it_is(
+    studio: FakeLabelStudio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "one.png"
+    image.write_bytes(b"png")
+    command = ["connect", "--label-studio", studio.url, "--api-key", TOKEN, "--create", "Dogs"]
+    assert cli.main([*command, "--labels", "dog", "--images", str(image)]) == 0
+    [number] = studio.projects
+    assert f"{studio.url}/projects/{number}/data" in capsys.readouterr().out
+    assert cli.main([*command, "--images", str(image)]) == 0
+    assert studio.uploads == ["one.png"]
+
+
+def test_the_command_says_what_it_lacks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    assert cli.main(["connect", "--api-key", TOKEN, "--project", "1"]) == CONFIG_FAULT
+    assert "LABEL_STUDIO_URL" in capsys.readouterr().err
