@@ -1,0 +1,263 @@
+"""The page for people, in a real browser, on the real service."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from backend.overlay import COLOURS
+from backend.showcase import serving
+from demo import IMAGES, LABEL_CONFIG
+from tests.e2e.browser import FAINT, UNNAMED, Record, chromium
+
+pytestmark = pytest.mark.e2e
+
+OUT = Path(__file__).parents[2] / "out/e2e"
+USER, PASSWORD = "annotator", "s3cret"
+WIDE, NARROW = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
+SCENE = IMAGES / "01-table.jpg"
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The service with the demo checkpoint, behind a password."""
+    settings = {"BASIC_AUTH_USER": USER, "BASIC_AUTH_PASS": PASSWORD, "IMAGE_MAX_MB": "2"}
+    with serving(settings) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def open_page(browser: Browser, url: str) -> Iterator[Open]:
+    """Open the page; afterwards there is no complaint, and no request to another origin."""
+    record = Record()
+    contexts = []
+
+    def visit(**options: Any) -> Page:
+        wanted = {
+            "http_credentials": {"username": USER, "password": PASSWORD},
+            "viewport": WIDE,
+            **options,
+        }
+        contexts.append(browser.new_context(**wanted))
+        page = contexts[-1].new_page()
+        record.watch(page)
+        page.goto(url)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert record.errors == []
+    assert record.origins <= {url, "data:"}
+
+
+def ask(page: Page, *phrases: str, image: Path | None = None) -> None:
+    if image:
+        page.get_by_label("Your image").set_input_files(image)
+    page.get_by_label("What to find").fill("\n".join(phrases))
+    page.get_by_role("button", name="Show the masks").click()
+    expect(page.get_by_role("heading", name="Result")).to_be_visible()
+
+
+def scores(page: Page) -> dict[str, str]:
+    rows = page.locator(".result tbody tr").all()
+    return {row.locator("th").inner_text(): row.locator("td").first.inner_text() for row in rows}
+
+
+def picture(page: Page) -> NDArray[np.uint8]:
+    """The picture that is shown, (H, W, 3)."""
+    source = page.locator(".picture").get_attribute("src")
+    assert source
+    content = base64.b64decode(source.partition(",")[2])
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def share_of(pixels: NDArray[np.uint8], colour: tuple[int, int, int]) -> float:
+    """The share of pixels that have a colour, nearly."""
+    return float((np.abs(pixels.astype(int) - colour).max(axis=2) < 24).mean())
+
+
+def test_the_playground_is_usable_by_keyboard_alone(open_page: Open) -> None:
+    page = open_page()
+    visited = []
+
+    def tab_to(selector: str) -> None:
+        for _ in range(12):
+            page.keyboard.press("Tab")
+            focused = page.evaluate(
+                "() => [document.activeElement.outerHTML.slice(0, 60),"
+                " getComputedStyle(document.activeElement).outlineStyle]"
+            )
+            visited.append(focused)
+            if page.locator(selector).evaluate("(one) => one === document.activeElement"):
+                return
+        raise AssertionError(f"the Tab key does not reach {selector}: {visited}")
+
+    tab_to(".skip")
+    tab_to("#image")
+    tab_to("input[name=choice]:checked")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    tab_to("#prompts")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("a red circle\nthe blue thing")
+    tab_to("#threshold")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("0.35")
+    tab_to("button")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Result")).to_be_visible()
+    assert set(scores(page)) == {"a red circle", "the blue thing"}
+    assert all(style != "none" for _, style in visited), visited
+
+
+def test_control_and_enter_ask_from_within_the_phrases(open_page: Open) -> None:
+    page = open_page()
+    page.get_by_label("What to find").press("Control+Enter")
+    expect(page.get_by_role("heading", name="Result")).to_be_visible()
+
+
+def test_masks_lie_over_the_image_with_their_scores_and_the_time(open_page: Open) -> None:
+    page = open_page()
+    before = np.asarray(Image.open(SCENE).convert("RGB"))
+    ask(page, "a red circle", "a striped square", "a purple cross", image=SCENE)
+    found = scores(page)
+    assert float(found["a red circle"]) > 0.5
+    assert float(found["a striped square"]) > 0.5
+    assert found["a purple cross"] == "not found at this threshold"
+    after = picture(page)
+    assert after.shape == before.shape
+    for colour in COLOURS[:2]:
+        assert share_of(after, colour) > share_of(before, colour) + 0.001
+    assert share_of(after, COLOURS[2]) <= share_of(before, COLOURS[2]) + 0.001
+    times = page.locator(".times").inner_text()
+    assert re.findall(r"^(?:Queue|Read|Encode|Decode|Total)$", times, re.MULTILINE) == [
+        "Queue",
+        "Read",
+        "Encode",
+        "Decode",
+        "Total",
+    ]
+
+
+def test_a_further_phrase_on_the_same_image_does_not_encode_it_again(
+    open_page: Open, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.png"
+    Image.effect_noise((301, 203), 50).convert("RGB").save(new)
+    page = open_page()
+    ask(page, "a red circle", image=new)
+    assert "known" not in page.locator(".times").inner_text()
+    ask(page, "the blue thing")
+    assert "known" in page.locator(".times").inner_text()
+    assert picture(page).shape == (203, 301, 3)
+
+
+def test_an_image_can_be_dropped(open_page: Open) -> None:
+    page = open_page()
+    content = base64.b64encode((IMAGES / "03-portrait.jpg").read_bytes()).decode()
+    page.evaluate(
+        """async (content) => {
+          const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+          const carried = new DataTransfer();
+          carried.items.add(new File([bytes], "dropped.jpg", { type: "image/jpeg" }));
+          document.getElementById("drop").dispatchEvent(
+            new DragEvent("drop", { dataTransfer: carried, bubbles: true, cancelable: true }));
+        }""",
+        content,
+    )
+    ask(page, "a red circle")
+    with Image.open(IMAGES / "03-portrait.jpg") as image:
+        assert picture(page).shape[:2] == (image.height, image.width)
+
+
+def test_a_choice_takes_the_file_away(open_page: Open) -> None:
+    page = open_page()
+    page.get_by_label("Your image").set_input_files(SCENE)
+    page.get_by_role("radio", name="Demo image portrait").check()
+    assert page.get_by_label("Your image").input_value() == ""
+
+
+def test_everything_works_without_scripts(open_page: Open) -> None:
+    page = open_page(java_script_enabled=False)
+    ask(page, "a red circle", image=IMAGES / "04-square.png")
+    assert "a red circle" in scores(page)
+    ask(page, "the blue thing")
+    assert "the blue thing" in scores(page)
+    page.get_by_role("link", name="Refresh").click()
+    expect(page.get_by_text("The masks will be here.")).to_be_visible()
+
+
+@pytest.mark.parametrize("megabytes", [3, 60])
+def test_a_file_beyond_the_limit_is_told(
+    open_page: Open, browser: Browser, url: str, tmp_path: Path, megabytes: int
+) -> None:
+    large = tmp_path / "large.png"
+    large.write_bytes(bytes(megabytes * 2**20))
+    context = browser.new_context(http_credentials={"username": USER, "password": PASSWORD})
+    page = context.new_page()
+    page.goto(url)
+    page.get_by_label("Your image").set_input_files(large)
+    page.get_by_role("button", name="Show the masks").click()
+    expect(page.get_by_role("alert")).to_contain_text("more than 2 MB")
+    context.close()
+
+
+def test_what_happens_is_shown_without_asking(open_page: Open, url: str) -> None:
+    page = open_page()
+    body = {
+        "tasks": [{"id": 4711, "data": {"image": "http://10.0.0.1/private.png"}}],
+        "project": "42.1",
+        "label_config": LABEL_CONFIG.read_text(),
+    }
+    requests.post(f"{url}/predict", json=body, auth=(USER, PASSWORD), timeout=60)
+    row = page.get_by_role("row").filter(has_text="4711")
+    expect(row).to_contain_text("ImageRefused", timeout=15_000)
+    expect(row).to_contain_text("42")
+
+
+def test_nobody_sees_anything_without_the_password(browser: Browser, url: str) -> None:
+    context = browser.new_context()
+    assert context.request.get(url, headers={"Accept": "text/html"}).status == 401
+    context.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("light", {"color_scheme": "light"}),
+        ("dark", {"color_scheme": "dark"}),
+        ("narrow", {"color_scheme": "light", "viewport": NARROW}),
+    ],
+)
+def test_everybody_can_read_and_name_everything(
+    open_page: Open, name: str, options: dict[str, Any]
+) -> None:
+    page = open_page(**options)
+    for state in ("before", "after"):
+        assert page.evaluate(UNNAMED) == []
+        assert page.evaluate(FAINT) == []
+        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+        if state == "before":
+            ask(page, "a red circle", "a striped square", "a purple cross", "the blue thing")
+    OUT.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=OUT / f"page-{name}.png", full_page=True)
