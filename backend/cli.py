@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -81,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     _label_studio(doctor)
     doctor.add_argument("--project", type=int, metavar="ID", help="look at its connection too")
     doctor.set_defaults(run=_doctor)
+
+    pusher = commands.add_parser(
+        "pusher", help="the process that sends late predictions to Label Studio; needs REDIS_URL"
+    )
+    pusher.set_defaults(run=_pusher)
 
     predict = commands.add_parser("predict", help="masks for images, without servers")
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
@@ -242,6 +249,23 @@ def _doctor(options: argparse.Namespace) -> int:
         print(finding, flush=True)
         broken = broken or finding.grade is Grade.PROBLEM
     return 1 if broken else 0
+
+
+def _pusher(_: argparse.Namespace) -> int:
+    from backend.labelstudio.client import LabelStudio
+    from backend.pusher import Pusher
+    from backend.queue import connect
+
+    settings = _settings()
+    if settings.label_studio_url is None or settings.label_studio_api_key is None:
+        print("Nothing to push to: LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY are not both set.")
+        return 0
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    studio = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
+    connection = connect(settings.redis_url or "redis://localhost:6379/0")
+    Pusher(connection, studio, stopped.is_set).run()
+    return 0
 
 
 def _predict(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`promptbrush up`: start broker, workers and web, watch over them, stop them.
+"""`promptbrush up`: start broker, workers, pusher and web, watch over them, stop them.
 
 Children live in sessions of their own, so that Ctrl-C reaches the launcher alone and it decides
 the order: the web process ends first, while workers can still answer what it waits for.
@@ -27,7 +27,8 @@ from redis.exceptions import RedisError
 
 from backend import broker
 from backend.errors import CONFIG_FAULT, BackendError, BadSetting, BrokerUnavailable
-from backend.queue import PredictionQueue, connect
+from backend.queue import connect
+from backend.recovery import Recovery
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -144,11 +145,13 @@ class Launcher:
             self._environment["REDIS_URL"] = url
         else:
             _check_broker(settings.redis_url)
-        self._queue = PredictionQueue(connect(self._environment["REDIS_URL"]))
+        self._recovery = Recovery(connect(self._environment["REDIS_URL"]))
         python = [sys.executable, "-m", "backend.cli"]
         threads = max(1, (os.cpu_count() or 1) // settings.workers)
         compute = {"OMP_NUM_THREADS": str(threads), **self._environment}
         self._add("web", lambda _: [*python, "web"], self._environment, signal.SIGTERM)
+        if settings.pushes:
+            self._add("pusher", lambda _: [*python, "pusher"], self._environment, signal.SIGKILL)
         for _ in range(settings.workers):
             self._add(
                 "worker", lambda name: [*python, "worker", "--name", name], compute, signal.SIGKILL
@@ -206,7 +209,7 @@ class Launcher:
             return
         gone = child.name
         try:
-            handed = self._queue.hand_back(lambda name: name == gone)
+            handed = self._recovery.hand_back(lambda name: name == gone)
         except (RedisError, BackendError) as error:
             log.warning("tasks of %s stay with it until the broker answers: %s", gone, error)
             return
@@ -214,9 +217,13 @@ class Launcher:
             log.warning("%d tasks of %s are back at the front of the queue", handed, gone)
 
     def _stop_all(self) -> None:
-        patience = {"web": WEB_STOP, "worker": WORKER_STOP, "broker": BROKER_STOP}
-        for role, seconds in patience.items():
-            children = [child for child in self._children if child.role == role]
+        stages = (
+            ({"web"}, WEB_STOP),
+            ({"worker", "pusher"}, WORKER_STOP),
+            ({"broker"}, BROKER_STOP),
+        )
+        for roles, seconds in stages:
+            children = [child for child in self._children if child.role in roles]
             for child in children:
                 if child.process is not None:
                     child.process.terminate()

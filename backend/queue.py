@@ -1,4 +1,4 @@
-"""The prediction queue, from the asking side: submit, wait, look, hand back.
+"""The prediction queue, from the asking side: submit, wait, look.
 
 RQ on Redis or Valkey. A job carries a name from `JOBS` and plain JSON; what the name means is
 the worker's business (`backend.worker.jobs`), so nothing here imports torch, and nothing is ever
@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from math import ceil
-from typing import Any
+from typing import Any, TypeVar
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -22,32 +21,29 @@ from redis.client import Pipeline
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue
-from rq.exceptions import NoSuchJobError
-from rq.executions import Execution
-from rq.job import Job, JobStatus
+from rq.job import Job
 from rq.serializers import JSONSerializer
-from rq.utils import as_text
+from rq.utils import as_text, now
 
-from backend.errors import BackendError, BadSetting, QueueUnavailable, WorkerLost
+from backend import journal
+from backend.delivery import BACKGROUND, BATCH, FRONT, Answer, Deliveries
+from backend.errors import BackendError, BadSetting, QueueUnavailable
+from backend.scripts import ANSWER_TTL
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 QUEUE = "predictions"
 PREDICT = "predict"
 JOBS = frozenset({PREDICT})
 
-ANSWER = "promptbrush:answer:"
-ANSWER_TTL = 600  # seconds an answer, or a failed job, is kept for who asked
-MAX_ATTEMPTS = 2  # a task that took down its worker this often is not tried again
-JOURNAL = "promptbrush:journal"
-JOURNAL_LENGTH = 500
 WORKERS = "promptbrush:workers"
 SERVING = "promptbrush:serving"
 PULSE = "promptbrush:worker:"
 PULSE_TTL = 10  # seconds without a sign of life after which a worker counts as dead
 LISTED = 100  # jobs shown per state
-
-Answer = dict[str, Any]
+AT_ONCE = 200  # jobs that are handed over in one step
 
 
 def connect(url: str) -> Redis:
@@ -104,68 +100,143 @@ def queue_of(connection: Redis) -> Queue:
     return Queue(QUEUE, connection=connection, job_class=TaskJob, serializer=JSONSerializer)
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What a request waits for: a job per payload, in order; "" where it comes by another way."""
+
+    asker: str
+    jobs: tuple[str, ...]
+
+
 class PredictionQueue:
     """What the web process and the launcher do with the queue."""
 
     def __init__(self, connection: Redis) -> None:
         self.connection = connection
+        self.deliveries = Deliveries(connection)
         self._queue = queue_of(connection)
 
     def submit(
-        self, payloads: Sequence[Answer], *, interactive: bool, deadline: float
-    ) -> list[Job]:
-        """Enqueue one job per payload; one that cannot start before the deadline vanishes.
+        self,
+        payloads: Sequence[Answer],
+        *,
+        urgent: bool,
+        deadline: float,
+        group: str | None = None,
+    ) -> Asking:
+        """Enqueue one job per payload, for a request that waits until the deadline.
 
-        Interactive jobs go to the front. `deadline` is in seconds from now.
+        With a group, what is not ready then goes on and is pushed, and a task that is pending
+        already is waited for; without, what did not start by then vanishes. Urgent jobs go to the
+        front. `deadline` is in seconds from now.
 
         Raises:
             QueueUnavailable: the broker does not answer.
         """
         if not payloads:
-            return []
-        prepared = [
-            Queue.prepare_data(
+            return Asking("", ())
+        jobs: list[str] = []
+        asker = ""
+        try:
+            for some in _chunks(payloads):
+                with self.connection.pipeline() as pipeline:
+                    asker = self.deliveries.ask(pipeline, asker)
+                    line = FRONT if urgent else BATCH
+                    jobs += self._hand_over(pipeline, some, asker, line, group, deadline)
+            self.deliveries.feed(1)
+        except RedisError as error:
+            raise _unavailable(error) from error
+        return Asking(asker, tuple(jobs))
+
+    def submit_background(self, payloads: Sequence[Answer], group: str) -> None:
+        """Enqueue what nobody waits for, behind everything else; pending tasks are left alone.
+
+        Raises:
+            QueueUnavailable: the broker does not answer.
+        """
+        try:
+            for some in _chunks(payloads):
+                with self.connection.pipeline() as pipeline:
+                    self._hand_over(pipeline, some, "", BACKGROUND, group, None)
+            self.deliveries.feed(1)
+        except RedisError as error:
+            raise _unavailable(error) from error
+
+    def _hand_over(
+        self,
+        pipeline: Pipeline,
+        payloads: Sequence[Answer],
+        asker: str,
+        line: str,
+        group: str | None,
+        deadline: float | None,
+    ) -> list[str]:
+        """Save the jobs of some payloads and put them into a line; returns what to wait for."""
+        places = []
+        for payload in payloads:
+            task = payload["task"].get("id")
+            # only a task that Label Studio knows by number can be pushed to
+            belongs = group if isinstance(task, int) else None
+            vanishes = ceil(deadline) if deadline and belongs is None else None
+            job = self._queue.create_job(
                 PREDICT,
                 args=[payload],
-                ttl=max(1, ceil(deadline)),
+                ttl=vanishes,
                 failure_ttl=ANSWER_TTL,
                 description=PREDICT,
-                meta={"project": payload.get("project"), "task": payload["task"].get("id")},
-                at_front=interactive,
+                meta={"project": payload.get("project"), "task": task},
             )
-            for payload in payloads
-        ]
-        try:
-            return self._queue.enqueue_many(prepared)
-        except RedisError as error:
-            raise QueueUnavailable(f"The queue's broker does not answer: {error}") from error
+            job.enqueued_at = now()
+            job.save(pipeline=pipeline)
+            if vanishes:
+                pipeline.expire(job.key, vanishes)
+            places.append(len(pipeline))
+            self.deliveries.enqueue(
+                pipeline, job.id, asker=asker, line=line, group=belongs or "", task=task
+            )
+        results = pipeline.execute()
+        return [as_text(results[place]) for place in places]
 
     def wait(
-        self, jobs: Sequence[Job], deadline: float, stopping: Callable[[], bool]
+        self, asking: Asking, deadline: float, stopping: Callable[[], bool]
     ) -> list[Answer | None]:
         """The answers, in order; None where there was none before the deadline (monotonic).
 
         Raises:
             QueueUnavailable: the broker does not answer.
         """
+        answers: dict[str, Answer | None] = {}
+        missing = set(asking.jobs) - {""}
         try:
-            return [self._wait_for(job, deadline, stopping) for job in jobs]
+            while missing and time.monotonic() < deadline and not stopping():
+                self._collect(self.deliveries.collect(asking.asker, deadline), missing, answers)
+            if asking.asker:
+                last = self.deliveries.release(asking.asker)
+                if last is None:
+                    answers.clear()
+                else:
+                    self._collect(last, missing, answers)
         except RedisError as error:
-            raise QueueUnavailable(f"The queue's broker does not answer: {error}") from error
+            raise _unavailable(error) from error
+        return [answers.get(job) for job in asking.jobs]
 
-    def _wait_for(self, job: Job, deadline: float, stopping: Callable[[], bool]) -> Answer | None:
-        delivered = self.connection.blpop([ANSWER + job.id], timeout=1)
-        while delivered is None and time.monotonic() < deadline and not stopping():
-            delivered = self.connection.blpop([ANSWER + job.id], timeout=1)
-        if delivered is None:
-            return None
-        answer: Answer = json.loads(delivered[1])
-        return answer
+    def _collect(
+        self, told: Sequence[str], missing: set[str], answers: dict[str, Answer | None]
+    ) -> None:
+        ready = [job for job in told if job in missing]
+        for job, body in zip(ready, self.deliveries.bodies(ready), strict=True):
+            answers[job] = json.loads(body) if body else None
+        missing -= {job.removeprefix("-") for job in told}
+
+    def finish(self, asking: Asking) -> None:
+        """Say that the answers have gone out; until then they are kept for the case that not."""
+        if asking.asker:
+            self.deliveries.finish(asking.asker)
 
     def report(self, project: object, task: object, error: BackendError) -> None:
         """Tell at `/jobs` of a task that no worker finished, and why."""
         answer = {"error": error.name, "detail": str(error)}
-        write_journal(self.connection, {"project": project, "task": task}, answer, seconds=0.0)
+        journal.write(self.connection, {"project": project, "task": task}, answer, seconds=0.0)
 
     def workers(self) -> list[WorkerPulse]:
         """The workers that are alive and ready."""
@@ -180,24 +251,40 @@ class PredictionQueue:
 
     def depth(self) -> int:
         """Jobs that wait."""
-        return self._queue.count
+        return self._queue.count + self.deliveries.lined_up_count()
 
     def running(self) -> int:
         """Jobs that a worker holds."""
         return self.connection.zcard(self._queue.started_job_registry.key)
 
-    def jobs(self) -> dict[str, Any]:
-        """What `/jobs` shows: waiting, running, and the latest that ended, newest first."""
-        started = {k for k, _ in self._executions()}
-        waiting = self._queue.get_job_ids(0, LISTED)
-        ended = self.connection.lrange(JOURNAL, 0, LISTED - 1)
+    def jobs(self, project: int | None = None) -> dict[str, Any]:
+        """What `/jobs` shows, of all projects or one: newest first what ended, in turn the rest."""
+        waiting = [*self._queue.get_job_ids(), *self.deliveries.lined_up()]
+        queued, queued_count = self._described(waiting, project)
+        held = sorted({job for job, _ in executions(self._queue)})
+        running, running_count = self._described(held, project)
+        pace = journal.seconds_per_task(self.connection)
         return {
-            "queued": {"count": self.depth(), "jobs": self._described(waiting)},
-            "running": {"count": len(started), "jobs": self._described(sorted(started))},
-            "ended": [json.loads(raw) for raw in ended],
+            "queued": {"count": queued_count, "jobs": queued},
+            "running": {"count": running_count, "jobs": running},
+            "unpushed": {
+                "count": self.deliveries.unpushed(),
+                "trouble": self.deliveries.trouble(),
+            },
+            "ended": journal.ended(self.connection, project, LISTED),
+            "projects": self.deliveries.progress(project, LISTED),
+            "seconds_per_task": pace,
+            "eta_seconds": None if pace is None else round(pace * len(waiting), 1),
         }
 
-    def _described(self, ids: Sequence[str]) -> list[Answer]:
+    def _described(self, ids: Sequence[str], project: int | None) -> tuple[list[Answer], int]:
+        """The first `LISTED` jobs of a project, or of all, and how many there are."""
+        if project is None:
+            return self._of(ids[:LISTED], None), len(ids)
+        found = [job for some in _chunks(ids) for job in self._of(some, project)]
+        return found[:LISTED], len(found)
+
+    def _of(self, ids: Sequence[str], project: int | None) -> list[Answer]:
         found = TaskJob.fetch_many(list(ids), connection=self.connection, serializer=JSONSerializer)
         return [
             {
@@ -207,92 +294,14 @@ class PredictionQueue:
                 "enqueued_at": job.enqueued_at.isoformat() if job.enqueued_at else None,
             }
             for job in found
-            if job is not None
+            if job is not None and project in {None, job.meta.get("project")}
         ]
 
-    def _executions(self) -> list[tuple[str, str]]:
-        """(job id, execution id) of what is held, whether or not its holder lives."""
-        raw: list[bytes] = self.connection.zrange(self._queue.started_job_registry.key, 0, -1)  # type: ignore[assignment]
-        return [(job, run) for job, _, run in (as_text(entry).partition(":") for entry in raw)]
 
-    def hand_back(self, dead: Callable[[str], bool]) -> int:
-        """Requeue at the front what dead workers held; returns how many jobs.
-
-        `dead` tells of a worker's name whether it is gone. A job that lost its worker
-        `MAX_ATTEMPTS` times is answered with WorkerLost instead.
-        """
-        # the launcher and idle workers look at the same time; each job must come back once
-        with self.connection.lock("promptbrush:hand-back", timeout=10, blocking_timeout=5):
-            self._forget_the_dead()
-            return self._hand_back_held(dead) + self._hand_back_unstarted()
-
-    def _forget_the_dead(self) -> None:
-        for name in map(as_text, self.connection.smembers(WORKERS)):
-            if not self.connection.exists(PULSE + name):
-                self.connection.srem(WORKERS, name)
-
-    def _hand_back_held(self, dead: Callable[[str], bool]) -> int:
-        handed = 0
-        for job_id, execution_id in self._executions():
-            try:
-                execution = Execution.fetch(execution_id, job_id, self.connection)
-                job = TaskJob.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
-            except (ValueError, NoSuchJobError):
-                entry = f"{job_id}:{execution_id}"
-                self.connection.zrem(self._queue.started_job_registry.key, entry)
-                continue
-            if dead(execution.worker_name):
-                self._return(job, execution)
-                handed += 1
-        return handed
-
-    def _return(self, job: Job, execution: Execution) -> None:
-        attempts = int(job.meta.get("attempts", 0)) + 1
-        job.meta["attempts"] = attempts
-        with self.connection.pipeline() as pipeline:
-            execution.delete(job, pipeline)
-            pipeline.lrem(self._queue.intermediate_queue_key, 1, job.id)
-            job.save(pipeline=pipeline, include_result=False)
-            if attempts < MAX_ATTEMPTS:
-                job.set_status(JobStatus.QUEUED, pipeline=pipeline)
-                self._queue.push_job_id(job.id, pipeline=pipeline, at_front=True)
-            else:
-                lost = WorkerLost(
-                    f"The worker died {attempts} times while it held this task; "
-                    "its image may need more memory than there is."
-                )
-                answer = {"error": lost.name, "detail": str(lost)}
-                deliver(pipeline, job.id, answer)
-                write_journal(pipeline, job.meta, answer, seconds=0.0)
-                pipeline.delete(job.key)
-            pipeline.execute()
-
-    def _hand_back_unstarted(self) -> int:
-        """Requeue ids that a worker took off the queue but died before it began.
-
-        Live workers pass ids through here within milliseconds, so only ids that are still here
-        after a moment are stranded.
-        """
-        key = self._queue.intermediate_queue_key
-        seen = set(map(as_text, self.connection.lrange(key, 0, -1)))
-        if not seen:
-            return 0
-        time.sleep(0.2)
-        held = {job_id for job_id, _ in self._executions()}
-        still_there = set(map(as_text, self.connection.lrange(key, 0, -1)))
-        stranded = (seen & still_there) - held
-        for job_id in stranded:
-            with self.connection.pipeline() as pipeline:
-                pipeline.lrem(key, 1, job_id)
-                self._queue.push_job_id(job_id, pipeline=pipeline, at_front=True)
-                pipeline.execute()
-        return len(stranded)
-
-
-def deliver(pipeline: Pipeline, job_id: str, answer: Answer) -> None:
-    """Give an answer to who waits for it; it goes by a list of its own, not as an RQ result."""
-    pipeline.rpush(ANSWER + job_id, json.dumps(answer))
-    pipeline.expire(ANSWER + job_id, ANSWER_TTL)
+def executions(queue: Queue) -> list[tuple[str, str]]:
+    """(job id, execution id) of what is held, whether or not its holder lives."""
+    raw: list[bytes] = queue.connection.zrange(queue.started_job_registry.key, 0, -1)  # type: ignore[assignment]
+    return [(job, run) for job, _, run in (as_text(entry).partition(":") for entry in raw)]
 
 
 def pulse(connection: Redis, worker: WorkerPulse) -> None:
@@ -311,17 +320,10 @@ def end_pulse(connection: Redis, name: str) -> None:
     connection.srem(WORKERS, name)
 
 
-def write_journal(
-    connection: Redis | Pipeline, job: Mapping[str, Any], answer: Answer, seconds: float
-) -> None:
-    """Remember how a job ended, for `/jobs`; `job` tells its project and task."""
-    entry: Answer = {
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "project": job.get("project"),
-        "task": job.get("task"),
-        "outcome": "failed" if "error" in answer else "done",
-        "ms": round(1000 * seconds),
-        **{key: answer[key] for key in ("error", "detail", "model_version") if key in answer},
-    }
-    connection.lpush(JOURNAL, json.dumps(entry))
-    connection.ltrim(JOURNAL, 0, JOURNAL_LENGTH - 1)
+def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), AT_ONCE):
+        yield items[start : start + AT_ONCE]
+
+
+def _unavailable(error: RedisError) -> QueueUnavailable:
+    return QueueUnavailable(f"The queue's broker does not answer: {error}")

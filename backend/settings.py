@@ -53,6 +53,11 @@ class Settings:
     feature_cache_mb: int = 256
     feature_cache_disk_mb: int = 1024
 
+    @property
+    def pushes(self) -> bool:
+        """Whether predictions can be sent to Label Studio."""
+        return self.label_studio_url is not None and self.label_studio_api_key is not None
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read every setting; BadSetting names the variable, its value and what is expected."""

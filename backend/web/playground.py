@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image
 from werkzeug.datastructures import FileStorage
 
+from backend.delivery import Answer
 from backend.errors import (
     BadRequest,
     DeadlineExceeded,
@@ -30,7 +31,7 @@ from backend.labelstudio import brush
 from backend.labelstudio.fetch import too_large
 from backend.labelstudio.images import open_image
 from backend.overlay import COLOURS, LONGEST_SIDE, Drawn, draw
-from backend.queue import Answer, PredictionQueue
+from backend.queue import PredictionQueue
 from backend.settings import Settings
 from backend.web.payloads import LONGEST_PROMPT, PredictRequest
 
@@ -136,8 +137,9 @@ class Playground:
         start = time.monotonic()
         limit = self._settings.predict_deadline
         request = PredictRequest.from_json(asked.body())
-        jobs = self._queue.submit(request.jobs(), interactive=True, deadline=limit)
-        (answer,) = self._queue.wait(jobs, start + limit, self._stopping)
+        asking = self._queue.submit(request.jobs(), urgent=True, deadline=limit)
+        (answer,) = self._queue.wait(asking, start + limit, self._stopping)
+        self._queue.finish(asking)
         total = time.monotonic() - start
         if answer is None:
             raise DeadlineExceeded(f"No worker had an answer within {limit:g} s: try again later.")

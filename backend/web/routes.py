@@ -7,16 +7,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import CollectorRegistry, generate_latest
 from redis.exceptions import RedisError
 from werkzeug.exceptions import BadRequest as MalformedRequest
 
 from backend import __version__, metrics
+from backend.delivery import Answer, group_of
 from backend.errors import BackendError, BadRequest, DeadlineExceeded
+from backend.labelstudio.config import LabelConfig
 from backend.prompting import model_version, queries
-from backend.queue import Answer, PredictionQueue
+from backend.queue import PredictionQueue
 from backend.settings import DEMO, PUBLISHED, Settings
 from backend.web.payloads import PredictRequest, setup_schema
 
@@ -75,11 +77,15 @@ class Routes:
         config = setup_schema(_body())
         for problem in config.problems:
             log.warning("labeling configuration: %s", problem)
+        return {"model_version": self._version(config)}
+
+    def _version(self, config: LabelConfig) -> str | None:
+        """The version of predictions; None while the first model is still loading."""
         worker = self._queue.serving()
-        if worker is None:  # the first model is still loading
-            return {"model_version": None}
+        if worker is None:
+            return None
         asked = queries(config, self._settings.threshold)
-        return {"model_version": model_version(worker.model, worker.digest, asked)}
+        return model_version(worker.model, worker.digest, asked)
 
     def predict(self) -> ResponseReturnValue:
         """Predictions for tasks, one entry each, before the deadline."""
@@ -87,26 +93,48 @@ class Routes:
         asked = PredictRequest.from_json(_body())
         # Smart tools other than text send requests too; there is no phrase in them to look for.
         nothing_to_ask = asked.interactive and asked.prompt is None
-        jobs = self._queue.submit(
+        group = None if asked.interactive else self._group(asked)
+        asking = self._queue.submit(
             [] if nothing_to_ask else asked.jobs(),
-            interactive=asked.interactive,
+            # a single task is one that somebody opens
+            urgent=asked.interactive or len(asked.tasks) == 1,
             deadline=self._settings.predict_deadline,
+            group=group,
         )
-        answers = self._queue.wait(jobs, deadline, self._stopping)
-        self._report_losses(asked, answers)
-        return {"results": asked.results(answers)}
+        answers = self._queue.wait(asking, deadline, self._stopping)
+        self._report_losses(asked, answers, group)
+        response = jsonify({"results": asked.results(answers)})
+        response.call_on_close(lambda: self._queue.finish(asking))
+        return response
 
-    def _report_losses(self, asked: PredictRequest, answers: Sequence[Answer | None]) -> None:
+    def _group(self, asked: PredictRequest) -> str | None:
+        """Which project and version late answers are pushed for; None if they cannot be."""
+        if not self._settings.pushes or asked.project is None:
+            return None
+        return group_of(asked.project, self._version(asked.config))
+
+    def _report_losses(
+        self, asked: PredictRequest, answers: Sequence[Answer | None], group: str | None
+    ) -> None:
         """Say in the log and at `/jobs` which tasks no worker saw or finished, and why."""
         lost: list[tuple[object, BackendError]] = [
             (None, task) for task in asked.tasks if isinstance(task, BadRequest)
         ]
-        limit = f"{self._settings.predict_deadline:g} s"
-        lost += [
-            (task.id, DeadlineExceeded(f"Not ready within {limit} (PREDICT_DEADLINE)."))
+        late = [
+            task.id
             for task, answer in zip(asked.readable(), answers, strict=False)
             if answer is None
         ]
+        if group is None:
+            told = f"Not ready within {self._settings.predict_deadline:g} s (PREDICT_DEADLINE)."
+            if not asked.interactive:
+                told += (
+                    " With LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY set, such tasks go on and "
+                    "their predictions are sent to Label Studio when they are done."
+                )
+            lost += [(task, DeadlineExceeded(told)) for task in late]
+        elif late:
+            log.info("project %s: %d tasks go on and are pushed", asked.project, len(late))
         for task, error in lost:
             log.warning("project %s, task %s: %s: %s", asked.project, task, error.name, error)
             self._queue.report(asked.project, task, error)
@@ -127,8 +155,8 @@ class Routes:
         return {"status": "accepted", "action": action}, 201
 
     def jobs(self) -> ResponseReturnValue:
-        """What waits, runs and ended, with reasons."""
-        return self._queue.jobs()
+        """What waits, runs, is pushed and ended, with reasons; `?project=ID` for one project."""
+        return self._queue.jobs(request.args.get("project", type=int))
 
     def metrics(self) -> ResponseReturnValue:
         """Counters and gauges in Prometheus' text form."""

@@ -22,20 +22,18 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-from backend import metrics
+from backend import journal, metrics
+from backend.delivery import Answer, Deliveries
 from backend.queue import (
     PULSE,
     PULSE_TTL,
-    Answer,
-    PredictionQueue,
     TaskJob,
     WorkerPulse,
-    deliver,
     end_pulse,
     pulse,
     queue_of,
-    write_journal,
 )
+from backend.recovery import Recovery
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +69,8 @@ class BatchWorker(SimpleWorker):
         self._answer = answer
         self._batch_size = batch_size
         self._job_timeout = job_timeout
-        self._predictions = PredictionQueue(connection)
+        self._deliveries = Deliveries(connection)
+        self._recovery = Recovery(connection)
         self._busy_since: float | None = None
         self._ended = threading.Event()
 
@@ -88,6 +87,7 @@ class BatchWorker(SimpleWorker):
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Answer a job together with what waits behind it."""
         self._busy_since = time.monotonic()
+        self._feed()
         batch = [job, *self._claim(job, queue)]
         held: dict[str, Execution] = {one.id: self.prepare_execution(one) for one in batch}
         ours = [one for one in batch if isinstance(one, TaskJob) and one.allowed]
@@ -95,12 +95,12 @@ class BatchWorker(SimpleWorker):
         for one, (answer, seconds) in zip(ours, answers, strict=True):
             # one round trip: the answer, and everything that RQ holds of the job
             with self.connection.pipeline() as pipeline:
-                deliver(pipeline, one.id, answer)
+                self._deliveries.deliver(pipeline, one.id, answer)
                 held[one.id].delete(one, pipeline)
                 pipeline.lrem(queue.intermediate_queue_key, 1, one.id)
                 pipeline.delete(one.key)
                 metrics.count_task(pipeline, answer.get("error", "done"), seconds)
-                write_journal(pipeline, one.meta, answer, seconds)
+                journal.write(pipeline, one.meta, answer, seconds)
                 pipeline.execute()
         for stranger in batch:
             if stranger not in ours:
@@ -108,6 +108,10 @@ class BatchWorker(SimpleWorker):
                 self.perform_job(stranger, queue)  # which refuses it
         self._busy_since = None
         self.set_state("idle")
+
+    def _feed(self) -> None:
+        """Let enough into the queue for this batch, and for the next worker to wake up for."""
+        self._deliveries.feed(2 * self._batch_size)
 
     def _claim(self, first: Job, queue: Queue) -> list[Job]:
         """Take more waiting jobs, without waiting for any.
@@ -139,7 +143,7 @@ class BatchWorker(SimpleWorker):
     def _hand_back(self) -> None:
         """Hand back what workers held that no launcher watched over."""
         try:
-            self._predictions.hand_back(self._is_gone)
+            self._recovery.hand_back(self._is_gone)
         except LockError:
             log.debug("another process hands back already")
 
@@ -161,6 +165,8 @@ class BatchWorker(SimpleWorker):
                 pulse(self.connection, self._identity)
                 if time.monotonic() >= look_at:
                     self._hand_back()
+                    self._deliveries.sweep()
+                    self._feed()
                     look_at = time.monotonic() + PULSE_TTL
             except RedisError as error:
                 log.warning("the broker does not answer the heartbeat: %s", error)

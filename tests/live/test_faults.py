@@ -281,7 +281,7 @@ def test_workers_without_a_launcher_hand_back_what_a_dead_one_held(
         image_host.before = kill_first
         task = {"id": 1, "data": {"image": f"{image_host.url}/one.png"}}
         jobs = queue.submit(
-            [{"task": task, "label_config": LABEL_CONFIG}], interactive=False, deadline=90
+            [{"task": task, "label_config": LABEL_CONFIG}], urgent=False, deadline=90
         )
         assert killed.wait(20)
         processes.append(subprocess.Popen([*command, "second"], env=environment))

@@ -27,6 +27,8 @@ class InstantQueue:
 
     def __init__(self) -> None:
         self.submitted: list[tuple[list[dict[str, Any]], bool]] = []
+        self.groups: list[str | None] = []
+        self.finished = 0
         self.reported: list[BackendError] = []
         self.answer: dict[str, Any] | None = {
             "regions": [
@@ -44,12 +46,18 @@ class InstantQueue:
         }
         self.connection = self
 
-    def submit(self, payloads: list[dict[str, Any]], *, interactive: bool, **_: Any) -> list[Any]:
-        self.submitted.append((payloads, interactive))
+    def submit(
+        self, payloads: list[dict[str, Any]], *, urgent: bool, group: str | None = None, **_: Any
+    ) -> list[Any]:
+        self.submitted.append((payloads, urgent))
+        self.groups.append(group)
         return payloads
 
     def wait(self, jobs: list[Any], *_: Any) -> list[Any]:
         return [self.answer for _ in jobs]
+
+    def finish(self, jobs: list[Any]) -> None:
+        self.finished += 1
 
     def report(self, project: object, task: object, error: BackendError) -> None:
         self.reported.append(error)
@@ -148,6 +156,43 @@ def test_what_is_late_is_left_out_and_told(client: FlaskClient, queue: InstantQu
     request = recorded("predict-batch-two-tasks")
     assert body(client.post("/predict", json=request))["results"] == [[], []]
     assert [error.name for error in queue.reported] == ["DeadlineExceeded"] * 2
+
+
+PUSHING = Settings(label_studio_url="http://studio:8080", label_studio_api_key="0" * 40)
+
+
+def test_with_a_way_into_label_studio_late_tasks_go_on(queue: InstantQueue) -> None:
+    client = module.create_app(PUSHING, queue).test_client()  # type: ignore[arg-type]
+    queue.answer = None
+    request = recorded("predict-batch-two-tasks")
+    assert body(client.post("/predict", json=request))["results"] == [[], []]
+    assert queue.reported == []
+    version = body(client.post("/setup", json=recorded("setup")))["model_version"]
+    (group,) = queue.groups
+    assert group is not None
+    assert group.startswith("1:clipseg-dddddddd-")
+    assert version.rpartition("-")[0] == group.removeprefix("1:").rpartition("-")[0]
+
+
+def test_interactive_requests_never_leave_anything_to_be_pushed(queue: InstantQueue) -> None:
+    client = module.create_app(PUSHING, queue).test_client()  # type: ignore[arg-type]
+    client.post("/predict", json=recorded("predict-interactive-textarea"))
+    assert queue.groups == [None]
+
+
+def test_answers_are_let_go_only_after_they_were_sent(
+    client: FlaskClient, queue: InstantQueue
+) -> None:
+    response = client.post("/predict", json=recorded("predict-batch-two-tasks"), buffered=False)
+    assert queue.finished == 0
+    response.close()
+    assert queue.finished == 1
+
+
+def test_a_task_that_somebody_opens_goes_first(client: FlaskClient, queue: InstantQueue) -> None:
+    client.post("/predict", json=recorded("predict-on-task-open"))
+    client.post("/predict", json=recorded("predict-batch-two-tasks"))
+    assert [urgent for _, urgent in queue.submitted] == [True, False]
 
 
 def test_nothing_found_is_saved_as_such(client: FlaskClient, queue: InstantQueue) -> None:

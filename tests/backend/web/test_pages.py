@@ -51,12 +51,15 @@ class PlaygroundQueue:
             "seconds": {"fetch": 0.001, "encode": 0.0, "draw": 0.002},
         }
 
-    def submit(self, payloads: list[dict[str, Any]], *, interactive: bool, **_: Any) -> list[Any]:
-        self.submitted += [(payload, interactive) for payload in payloads]
+    def submit(self, payloads: list[dict[str, Any]], *, urgent: bool, **_: Any) -> list[Any]:
+        self.submitted += [(payload, urgent) for payload in payloads]
         return payloads
 
     def wait(self, jobs: list[Any], *_: Any) -> list[Any]:
         return [self.answer(job) for job in jobs]
+
+    def finish(self, jobs: list[Any]) -> None:
+        """Nothing is kept."""
 
     def workers(self) -> list[WorkerPulse]:
         if self.down:
@@ -67,7 +70,7 @@ class PlaygroundQueue:
         if self.down:
             raise BrokerDown("refused")
         none = {"count": 0, "jobs": []}
-        return {"queued": none, "running": none, "ended": self.ended}
+        return {"queued": none, "running": none, "unpushed": none, "ended": self.ended}
 
     def hincrby(self, *_: Any) -> None:
         """The counter of requests."""

@@ -1,0 +1,275 @@
+"""Late predictions go into Label Studio through its API.
+
+One process at a time does that, so that no two write the same prediction; another takes over when
+it dies. What it takes from the outbox stays on a list of its own until Label Studio has it, and
+what is on that list after a death is first looked for in Label Studio: nothing is lost, nothing
+comes twice.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from redis import Redis
+from redis.exceptions import LockError, RedisError
+from redis.lock import Lock
+
+from backend import journal
+from backend.delivery import Deliveries
+from backend.errors import BackendError, BadLabelConfig, LabelStudioRefused
+from backend.labelstudio.config import LabelConfig, parse_label_config
+from backend.labelstudio.regions import prediction
+
+log = logging.getLogger(__name__)
+
+LOCK = "promptbrush:pusher"
+HOLD = 10  # seconds after which another may take over from a pusher that died
+AT_ONCE = 25  # answers taken together
+MOST_BYTES = 4_000_000  # of packed answers in one request; as JSON they are four times that
+LOOK = 5.0  # seconds between looks after askers that died
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+IN_DOUBT = 20.0  # seconds that a request which failed half-way has to be carried out or not
+FORBIDDEN, MISSING = {401, 403}, 404
+
+
+class Studio(Protocol):
+    """What is used of Label Studio's API."""
+
+    def project(self, project: int) -> dict[str, Any]:
+        """A project, its labeling configuration included."""
+
+    def tasks(
+        self,
+        project: int,
+        *,
+        ids: Iterable[int] | None = None,
+        lacking: str | None = None,
+        include: Sequence[str] = ("id", "data"),
+    ) -> Iterator[dict[str, Any]]:
+        """Those of the tasks that exist, and lack a prediction of a version if one is given."""
+
+    def create_predictions(self, project: int, predictions: Iterable[Mapping[str, Any]]) -> int:
+        """Add predictions, all or none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """An answer on its way."""
+
+    job: str
+    task: int
+    answer: dict[str, Any]
+    size: int
+
+    @property
+    def version(self) -> str:
+        """The version that it is a prediction of."""
+        return str(self.answer["model_version"])
+
+
+class InDoubt(Exception):
+    """A request to save predictions failed in a way that leaves open whether it was carried out."""
+
+
+class Pusher:
+    """Empties the outbox into Label Studio."""
+
+    def __init__(
+        self, connection: Redis, studio: Studio, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._connection = connection
+        self._studio = studio
+        self._stopping = stopping
+        self._deliveries = Deliveries(connection)
+
+    def run(self) -> None:
+        """Push until told to stop."""
+        while not self._stopping():
+            lock = self._connection.lock(LOCK, timeout=HOLD, thread_local=False)
+            try:
+                if lock.acquire(blocking=False):
+                    self._work(lock)
+                else:
+                    self._rest(1.0)
+            except RedisError as error:
+                log.warning("the broker does not answer: %s", error)
+                self._rest(1.0)
+
+    def _work(self, lock: Lock) -> None:
+        """Push while the lock is held."""
+        lost = threading.Event()
+        heart = threading.Thread(target=_keep, args=(lock, lost), daemon=True)
+        heart.start()
+        try:
+            recovered = self._deliveries.recover()
+            if recovered:
+                log.warning("%d predictions were on their way when their pusher died", recovered)
+            look_at = 0.0
+            while not (self._stopping() or lost.is_set()):
+                if time.monotonic() >= look_at:
+                    self._deliveries.sweep()
+                    look_at = time.monotonic() + LOOK
+                jobs = self._deliveries.take(AT_ONCE, seconds=1)
+                self._push_until_done(jobs, lost)
+                self._deliveries.feed(1)  # the background pauses while too much waits here
+        finally:
+            if not lost.is_set():
+                lost.set()
+                heart.join()
+                lock.release()
+
+    def _push_until_done(self, jobs: Sequence[str], lost: threading.Event) -> None:
+        """Push what was taken, again and again while Label Studio cannot."""
+        pause = FIRST_PAUSE
+        while jobs and not (self._stopping() or lost.is_set()):
+            try:
+                self.push(jobs)
+                self._deliveries.tell_trouble("")
+                return
+            except (BackendError, InDoubt) as error:
+                wait = max(pause, IN_DOUBT) if isinstance(error, InDoubt) else pause
+                log.warning("%d predictions wait %.0f s: %s", len(jobs), wait, error)
+                self._deliveries.tell_trouble(str(error))
+                self._rest(wait)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    def push(self, jobs: Sequence[str]) -> None:
+        """Bring answers into Label Studio, unless they are there, and acknowledge them.
+
+        Raises:
+            LabelStudioError: it cannot be asked, or does not know the token; some of the answers
+                may have been brought.
+            InDoubt: it did not say whether it saved some.
+        """
+        projects: dict[int, list[Late]] = {}
+        addresses = self._deliveries.addresses(jobs)
+        bodies = self._deliveries.bodies(jobs)
+        for job, address, body in zip(jobs, addresses, bodies, strict=True):
+            if address is not None and body is not None:
+                project, task = address
+                late = Late(job, task, json.loads(body), len(body))
+                projects.setdefault(project, []).append(late)
+        for project, lates in projects.items():
+            self._push_to(project, lates)
+
+    def _push_to(self, project: int, lates: Sequence[Late]) -> None:
+        try:
+            config = parse_label_config(self._studio.project(project)["label_config"])
+            there = {
+                row["id"]
+                for row in self._studio.tasks(
+                    project, ids=[late.task for late in lates], include=("id",)
+                )
+            }
+        except BadLabelConfig as error:
+            self._drop(project, lates, f"the labeling configuration cannot be used: {error}")
+            return
+        except LabelStudioRefused as error:
+            if error.answered != MISSING:
+                raise
+            self._drop(project, lates, "the project was deleted")
+            return
+        self._drop(
+            project, [late for late in lates if late.task not in there], "the task was deleted"
+        )
+        left = [late for late in lates if late.task in there]
+        for version in dict.fromkeys(late.version for late in left):
+            mine = [late for late in left if late.version == version]
+            lacking = self._lacking(project, mine)
+            self._done(project, [late for late in mine if late.task not in lacking])
+            for some in _by_size([late for late in mine if late.task in lacking]):
+                self._create(project, some, config)
+
+    def _lacking(self, project: int, lates: Sequence[Late]) -> set[int]:
+        """Those of the tasks that lack their prediction; all answers are of one version."""
+        ids = [late.task for late in lates]
+        rows = self._studio.tasks(project, ids=ids, lacking=lates[0].version, include=("id",))
+        return {row["id"] for row in rows}
+
+    def _create(self, project: int, lates: Sequence[Late], config: LabelConfig) -> None:
+        """Save predictions; if Label Studio refuses some, each meets its own refusal."""
+        try:
+            created = self._studio.create_predictions(
+                project,
+                [
+                    {"task": late.task, **prediction(late.answer, config, late.task)}
+                    for late in lates
+                ],
+            )
+        except LabelStudioRefused as error:
+            if error.answered in FORBIDDEN:
+                raise
+            if len(lates) == 1:
+                self._drop(project, lates, str(error))
+                return
+            for late in lates:
+                self._create(project, [late], config)
+            return
+        except BackendError as error:
+            raise InDoubt(str(error)) from error
+        if created < len(lates):
+            refused = self._lacking(project, lates)
+            reason = "Label Studio left it out: it does not fit the labeling configuration"
+            self._drop(project, [late for late in lates if late.task in refused], reason)
+            lates = [late for late in lates if late.task not in refused]
+        self._done(project, lates)
+
+    def _done(self, project: int, lates: Sequence[Late]) -> None:
+        self._acknowledge(project, lates, "pushed", {})
+
+    def _drop(self, project: int, lates: Sequence[Late], reason: str) -> None:
+        for late in lates:
+            log.warning("project %d, task %d is dropped: %s", project, late.task, reason)
+        told = {"error": "NotPushed", "detail": reason}
+        self._acknowledge(project, lates, "dropped", told)
+
+    def _acknowledge(
+        self, project: int, lates: Sequence[Late], outcome: str, told: Mapping[str, str]
+    ) -> None:
+        if not lates:
+            return
+        self._deliveries.acknowledge([late.job for late in lates], outcome, told.get("detail", ""))
+        for late in lates:
+            journal.note(
+                self._connection,
+                project=project,
+                task=late.task,
+                outcome=outcome,
+                model_version=late.version,
+                **told,
+            )
+
+    def _rest(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not self._stopping():
+            time.sleep(min(0.1, seconds))
+
+
+def _keep(lock: Lock, lost: threading.Event) -> None:
+    """Hold the lock until `lost`, which is set if another has it."""
+    while not lost.wait(HOLD / 5):
+        try:
+            lock.reacquire()
+        except (LockError, RedisError) as error:
+            log.warning("another may push from now on: %s", error)
+            lost.set()
+
+
+def _by_size(lates: Sequence[Late]) -> Iterator[list[Late]]:
+    """In order, in lots of at most `MOST_BYTES`, or of one."""
+    lot: list[Late] = []
+    size = 0
+    for late in lates:
+        if lot and size + late.size > MOST_BYTES:
+            yield lot
+            lot, size = [], 0
+        lot.append(late)
+        size += late.size
+    if lot:
+        yield lot
