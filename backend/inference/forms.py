@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from backend.inference.outlines import box, polygons
 from backend.inference.predictor import Found
 from backend.labelstudio.config import Control, Kind
 from backend.labelstudio.regions import (
     bitmask_value,
     brush_value,
+    polygon_value,
     rectangle_value,
     shape,
 )
@@ -33,18 +36,11 @@ def shapes(found: Found) -> list[dict[str, Any]]:
     ]
 
 
-def instances(mask: Mask) -> list[Mask]:
-    """The connected parts of a mask, (H, W), each as a mask of the same size."""
+def instances(mask: Mask) -> Iterator[Mask]:
+    """The parts of a mask, (H, W), that pixels' edges connect, each as a mask of the same size."""
     parts, count = ndimage.label(mask)
-    return [parts == number for number in range(1, count + 1)]
-
-
-def box(mask: Mask) -> tuple[float, float, float, float]:
-    """Left, top, width and height of a mask's bounding box in percent of the image."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    y, x = 100 / mask.shape[0], 100 / mask.shape[1]
-    left, top = float(columns[0] * x), float(rows[0] * y)
-    return left, top, float((columns[-1] + 1) * x - left), float((rows[-1] + 1) * y - top)
+    for number in range(1, count + 1):  # one at a time: each takes the whole image's memory
+        yield parts == number
 
 
 def _values(control: Control, mask: Mask) -> list[dict[str, Any]]:
@@ -55,3 +51,5 @@ def _values(control: Control, mask: Mask) -> list[dict[str, Any]]:
             return [bitmask_value(mask)]
         case Kind.RECTANGLE:
             return [rectangle_value(*box(mask))]
+        case Kind.POLYGON:
+            return [polygon_value(ring.tolist()) for ring in polygons(mask)]

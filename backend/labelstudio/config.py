@@ -28,6 +28,7 @@ class Kind(StrEnum):
 
     BRUSH = "brush"
     BITMASK = "bitmask"
+    POLYGON = "polygon"
     RECTANGLE = "rectangle"
 
 

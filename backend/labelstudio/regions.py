@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 PNG = "data:image/png;base64,"
 EDGE = 100.0 + 1e-6  # percent of the image; sums of rounded numbers may pass 100 by a hair
+LEAST_AREA = 1e-6  # percent x percent: a hundredth of a pixel on an image of 10,000 x 10,000
 
 Json = dict[str, Any]
 Size = tuple[int, int]  # height, width
@@ -62,6 +63,11 @@ def bitmask_value(mask: NDArray[np.bool_]) -> Json:
 def rectangle_value(x: float, y: float, width: float, height: float) -> Json:
     """A box: its upper left corner and its size, in percent of the image."""
     return {"x": x, "y": y, "width": width, "height": height, "rotation": 0}
+
+
+def polygon_value(points: list[list[float]]) -> Json:
+    """A ring of points, x and y in percent of the image."""
+    return {"points": points, "closed": True}
 
 
 def prediction(answer: Mapping[str, Any], config: LabelConfig, task: object = None) -> Json:
@@ -168,8 +174,21 @@ def _checked_rectangle(value: Json, size: Size) -> Json:
     return value
 
 
+def _checked_polygon(value: Json, _: Size) -> Json:
+    points = np.array(value["points"], np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
+        raise ValueError("its polygon has fewer than three points")
+    if not ((points >= 0) & (points <= EDGE)).all():
+        raise ValueError("its polygon is not in the image")
+    (x, y), (next_x, next_y) = points.T, np.roll(points, -1, axis=0).T
+    if abs((x * next_y - next_x * y).sum()) / 2 < LEAST_AREA:
+        raise ValueError("its polygon has no area")
+    return value
+
+
 _CHECKS: dict[Kind, Callable[[Json, Size], Json]] = {
     Kind.BRUSH: _checked_brush,
     Kind.BITMASK: _checked_bitmask,
     Kind.RECTANGLE: _checked_rectangle,
+    Kind.POLYGON: _checked_polygon,
 }

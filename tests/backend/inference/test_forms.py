@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backend.inference.forms import box, instances, shapes
+from backend.inference.forms import instances, shapes
 from backend.inference.predictor import Found
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.regions import prediction
@@ -37,9 +37,16 @@ def test_nothing_found_is_no_shape() -> None:
 def test_every_control_takes_the_same_mask_in_its_own_form() -> None:
     xml = f"""<BrushLabels name="a" toName="image">{LABELS}</BrushLabels>
     <RectangleLabels name="b" toName="image" model_output="true">{LABELS}</RectangleLabels>
-    <BitmaskLabels name="c" toName="image" model_output="true">{LABELS}</BitmaskLabels>"""
+    <BitmaskLabels name="c" toName="image" model_output="true">{LABELS}</BitmaskLabels>
+    <PolygonLabels name="d" toName="image" model_output="true">{LABELS}</PolygonLabels>"""
     types = [(one["from_name"], one["type"]) for one in regions(xml, MASK)]
-    assert types == [("a", "brushlabels"), ("b", "rectanglelabels"), ("c", "bitmasklabels")]
+    assert types == [
+        ("a", "brushlabels"),
+        ("b", "rectanglelabels"),
+        ("c", "bitmasklabels"),
+        ("d", "polygonlabels"),  # one for each island
+        ("d", "polygonlabels"),
+    ]
 
 
 @pytest.mark.parametrize("form", ["Brush", "Bitmask", "Rectangle"])
@@ -49,13 +56,13 @@ def test_instances_are_regions_of_their_own_where_asked(form: str) -> None:
     assert len(regions(xml.format(form, 'model_instances="true"'), MASK)) == 2
 
 
+@pytest.mark.parametrize("attribute", ["", 'model_instances="true"'])
+def test_islands_are_polygons_of_their_own_in_any_case(attribute: str) -> None:
+    xml = f'<PolygonLabels name="a" toName="image" {attribute}>{LABELS}</PolygonLabels>'
+    assert len(regions(xml, MASK)) == 2
+
+
 def test_instances_make_up_the_mask() -> None:
-    parts = instances(MASK)
+    parts = list(instances(MASK))
     assert [int(part.sum()) for part in parts] == [160, 800]
     np.testing.assert_array_equal(np.logical_or(*parts), MASK)
-
-
-def test_a_box_is_the_masks_extent_in_percent() -> None:
-    left, top, width, height = box(MASK)
-    assert (left, top, width, height) == pytest.approx((10, 10, 90, 90))
-    assert box(np.ones((3, 7), np.bool_)) == pytest.approx((0, 0, 100, 100))

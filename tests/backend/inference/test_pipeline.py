@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from backend.inference.features import FeatureCache
 from backend.inference.pipeline import Pipeline
 from backend.inference.predictor import Predictor
 from backend.labelstudio import brush
+from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import ImageStore
+from backend.labelstudio.regions import prediction
 from models import ImageFeatures, Segmenter
 
 CONFIG = """<View><TextArea name="prompt" toName="i"/><Image name="i" value="$image"/>
@@ -22,10 +24,12 @@ CONFIG = """<View><TextArea name="prompt" toName="i"/><Image name="i" value="$im
 </View>"""
 
 
-def uri(seed: int, width: int = 40, height: int = 30) -> str:
+def uri(seed: int, width: int = 40, height: int = 30, orientation: int = 1) -> str:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
+    Image.fromarray(pixels).save(file, "PNG", exif=exif)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
@@ -73,6 +77,17 @@ def test_an_answer_tells_where_its_time_went(pipeline: Pipeline) -> None:
     assert set(answer["seconds"]) == {"fetch", "encode", "draw"}
     assert all(spent > 0 for spent in answer["seconds"].values())
     assert sum(answer["seconds"].values()) == seconds
+
+
+@pytest.mark.parametrize("form", ["Brush", "Bitmask", "Polygon", "Rectangle"])
+def test_every_form_fits_the_image_as_it_is_shown(pipeline: Pipeline, form: str) -> None:
+    xml = f"""<View><Image name="i" value="$image"/>
+    <{form}Labels name="a" toName="i" model_score_threshold="0.01"><Label value="dog"/>
+    </{form}Labels></View>"""
+    turned = {"image": uri(1, 40, 30, orientation=6)}  # a quarter turn: shown 30 wide, 40 high
+    ((answer, _),) = pipeline.answer([payload(label_config=xml, data=turned)])
+    result = prediction(answer, parse_label_config(xml))["result"]
+    assert {(r["original_width"], r["original_height"]) for r in result} == {(30, 40)}
 
 
 def test_a_label_that_cannot_be_asked_costs_the_others_nothing(pipeline: Pipeline) -> None:

@@ -186,6 +186,7 @@ def filled(*tags: str) -> list[str]:
     [
         ("BrushLabels", Kind.BRUSH),
         ("BitmaskLabels", Kind.BITMASK),
+        ("PolygonLabels", Kind.POLYGON),
         ("RectangleLabels", Kind.RECTANGLE),
     ],
 )

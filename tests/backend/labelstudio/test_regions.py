@@ -19,6 +19,7 @@ from backend.labelstudio.regions import (
     Json,
     bitmask_value,
     brush_value,
+    polygon_value,
     prediction,
     rectangle_value,
     shape,
@@ -32,6 +33,7 @@ VALUES: dict[str, Json] = {
     "Brush": brush_value(MASK),
     "Bitmask": bitmask_value(MASK),
     "Rectangle": rectangle_value(10.5, 20, 30, 80),
+    "Polygon": polygon_value([[0, 0], [100, 0], [50, 99.5]]),
 }
 
 
@@ -148,6 +150,10 @@ EMPTY = np.zeros((20, 30), np.bool_)
         ("Rectangle", rectangle_value(0, -1, 10, 10), {}, "not in the image"),
         ("Rectangle", rectangle_value(5, 5, 0, 10), {}, "not in the image"),
         ("Rectangle", rectangle_value(5, 5, float("nan"), 10), {}, "not in the image"),
+        ("Polygon", polygon_value([[0, 0], [100, 0]]), {}, "fewer than three points"),
+        ("Polygon", polygon_value([[0, 0], [100, 0], [50, 100.1]]), {}, "not in the image"),
+        ("Polygon", polygon_value([[0, 0], [-1, 0], [50, 100]]), {}, "not in the image"),
+        ("Polygon", polygon_value([[0, 0], [50, 50], [100, 100]]), {}, "no area"),
     ],
 )
 def test_what_does_not_fit_is_dropped_alone_and_told(
