@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backend.labelstudio.config import Control, LabelConfig
 
@@ -52,19 +52,21 @@ def model_version(model: str, weights_digest: str, asked: Sequence[Query]) -> st
     return f"{model.lower()}-{weights_digest[:8]}-{digest[:8]}"
 
 
-def split_label(prompt: str, asked: Sequence[Query]) -> tuple[Query | None, str]:
-    """A typed prompt's label, if it names one, and its phrase.
+def named(prompt: str, asked: Sequence[Query]) -> Query | None:
+    """The query that a typed prompt names, asking for what was typed; None if it names none.
 
-    "car: the red one" names the label before the colon; "Car", or one of a label's prompts, names
-    that label. Otherwise there is no label and the phrase is all of the prompt.
+    "car: the red one" names the label before the colon and asks for the rest. "Car" asks what its
+    label is asked with by itself, and one of a label's prompts asks that.
     """
-    name, colon, rest = prompt.partition(":")
-    if colon and rest.strip():
+    name, colon, rest = (part.strip() for part in prompt.partition(":"))
+    if colon and rest:
         for query in asked:
-            if query.label.casefold() == name.strip().casefold():
-                return query, rest.strip()
-    said = prompt.strip().casefold()
+            if query.label.casefold() == name.casefold():
+                return replace(query, prompts=(rest,))
+    said = prompt.strip()
     for query in asked:
-        if said in {query.label.casefold(), *(text.casefold() for text in query.prompts)}:
-            return query, query.prompts[0] if said == query.label.casefold() else prompt.strip()
-    return None, prompt.strip()
+        if query.label.casefold() == said.casefold():
+            return query
+        if said.casefold() in {text.casefold() for text in query.prompts}:
+            return replace(query, prompts=(said,))
+    return None

@@ -95,7 +95,7 @@ def bare(segmenter: Segmenter, image: Image.Image) -> None:
 
 def work(here: Pipeline, task: dict[str, Any]) -> None:
     """What the worker does for a task."""
-    ((answer, _),) = here.answer([{"task": task, "label_config": CONFIG, "prompt": None}])
+    ((answer, _),) = here.answer([{"task": task, "label_config": CONFIG}])
     if "error" in answer:
         raise SystemExit(f"task {task['id']} failed: {answer}")
 

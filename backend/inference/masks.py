@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -30,6 +32,39 @@ def clean(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.fl
     small = 1 + np.flatnonzero(sizes < least)
     cleaned[np.isin(holes, np.setdiff1d(small, at_border))] = max(threshold, 0.5)
     return cleaned
+
+
+def under(
+    mask: NDArray[np.bool_],
+    wanted: Sequence[tuple[int, int]],
+    unwanted: Sequence[tuple[int, int]],
+) -> NDArray[np.bool_]:
+    """The parts of a mask, (H, W), that points choose; points are rows and columns.
+
+    Parts with a wanted point stay, all parts if there is no wanted point, and those with an
+    unwanted point go. A part that has both is shared out: a pixel stays if a wanted point is as
+    near as any unwanted one.
+    """
+    parts, sizes = _parts(mask)
+    stays = np.full(len(sizes) + 1, not wanted)
+    stays[[parts[place] for place in wanted]] = True
+    spoilt = {int(parts[place]) for place in unwanted} - {0}
+    shared = spoilt & {int(parts[place]) for place in wanted}
+    stays[[0, *(spoilt - shared)]] = False
+    kept: NDArray[np.bool_] = stays[parts]
+    for part in shared:
+        pixels = np.argwhere(parts == part)
+        nearer = _distance(pixels, wanted) > _distance(pixels, unwanted)
+        kept[tuple(pixels[nearer].T)] = False
+    return kept
+
+
+def _distance(pixels: NDArray[np.int64], places: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """Square of the distance to the nearest place: (N, 2) -> (N,)."""
+    distances: NDArray[np.int64] = np.min(
+        [((pixels - place) ** 2).sum(axis=1) for place in places], axis=0
+    )
+    return distances
 
 
 def _parts(marked: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

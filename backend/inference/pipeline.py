@@ -6,18 +6,20 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor
 
 from backend.errors import BackendError, BadPrompt, InternalError
+from backend.inference import interactive
 from backend.inference.forms import shapes
 from backend.inference.predictor import Found, Predictor
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.images import ImageStore, TaskImage
+from backend.labelstudio.interaction import Interaction
 from backend.labelstudio.tasks import Task, image_url
-from backend.prompting import Query, model_version, queries, split_label
+from backend.prompting import Query, model_version, queries
 from models import ImageFeatures
 
 log = logging.getLogger(__name__)
@@ -34,16 +36,16 @@ class Job:
 
     task: Task
     config: LabelConfig
-    prompt: str | None  # typed by an annotator; None for a pre-annotation
+    interaction: Interaction | None  # what an annotator asks; None for a pre-annotation
 
     @classmethod
     def from_payload(cls, payload: Answer) -> Job:
         """Read a job's payload; raises what a bad task or configuration raises."""
-        prompt = payload.get("prompt")
+        interaction = payload.get("interaction")
         return cls(
             Task.from_json(payload.get("task")),
             parse_label_config(str(payload.get("label_config"))),
-            None if prompt is None else str(prompt),
+            None if interaction is None else Interaction.from_json(interaction),
         )
 
     def image_keys(self) -> tuple[str, ...]:
@@ -57,7 +59,8 @@ class Pipeline:
     An answer is `{"regions": [...], "score": s, "model_version": v, "seconds": {...}}`, where
     regions are shapes that `labelstudio.regions` completes, or `{"error": name, "detail": text}`.
     Its seconds are those spent to `fetch` and `encode` the images and to `draw` the masks; of a
-    batch's encoding each task has an equal share.
+    batch's encoding each task has an equal share. The answer to an annotator has a "remark" too:
+    how it went, in words.
     """
 
     def __init__(
@@ -102,7 +105,7 @@ class Pipeline:
         try:
             features = self._predictor.encode([(one.digest, one.image) for one in images])
         except Exception as error:
-            # out of memory, or one image that the model cannot take: isolated in _find
+            # out of memory, or one image that the model cannot take
             log.warning("a batch of %d images failed (%s); going one by one", len(images), error)
             return {}
         return {one.digest: kept for one, kept in zip(images, features, strict=True)}
@@ -123,20 +126,24 @@ class Pipeline:
 
     def _find(self, fetched: _Fetched, encoded: Mapping[str, ImageFeatures]) -> Answer:
         job, images = fetched.content()
-        features = {
-            key: self._predictor.encode([(one.digest, one.image)])[0] for key, one in images.items()
-        }
         asked = queries(job.config, self._threshold)
-        version = model_version(self._model, self._digest, asked)
-        if job.prompt is None:
+        if job.interaction is None:
+            # what the batch could not encode meets its own failure here
+            features = {
+                key: encoded.get(one.digest) or self._predictor.encode([(one.digest, one.image)])[0]
+                for key, one in images.items()
+            }
             found = self._prelabel(features, asked)
         else:
-            found = [self._prompted(features, asked, job.prompt)]
-        return {
+            found = [interactive.answer(self._predictor, asked, images, job.interaction)]
+        answer = {
             "regions": [region for one in found for region in shapes(one)],
             "score": sum(one.certainty for one in found) / max(1, len(found)),
-            "model_version": version,
+            "model_version": model_version(self._model, self._digest, asked),
         }
+        if job.interaction:
+            answer["remark"] = _remark(found[0])
+        return answer
 
     def _prelabel(
         self, features: Mapping[str, ImageFeatures], asked: Sequence[Query]
@@ -160,16 +167,6 @@ class Pipeline:
             )
         ]
 
-    def _prompted(
-        self, features: Mapping[str, ImageFeatures], asked: Sequence[Query], prompt: str
-    ) -> Found:
-        """The mask of a typed phrase, for the label it names or means."""
-        label, phrase = split_label(prompt, asked)
-        query = label or self._predictor.closest(phrase, asked)
-        typed = replace(query, prompts=(phrase,))
-        conditions = {typed: self._predictor.condition(typed.prompts)}
-        return self._predictor.find(features[query.image_key], conditions)[0]
-
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
@@ -185,8 +182,17 @@ class _Fetched:
         return self.outcome
 
     def images(self) -> list[TaskImage]:
-        """The images that could be fetched."""
-        return [] if isinstance(self.outcome, BackendError) else list(self.outcome[1].values())
+        """The images to encode; what an annotator asks decides by itself what it needs."""
+        if isinstance(self.outcome, BackendError) or self.outcome[0].interaction:
+            return []
+        return list(self.outcome[1].values())
+
+
+def _remark(found: Found) -> str:
+    """How an annotator's request went, in words."""
+    if found.mask is None:
+        return f"{found.query.label}: nothing found"
+    return f"{found.query.label}: found, score {found.score:.2f}"
 
 
 def _guarded(work: Callable[[], T]) -> T | BackendError:

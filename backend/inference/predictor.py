@@ -15,7 +15,7 @@ from backend.errors import BadPrompt
 from backend.inference.features import FeatureCache
 from backend.inference.masks import clean
 from backend.prompting import Query
-from models import ImageFeatures, Segmenter
+from models import Exemplar, ImageFeatures, Segmenter
 from models.segmenter import resize
 
 
@@ -56,14 +56,16 @@ class Predictor:
             known[digest] = features
         return [known[digest] for digest, _ in images]
 
-    def condition(self, prompts: Sequence[str]) -> Tensor:
-        """One condition (C,) for a label: the mean of its prompts' conditions.
+    def condition(
+        self, prompts: Sequence[str], exemplars: Sequence[Exemplar] = (), weight: float = 0.5
+    ) -> Tensor:
+        """One condition (C,) for a label, of its prompts and of exemplars with that weight.
 
         Raises:
             BadPrompt: a prompt is empty or longer than the model reads.
         """
         try:
-            return self.segmenter.encode_text(prompts).mean(dim=0)
+            return self.segmenter.condition(prompts, exemplars, weight)
         except ValueError as error:
             raise BadPrompt(str(error)) from error
 
@@ -82,12 +84,12 @@ class Predictor:
         rows = torch.stack(list(conditions.values()))
         probabilities = self.segmenter.probabilities(features, rows).cpu()
         return [
-            _found(query, one, features.size)
+            scored(query, one, features.size)
             for query, one in zip(conditions, probabilities, strict=True)
         ]
 
 
-def _found(query: Query, probabilities: Tensor, size: tuple[int, int]) -> Found:
+def scored(query: Query, probabilities: Tensor, size: tuple[int, int]) -> Found:
     """Clean, bring to the image's size, threshold, score: (h, w) probabilities -> Found."""
     cleaned = clean(probabilities.numpy(), query.threshold)
     inside = cleaned >= query.threshold

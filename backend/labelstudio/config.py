@@ -32,6 +32,13 @@ class Kind(StrEnum):
     RECTANGLE = "rectangle"
 
 
+class Role(StrEnum):
+    """What a smart rectangle is for."""
+
+    EXEMPLAR = "exemplar"  # find everything like what is in it
+    REGION = "region"  # look nowhere but in it
+
+
 @dataclass(frozen=True, slots=True)
 class Control:
     """A tag to fill; `image_key` names the image's URL in the task's data."""
@@ -47,11 +54,22 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class TextControl:
-    """A `<TextArea>` tag beside a control to fill; a smart one asks when text is entered."""
+    """A `<TextArea>` tag beside a control to fill; a smart one asks when text is entered.
+
+    Those that belong to single regions are left out: they are neither prompts nor notes.
+    """
 
     name: str
     to_name: str
     smart: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A rectangle's tag whose role is said: `model_role="exemplar"` or `model_role="region"`."""
+
+    name: str
+    role: Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,7 @@ class LabelConfig:
 
     outputs: tuple[Control, ...]
     texts: tuple[TextControl, ...] = ()
+    tools: tuple[Tool, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -87,11 +106,13 @@ def parse_label_config(xml: str) -> LabelConfig:
         )
     pictured = {control.to_name for control in outputs}
     texts = tuple(
-        TextControl(tag.get("name", ""), tag.get("toName", ""), _is_smart(tag))
+        TextControl(tag.get("name", ""), tag.get("toName", ""), _says(tag, "smart") is not False)
         for tag in named
         if _tag(tag) == "textarea" and tag.get("toName") in pictured
+        if _says(tag, "perRegion") is not True
     )
-    return LabelConfig(outputs, texts, tuple(problems))
+    tools = tuple(_tools(named, problems))
+    return LabelConfig(outputs, texts, tools, tuple(problems))
 
 
 def _parse_xml(xml: str) -> ET.Element:
@@ -206,6 +227,21 @@ def _control(
     return Control(name, to_name, images[to_name], kind, labels, labels_from, instances)
 
 
+def _tools(named: list[ET.Element], problems: list[str]) -> Iterator[Tool]:
+    for tag in named:
+        role = tag.get("model_role")
+        if role is None:
+            continue
+        name = tag.get("name", "")
+        if _kind(tag) is Kind.RECTANGLE and role.lower() in set(Role):
+            yield Tool(name, Role(role.lower()))
+        else:
+            problems.append(
+                f'model_role="{role}" of <{tag.tag} name="{name}"> is ignored: '
+                "give a rectangle's tag the role exemplar or region"
+            )
+
+
 def _tag(tag: ET.Element) -> str:
     """The tag's name; the editor reads it in any case."""
     return tag.tag.lower()
@@ -220,11 +256,6 @@ def _kind(tag: ET.Element) -> Kind | None:
 def _says(tag: ET.Element, attribute: str) -> bool | None:
     """What a yes-or-no attribute says; None where it is absent or neither."""
     return {"true": True, "false": False}.get(tag.get(attribute, "").lower())
-
-
-def _is_smart(tag: ET.Element) -> bool:
-    """Smart unless told otherwise, as in the editor; a note on one region is never a prompt."""
-    return _says(tag, "smart") is not False and _says(tag, "perRegion") is not True
 
 
 def _told(problems: list[str]) -> str:

@@ -99,13 +99,16 @@ def prediction(answer: Mapping[str, Any], config: LabelConfig, task: object = No
 
 
 def text_region(control_name: str, to_name: str, text: str, region_id: str) -> Json:
-    """A text for a text area; the editor fills it in at once, which makes it a way to answer."""
+    """A text for a text area; the editor fills it in at once, which makes it a way to answer.
+
+    No text empties the area.
+    """
     return {
         "id": region_id,
         "from_name": control_name,
         "to_name": to_name,
         "type": "textarea",
-        "value": {"text": [text]},
+        "value": {"text": [text] if text else []},
     }
 
 

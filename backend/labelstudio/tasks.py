@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from backend.errors import BadRequest, ImageMissing
-from backend.labelstudio.config import TextControl
 
 _PROJECT = re.compile(r"([0-9]{1,18})(\..*)?", re.DOTALL)
 
@@ -64,38 +63,3 @@ def project_id(raw: object) -> int | None:
         return raw
     match = _PROJECT.fullmatch(raw) if isinstance(raw, str) else None
     return int(match[1]) if match else None
-
-
-def typed_prompt(context: object, texts: tuple[TextControl, ...]) -> str | None:
-    """The newest text in the prompt's own text area, if a person has typed one.
-
-    All text areas and choices of an annotation come together, in no useful order, so the name
-    decides: the smart text area called "prompt", else the first smart one.
-
-    Args:
-        context: `params.context` of an interactive request, or None.
-        texts: The text areas of the labeling configuration.
-    """
-    smart = [text.name for text in texts if text.smart]
-    if not smart:
-        return None
-    name = "prompt" if "prompt" in smart else smart[0]
-    prompts = [text for region in _regions(context) for text in _texts(region, name)]
-    return prompts[-1] if prompts else None
-
-
-def _regions(context: object) -> list[Mapping[str, Any]]:
-    regions = context.get("result") if isinstance(context, Mapping) else None
-    if not isinstance(regions, list):
-        return []
-    return [region for region in regions if isinstance(region, Mapping)]
-
-
-def _texts(region: Mapping[str, Any], name: str) -> list[str]:
-    """What the text area of that name holds, oldest first, without blanks."""
-    if region.get("type") != "textarea" or region.get("from_name") != name:
-        return []
-    value = region.get("value")
-    typed = value.get("text") if isinstance(value, Mapping) else None
-    lines = typed if isinstance(typed, list) else [typed]
-    return [line.strip() for line in lines if isinstance(line, str) and line.strip()]

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backend.errors import BadRequest
+from backend.errors import BackendError, BadRequest
 from backend.labelstudio.config import LabelConfig, parse_label_config
+from backend.labelstudio.interaction import Interaction, remarks
 from backend.labelstudio.regions import prediction
-from backend.labelstudio.tasks import Task, project_id, typed_prompt
-
-# The longest prompt a text encoder could read has 75 tokens; this leaves room for any language.
-LONGEST_PROMPT = 500
+from backend.labelstudio.tasks import Task, project_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +21,7 @@ class PredictRequest:
     label_config: str
     config: LabelConfig
     project: int | None
-    interactive: bool
-    prompt: str | None
+    interaction: Interaction | None  # what an annotator asks; None for a batch
 
     @classmethod
     def from_json(cls, raw: object) -> PredictRequest:
@@ -44,29 +41,39 @@ class PredictRequest:
         config = parse_label_config(xml)
         params = body.get("params")
         context = params.get("context") if isinstance(params, Mapping) else None
-        prompt = typed_prompt(context, config.texts)
-        if prompt is not None and len(prompt) > LONGEST_PROMPT:
-            raise BadRequest(
-                f"The prompt has {len(prompt)} characters; at most {LONGEST_PROMPT} are read: "
-                "shorten it."
-            )
+        interaction = None
+        if context is not None:
+            asking = tasks[0] if tasks and isinstance(tasks[0], Mapping) else {}
+            interaction = Interaction.read(context, asking.get("drafts"), config)
         return cls(
             tuple(_task(task) for task in tasks),
             xml,
             config,
             project_id(body.get("project")),
-            context is not None,
-            prompt,
+            interaction,
         )
+
+    @property
+    def interactive(self) -> bool:
+        """Whether an annotator waits for the answer."""
+        return self.interaction is not None
+
+    @property
+    def nothing_asked(self) -> bool:
+        """Whether an annotator's request holds nothing to look for."""
+        return self.interaction is not None and not self.interaction.asks
 
     def jobs(self) -> list[dict[str, Any]]:
         """What goes on the queue: one payload per readable task, in order."""
+        if self.nothing_asked:
+            return []
+        asked = self.interaction.to_json() if self.interaction else None
         return [
             {
                 "task": {"id": task.id, "data": dict(task.data)},
                 "label_config": self.label_config,
                 "project": self.project,
-                "prompt": self.prompt,
+                "interaction": asked,
             }
             for task in self.readable()
         ]
@@ -83,12 +90,37 @@ class PredictRequest:
         given = iter(answers)
         entries: list[Any] = []
         for task in self.tasks:
-            answer = next(given, None) if isinstance(task, Task) else None
-            if isinstance(task, Task) and answer is not None and "error" not in answer:
-                entries.append(prediction(answer, self.config, task.id))
+            answer: Mapping[str, Any] | None
+            if isinstance(task, Task):
+                answer = next(given, None)
             else:
-                entries.append({"result": [], "score": 0.0} if self.interactive else [])
+                answer = {"error": task.name, "detail": str(task)}
+            entry: Any = []
+            if answer is not None and "error" not in answer:
+                entry = prediction(answer, self.config, task.id if isinstance(task, Task) else None)
+            if self.interaction:
+                entry = entry or {"result": [], "score": 0.0}
+                entry["result"] += self._remarks(self.interaction, entry, answer)
+            entries.append(entry)
         return entries
+
+    def refusals(self, error: BackendError) -> list[Any]:
+        """One entry per task where none could be worked on."""
+        return self.results([{"error": error.name, "detail": str(error)}] * len(self.tasks))
+
+    def _remarks(
+        self,
+        interaction: Interaction,
+        entry: Mapping[str, Any],
+        answer: Mapping[str, Any] | None,
+    ) -> list[dict[str, Any]]:
+        """How it went, for the annotator, who sees nothing of an error."""
+        if not interaction.asks:
+            return []
+        if answer is None:
+            return remarks(interaction, self.config, "not ready in time: ask again", failed=True)
+        words = answer["detail"] if "error" in answer else answer["remark"]
+        return remarks(interaction, self.config, words, failed=not entry["result"])
 
 
 def setup_schema(raw: object) -> LabelConfig:

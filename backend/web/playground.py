@@ -30,10 +30,11 @@ from backend.errors import (
 from backend.labelstudio import brush
 from backend.labelstudio.fetch import too_large
 from backend.labelstudio.images import open_image
+from backend.labelstudio.labels import LONGEST_PROMPT
 from backend.overlay import COLOURS, LONGEST_SIDE, Drawn, draw
 from backend.queue import PredictionQueue
 from backend.settings import Settings
-from backend.web.payloads import LONGEST_PROMPT, PredictRequest
+from backend.web.payloads import PredictRequest
 
 TASK = "playground"  # what `/jobs` calls it
 MOST_PROMPTS = len(COLOURS)  # so that each has a colour of its own

@@ -15,7 +15,7 @@ from werkzeug.exceptions import BadRequest as MalformedRequest
 
 from backend import __version__, metrics
 from backend.delivery import Answer, group_of
-from backend.errors import BackendError, BadRequest, DeadlineExceeded
+from backend.errors import BackendError, BadRequest, DeadlineExceeded, QueueUnavailable
 from backend.labelstudio.config import LabelConfig
 from backend.prompting import model_version, queries
 from backend.queue import PredictionQueue
@@ -91,17 +91,21 @@ class Routes:
         """Predictions for tasks, one entry each, before the deadline."""
         deadline = time.monotonic() + self._settings.predict_deadline
         asked = PredictRequest.from_json(_body())
-        # Smart tools other than text send requests too; there is no phrase in them to look for.
-        nothing_to_ask = asked.interactive and asked.prompt is None
-        group = None if asked.interactive else self._group(asked)
-        asking = self._queue.submit(
-            [] if nothing_to_ask else asked.jobs(),
-            # a single task is one that somebody opens
-            urgent=asked.interactive or len(asked.tasks) == 1,
-            deadline=self._settings.predict_deadline,
-            group=group,
-        )
-        answers = self._queue.wait(asking, deadline, self._stopping)
+        try:
+            group = None if asked.interactive else self._group(asked)
+            asking = self._queue.submit(
+                asked.jobs(),
+                # a single task is one that somebody opens
+                urgent=asked.interactive or len(asked.tasks) == 1,
+                deadline=self._settings.predict_deadline,
+                group=group,
+            )
+            answers = self._queue.wait(asking, deadline, self._stopping)
+        except QueueUnavailable as error:
+            if not asked.interactive:
+                raise
+            log.warning("%s", error)
+            return {"results": asked.refusals(error)}  # an error would reach no annotator
         self._report_losses(asked, answers, group)
         response = jsonify({"results": asked.results(answers)})
         response.call_on_close(lambda: self._queue.finish(asking))

@@ -1,7 +1,10 @@
 import re
+from dataclasses import replace
+
+import pytest
 
 from backend.labelstudio.config import parse_label_config
-from backend.prompting import Query, model_version, queries, split_label
+from backend.prompting import Query, model_version, named, queries
 
 CONFIG = """<View><Image name="i" value="$image"/>
 <BrushLabels name="b" toName="i" model_score_threshold="0.3">
@@ -55,19 +58,21 @@ def test_a_version_is_the_same_for_the_same_and_another_for_any_change() -> None
     assert version not in others
 
 
-def test_a_label_before_a_colon_is_the_label() -> None:
-    label, phrase = split_label("pet: the small brown one", ASKED)
-    assert label is ASKED[1]
-    assert phrase == "the small brown one"
+def test_a_label_before_a_colon_is_asked_for_what_follows() -> None:
+    query = named("pet: the small brown one", ASKED)
+    assert query == replace(ASKED[1], prompts=("the small brown one",))
 
 
-def test_a_labels_name_or_prompt_is_that_label() -> None:
-    assert split_label("SKY", ASKED) == (ASKED[2], "sky")
-    assert split_label("A cat", ASKED) == (ASKED[1], "A cat")
-    assert split_label("RedCar", ASKED) == (ASKED[0], "red car")
+def test_a_labels_name_asks_what_the_label_asks() -> None:
+    assert named("SKY", ASKED) == ASKED[2]
+    assert named("RedCar", ASKED) == ASKED[0]
+    assert named(" pet ", ASKED) == ASKED[1]
 
 
-def test_anything_else_is_a_phrase_without_a_label() -> None:
-    assert split_label("time: noon", ASKED) == (None, "time: noon")
-    assert split_label(" something blue ", ASKED) == (None, "something blue")
-    assert split_label("pet:", ASKED) == (None, "pet:")
+def test_one_of_a_labels_prompts_asks_that_for_the_label() -> None:
+    assert named("A cat", ASKED) == replace(ASKED[1], prompts=("A cat",))
+
+
+@pytest.mark.parametrize("phrase", ["time: noon", " something blue ", "pet:", ":", ""])
+def test_anything_else_names_no_label(phrase: str) -> None:
+    assert named(phrase, ASKED) is None

@@ -1,7 +1,6 @@
 """The whole road with real processes: HTTP, queue, worker, model, and back."""
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -123,25 +122,6 @@ def test_a_typed_prompt_gives_its_mask_under_the_label_it_names(up: Up) -> None:
     assert [r["value"]["brushlabels"] for r in named["result"]] == [["dog"]]  # type: ignore[attr-defined]
     meant = ask("red circle")
     assert [r["value"]["brushlabels"] for r in meant["result"]] == [["Red circle"]]  # type: ignore[attr-defined]
-
-
-def test_a_smart_tool_without_a_prompt_gets_an_object_at_once(up: Up) -> None:
-    region = {"from_name": "kp", "type": "keypointlabels", "value": {"x": 1, "y": 1}}
-    start = time.monotonic()
-    answer = up.predict([data_uri()], params={"context": {"result": [region]}})
-    assert answer.json()["results"] == [{"result": [], "score": 0.0}]
-    assert time.monotonic() - start < 5
-
-
-@pytest.mark.parametrize("text", ["x" * 10_000, "red " * 120])
-def test_a_prompt_too_long_to_read_is_refused(up: Up, text: str) -> None:
-    region = {"from_name": "prompt", "type": "textarea", "value": {"text": [text]}}
-    answer = up.predict([data_uri()], params={"context": {"result": [region]}})
-    if answer.status_code == 400:
-        assert "shorten it" in answer.json()["detail"]
-    else:
-        assert answer.json()["results"] == [{"result": [], "score": 0.0}]
-        assert up.get("/jobs")["ended"][0]["error"] == "BadPrompt"
 
 
 def test_many_tasks_of_one_request_come_back_in_order(up: Up) -> None:

@@ -5,7 +5,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from backend.inference.masks import SPECK, clean
+from backend.inference.masks import SPECK, clean, under
 
 SIDE = 128
 
@@ -57,3 +57,33 @@ def test_nothing_changes_but_small_parts(
     parts, _ = ndimage.label(before != after)
     sizes = np.bincount(parts.ravel())[1:]
     assert not len(sizes) or sizes.max() <= max(1, SPECK * before.size) * 4
+
+
+def test_wanted_points_choose_parts() -> None:
+    left, right = disc(10, x=30), disc(10, x=90)
+    assert (under(left | right, [(64, 30)], []) == left).all()
+    assert (under(left | right, [(64, 30), (64, 90)], []) == (left | right)).all()
+    assert (under(left | right, [], [(64, 90)]) == left).all()
+    assert not under(left | right, [(3, 3)], []).any()
+
+
+def test_a_part_under_both_kinds_of_points_is_shared_out() -> None:
+    touching = disc(20, x=45) | disc(20, x=80)
+    kept = under(touching, [(64, 45)], [(64, 80)])
+    assert (kept == (touching & (np.arange(SIDE) <= 62))).all()
+
+
+@given(
+    arrays(bool, (12, 12)),
+    st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=3),
+    st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=3),
+)
+def test_points_only_take_away(
+    mask: NDArray[np.bool_], wanted: list[tuple[int, int]], unwanted: list[tuple[int, int]]
+) -> None:
+    kept = under(mask, wanted, unwanted)
+    assert not (kept & ~mask).any()
+    assert not any(kept[place] for place in set(unwanted) - set(wanted))
+    assert all(kept[place] == mask[place] for place in set(wanted) - set(unwanted))
+    if not wanted and not unwanted:
+        assert (kept == mask).all()

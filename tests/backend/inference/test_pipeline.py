@@ -13,6 +13,7 @@ from backend.inference.predictor import Predictor
 from backend.labelstudio import brush
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import ImageStore
+from backend.labelstudio.interaction import Interaction
 from backend.labelstudio.regions import prediction
 from models import ImageFeatures, Segmenter
 
@@ -38,7 +39,7 @@ def payload(**changes: Any) -> dict[str, Any]:
     return {
         "task": {"id": 1, "data": {**data, **changes.pop("data", {})}},
         "label_config": CONFIG.format(long="red"),
-        "prompt": None,
+        "interaction": None,
         **changes,
     }
 
@@ -101,7 +102,7 @@ def test_failures_stay_with_their_task(pipeline: Pipeline) -> None:
         payload(data={"image": "data:image/png;base64,AAAA"}),
         payload(label_config="<View/>"),
         payload(task={"id": 3}),
-        payload(prompt="red " * 100),
+        payload(interaction=Interaction("red " * 100).to_json()),
     ]
     answers = [answer for answer, _ in pipeline.answer([bad[0], payload(), *bad[1:]])]
     names = ["ImageUnreadable", None, "BadLabelConfig", "BadRequest", "BadPrompt"]
@@ -136,8 +137,22 @@ def test_a_defect_is_told_without_its_traceback(
 
 
 def test_a_typed_prompt_is_asked_for_the_label_it_means(pipeline: Pipeline) -> None:
-    ((answer, _),) = pipeline.answer([payload(prompt="cat: the small one")])
+    ((answer, _),) = pipeline.answer(
+        [payload(interaction=Interaction("cat: the small one").to_json())]
+    )
     assert [(r["control"], r["label"]) for r in answer["regions"]] == [("c", "cat")]
+
+
+def test_an_annotator_is_told_in_words_how_it_went(pipeline: Pipeline) -> None:
+    strict = CONFIG.replace("0.01", "0.999").format(long="red")
+    asked = Interaction("dog").to_json()
+    found = payload(interaction=asked)
+    nothing = payload(interaction=asked, label_config=strict)
+    ((yes, _), (no, _)) = pipeline.answer([found, nothing])
+    assert yes["remark"] == f"dog: found, score {yes['regions'][0]['score']:.2f}"
+    assert (no["remark"], no["regions"]) == ("dog: nothing found", [])
+    ((batch, _),) = pipeline.answer([payload()])
+    assert "remark" not in batch
 
 
 def test_scores_are_certainties(pipeline: Pipeline) -> None:

@@ -9,7 +9,9 @@ from backend.labelstudio.config import (
     Control,
     Kind,
     LabelConfig,
+    Role,
     TextControl,
+    Tool,
     parse_label_config,
 )
 from backend.labelstudio.labels import Label
@@ -278,7 +280,7 @@ def test_a_region_for_each_instance_is_asked_by_an_attribute() -> None:
     assert [output.instances for output in outputs] == [True, False]
 
 
-def test_text_areas_are_smart_unless_told_otherwise() -> None:
+def test_text_areas_of_the_image_are_smart_unless_told_otherwise() -> None:
     config = parse_label_config(
         view(
             IMAGE,
@@ -293,7 +295,6 @@ def test_text_areas_are_smart_unless_told_otherwise() -> None:
     assert config.texts == (
         TextControl("prompt", "image", smart=True),
         TextControl("note", "image", smart=False),
-        TextControl("remark", "image", smart=False),
     )
 
 
@@ -331,3 +332,21 @@ def test_document_types_are_refused_before_entities_can_grow() -> None:
     lol = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]>' + view(IMAGE, "&b;")
     with pytest.raises(BadLabelConfig, match="document type"):
         parse_label_config(lol)
+
+
+def test_a_rectangles_role_is_read_and_others_are_told() -> None:
+    config = parse_label_config(
+        view(
+            IMAGE,
+            brush('<Label value="cat"/>'),
+            '<RectangleLabels name="in" toName="image" model_role="region"/>',
+            '<RectangleLabels name="like" toName="image" model_role="Exemplar"/>',
+            '<RectangleLabels name="odd" toName="image" model_role="crop"/>',
+            '<TextArea name="text" toName="image" model_role="region"/>',
+        )
+    )
+    assert config.tools == (Tool("in", Role.REGION), Tool("like", Role.EXEMPLAR))
+    assert [problem.split(" is ignored")[0] for problem in config.problems] == [
+        'model_role="crop" of <RectangleLabels name="odd">',
+        'model_role="region" of <TextArea name="text">',
+    ]

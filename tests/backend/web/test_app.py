@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from redis.exceptions import ConnectionError as BrokerDown
 from werkzeug.test import TestResponse
 
-from backend.errors import BackendError
+from backend.errors import BackendError, QueueUnavailable
 from backend.labelstudio import brush
 from backend.labelstudio.regions import brush_value
 from backend.queue import PredictionQueue, WorkerPulse
@@ -43,6 +43,7 @@ class InstantQueue:
             ],
             "score": 0.8,
             "model_version": "clipseg-1-2",
+            "remark": "cat: found, score 0.80",
         }
         self.connection = self
 
@@ -115,24 +116,87 @@ def test_a_recorded_batch_gets_one_prediction_per_task(
 
 
 @pytest.mark.parametrize(
-    "name", ["predict-interactive-textarea", "predict-interactive-textarea-with-other-controls"]
+    ("name", "asked"),
+    [
+        ("textarea", "prompt"),
+        ("textarea-with-other-controls", "prompt"),
+        ("keypoint-1", "points"),
+        ("keypoint-3-negative", "points"),
+        ("rectangle-2-same-label", "rectangles"),
+        ("rectangle-plus-plain", "rectangles"),
+    ],
 )
-def test_a_recorded_prompt_is_interactive(
-    client: FlaskClient, queue: InstantQueue, name: str
+def test_what_recorded_annotators_ask_goes_to_the_front_of_the_queue(
+    client: FlaskClient, queue: InstantQueue, name: str, asked: str
 ) -> None:
-    (entry,) = body(client.post("/predict", json=recorded(name)))["results"]
-    assert entry["result"]
+    request = recorded(f"predict-interactive-{name}")
+    (entry,) = body(client.post("/predict", json=request))["results"]
     ((payloads, interactive),) = queue.submitted
     assert interactive
-    assert payloads[0]["prompt"]
+    assert payloads[0]["interaction"][asked]
+    assert entry["result"][0]["type"] == "brushlabels"
+    notes = [(note["from_name"], note["value"]["text"]) for note in entry["result"][1:]]
+    has_note = 'name="note"' in request["label_config"]
+    assert notes == ([("note", ["cat: found, score 0.80"])] if has_note else [])
 
 
-def test_a_recorded_keypoint_gets_an_object_without_asking_the_queue(
+def in_words(response: TestResponse) -> tuple[str, str]:
+    """The text area that tells an annotator how it went, and what it tells."""
+    assert response.status_code == 200
+    (entry,) = body(response)["results"]
+    (region,) = entry["result"]
+    (text,) = region["value"]["text"]
+    return region["from_name"], text
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            {"regions": [], "score": 0.9, "model_version": "v", "remark": "cat: nothing found"},
+            "red circle ⚠ cat: nothing found",
+        ),
+        ({"error": "ImageMissing", "detail": "It is gone."}, "red circle ⚠ It is gone."),
+        (None, "red circle ⚠ not ready in time: ask again"),
+    ],
+)
+def test_an_annotator_is_told_what_went_wrong(
+    client: FlaskClient, queue: InstantQueue, answer: dict[str, Any] | None, words: str
+) -> None:
+    queue.answer = answer
+    request = recorded("predict-interactive-textarea-with-other-controls")
+    assert in_words(client.post("/predict", json=request)) == ("note", words)
+
+
+def test_an_annotator_is_told_that_the_queue_is_down(
+    client: FlaskClient, queue: InstantQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_: Any, **__: Any) -> Any:
+        raise QueueUnavailable("The queue does not answer.")
+
+    monkeypatch.setattr(queue, "submit", down)
+    request = recorded("predict-interactive-keypoint-1")
+    told = in_words(client.post("/predict", json=request))
+    assert told == ("prompt", "⚠ The queue does not answer.")
+    batch = client.post("/predict", json=recorded("predict-batch-two-tasks"))
+    assert batch.status_code == 503
+
+
+def test_an_annotator_is_told_of_a_task_that_cannot_be_read(client: FlaskClient) -> None:
+    request = recorded("predict-interactive-keypoint-1")
+    del request["tasks"][0]["data"]
+    assert "task 1 has no data" in in_words(client.post("/predict", json=request))[1]
+
+
+def test_a_request_without_anything_to_look_for_gets_an_empty_object(
     client: FlaskClient, queue: InstantQueue
 ) -> None:
-    answer = client.post("/predict", json=recorded("predict-interactive-keypoint-1"))
+    request = recorded("predict-interactive-textarea")
+    request["params"]["context"]["result"][0]["from_name"] = "another"
+    answer = client.post("/predict", json=request)
     assert body(answer)["results"] == [{"result": [], "score": 0.0}]
     assert queue.submitted == [([], True)]
+    assert queue.reported == []
 
 
 @pytest.mark.parametrize(

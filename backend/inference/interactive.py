@@ -1,0 +1,183 @@
+"""What an annotator asked with a smart tool, answered on the image that it was asked of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from backend.errors import BadPrompt, BadRequest
+from backend.inference.masks import under
+from backend.inference.predictor import Found, Predictor, scored
+from backend.labelstudio.config import Role
+from backend.labelstudio.geometry import Point, Rectangle
+from backend.labelstudio.images import TaskImage
+from backend.labelstudio.interaction import Interaction
+from backend.prompting import Query, named
+from models import Exemplar, ImageFeatures
+
+# An exemplar says more than a label's words, which may mean nothing to the model ("Defect").
+EXEMPLAR_WEIGHT = 0.75
+MOST_RECTANGLES = 8  # the newest count; each takes a pass of the vision tower
+VIEW = 2.0  # side of what is looked at for a region, in sides of the region: things need a context
+AROUND = 0.25  # side of what is looked at around a point, in parts of sqrt(width * height)
+FAINT = 0.5  # of the probability at a point: what its surroundings must reach to belong to it
+FAINTEST = 0.02  # probability at a point below which there is nothing
+
+
+def answer(
+    predictor: Predictor,
+    asked: Sequence[Query],
+    images: Mapping[str, TaskImage],
+    interaction: Interaction,
+) -> Found:
+    """The mask that was asked for, under the label that it is for.
+
+    Args:
+        predictor: The model.
+        asked: The queries of the labeling configuration.
+        images: The task's images by the field of its data.
+        interaction: What was asked.
+
+    Raises:
+        BadPrompt: the phrase cannot be used, or there is none where one is needed.
+        BadRequest: a label is not to be filled, or a rectangle holds nothing.
+    """
+    query, has_phrase = _addressed(predictor, asked, interaction)
+    image = images[query.image_key]
+    if interaction.points:
+        return _pointed(predictor, query, image, interaction.points)
+    rectangles = interaction.rectangles[-MOST_RECTANGLES:]
+    default = Role.REGION if has_phrase else Role.EXEMPLAR
+    if rectangles and (interaction.role or default) is Role.REGION:
+        return _within(predictor, query, image, rectangles)
+    size = (image.image.height, image.image.width)
+    shown = [Exemplar(image.image, mask=rectangle.mask(size)) for rectangle in rectangles]
+    condition = predictor.condition(query.prompts, shown, EXEMPLAR_WEIGHT)
+    return _found(predictor, query, image, condition)
+
+
+def _addressed(
+    predictor: Predictor, asked: Sequence[Query], interaction: Interaction
+) -> tuple[Query, bool]:
+    """The query to answer, and whether it asks for a typed phrase.
+
+    A phrase belongs to the label that it is answered for when it is typed alone.
+    """
+    typed = None
+    if interaction.prompt:
+        phrase = interaction.prompt
+        typed = named(phrase, asked)
+        typed = typed or replace(predictor.closest(phrase, asked), prompts=(phrase,))
+    if interaction.label is None:
+        if typed is None and len(asked) > 1:
+            raise BadPrompt("There is nothing to look for: choose a label, or type a phrase.")
+        return typed or asked[0], typed is not None
+    own = _labelled(asked, interaction)
+    if typed and (typed.label, typed.controls) == (own.label, own.controls):
+        return typed, True
+    return own, False
+
+
+def _labelled(asked: Sequence[Query], interaction: Interaction) -> Query:
+    """The query of the label that rectangles or points carry, on the image they are on."""
+    for query in asked:
+        pictured = {control.to_name for control in query.controls}
+        if query.label == interaction.label and interaction.to_name in pictured:
+            return query
+    raise BadRequest(
+        f'No control to fill has the label "{interaction.label}": '
+        "give the brush a label of the same value."
+    )
+
+
+def _found(predictor: Predictor, query: Query, image: TaskImage, condition: Tensor) -> Found:
+    (features,) = predictor.encode([(image.digest, image.image)])
+    return predictor.find(features, {query: condition})[0]
+
+
+def _within(
+    predictor: Predictor, query: Query, image: TaskImage, rectangles: Sequence[Rectangle]
+) -> Found:
+    """What lies inside rectangles; each is looked at from near, so small things are found too."""
+    condition = predictor.condition(query.prompts)
+    mask = np.zeros((image.image.height, image.image.width), bool)
+    scores = []
+    for rectangle in rectangles:
+        area = rectangle.mask(mask.shape)
+        left, top, right, bottom = box = _view(area)
+        digest = f"{image.digest} {left},{top},{right},{bottom}"
+        view = TaskImage(image.image.crop(box), digest)
+        found = _found(predictor, query, view, condition)
+        here = np.s_[top:bottom, left:right]
+        if found.mask is not None and (found.mask & area[here]).any():
+            mask[here] |= found.mask & area[here]
+            scores.append(found.score)
+    if not scores:
+        return Found(query, None, 0.0)
+    return Found(query, mask, sum(scores) / len(scores))
+
+
+def _view(area: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of a square with what is marked in its middle, inside the image."""
+    rows, columns = np.flatnonzero(area.any(axis=1)), np.flatnonzero(area.any(axis=0))
+    side = math.ceil(VIEW * (max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1))
+    top, bottom = _span(rows, side, area.shape[0])
+    left, right = _span(columns, side, area.shape[1])
+    return left, top, right, bottom
+
+
+def _span(marked: NDArray[np.int64], side: int, length: int) -> tuple[int, int]:
+    side = min(side, length)
+    first = int(np.clip((marked[0] + marked[-1] + 1 - side) // 2, 0, length - side))
+    return first, first + side
+
+
+def _pointed(
+    predictor: Predictor, query: Query, image: TaskImage, points: Sequence[Point]
+) -> Found:
+    """The parts of a label's mask that points choose.
+
+    Where the mask has nothing under a point, its label's words have failed there, and what the
+    point's surroundings show is looked for instead.
+    """
+    (features,) = predictor.encode([(image.digest, image.image)])
+    places = [(point.pixel(features.size), point.positive) for point in points]
+    wanted = [place for place, positive in places if positive]
+    unwanted = [place for place, positive in places if not positive]
+    found = predictor.find(features, {query: predictor.condition(query.prompts)})[0]
+    mask = np.zeros(features.size, bool) if found.mask is None else found.mask
+    scores = [found.score] if not wanted or any(mask[place] for place in wanted) else []
+    for place in wanted:
+        if not mask[place]:
+            near = _around(predictor, query, image.image, features, place)
+            if near.mask is not None:
+                mask = mask | under(near.mask, [place], [])
+                scores.append(near.score)
+    chosen = under(mask, wanted, unwanted)
+    if not chosen.any():
+        return Found(query, None, 0.0)
+    return Found(query, chosen, sum(scores) / len(scores))
+
+
+def _around(
+    predictor: Predictor,
+    query: Query,
+    image: Image.Image,
+    features: ImageFeatures,
+    place: tuple[int, int],
+) -> Found:
+    """Everything like the surroundings of a pixel (row, column), however faint."""
+    (row, column), reach = place, AROUND / 2 * math.sqrt(image.width * image.height)
+    box = (column - reach, row - reach, column + reach, row + reach)
+    condition = predictor.condition((), [Exemplar(image, box=box)])
+    (probabilities,) = predictor.segmenter.probabilities(features, condition).cpu()
+    height, width = probabilities.shape
+    there = probabilities[row * height // image.height, column * width // image.width]
+    threshold = max(FAINTEST, min(query.threshold, FAINT * float(there)))
+    return scored(replace(query, threshold=threshold), probabilities, features.size)

@@ -1,0 +1,68 @@
+"""Places that annotators mark, in percent of the image as it is displayed, and their pixels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.errors import BadRequest
+
+Size = tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True, slots=True)
+class Rectangle:
+    """A rectangle, turned clockwise about its upper left corner by `rotation` degrees."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    rotation: float = 0.0
+
+    def mask(self, size: Size) -> NDArray[np.bool_]:
+        """The pixels of an image, (H, W), whose centres it holds.
+
+        Raises:
+            BadRequest: there is none.
+        """
+        height, width = size
+        left, top = self.x / 100 * width, self.y / 100 * height
+        across, along = self.width / 100 * width, self.height / 100 * height
+        turn = math.radians(self.rotation)
+        cos, sin = math.cos(turn), math.sin(turn)
+        corners_x = [left + a * cos - b * sin for a in (0, across) for b in (0, along)]
+        corners_y = [top + a * sin + b * cos for a in (0, across) for b in (0, along)]
+        first_row, last_row = _clipped(min(corners_y), max(corners_y), height)
+        first_column, last_column = _clipped(min(corners_x), max(corners_x), width)
+        rows, columns = np.ogrid[first_row:last_row, first_column:last_column]
+        dx, dy = columns + 0.5 - left, rows + 0.5 - top
+        u, v = dx * cos + dy * sin, dy * cos - dx * sin
+        held = (u >= 0) & (u < across) & (v >= 0) & (v < along)
+        if not held.any():
+            raise BadRequest("The rectangle holds no pixel of the image: draw a larger one.")
+        mask = np.zeros(size, bool)
+        mask[first_row:last_row, first_column:last_column] = held
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place on the thing that is meant, or on one that is not."""
+
+    x: float
+    y: float
+    positive: bool = True
+
+    def pixel(self, size: Size) -> tuple[int, int]:
+        """Row and column in an image of that size; a point at its edge is inside."""
+        height, width = size
+        row, column = math.floor(self.y / 100 * height), math.floor(self.x / 100 * width)
+        return min(max(row, 0), height - 1), min(max(column, 0), width - 1)
+
+
+def _clipped(first: float, last: float, length: int) -> tuple[int, int]:
+    return max(0, math.floor(first)), min(length, math.ceil(last))

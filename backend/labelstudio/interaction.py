@@ -1,0 +1,213 @@
+"""What annotators ask with the editor's smart tools, and the words that answer them.
+
+A request carries all rectangles, or all points, of one label, or all texts of an annotation. A
+phrase that was typed earlier is found in the drafts.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from backend.labelstudio.config import LabelConfig, Role, TextControl
+from backend.labelstudio.geometry import Point, Rectangle
+from backend.labelstudio.regions import text_region
+
+REMARK = "⚠"  # what follows it in a prompt is our answer, never part of the phrase
+PROMPT = "prompt"  # the text area of that name is asked first
+NOTES = ("note", "message")  # names of a text area that is not smart and takes our answers
+LONGEST_REMARK = 300  # characters
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """What one request asks; rectangles and points never come together."""
+
+    prompt: str | None = None  # what was typed, now or earlier
+    remarked: bool = False  # the prompt's text area holds an answer of ours
+    to_name: str | None = None  # the <Image> that rectangles and points are on
+    label: str | None = None  # of the rectangles and points
+    rectangles: tuple[Rectangle, ...] = ()  # oldest first
+    points: tuple[Point, ...] = ()
+    role: Role | None = None  # that the labeling configuration gives to the rectangles
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is anything to look for."""
+        return bool(self.prompt or self.rectangles or self.points)
+
+    @classmethod
+    def read(cls, context: object, drafts: object, config: LabelConfig) -> Self:
+        """Understand `params.context` of a request and the `drafts` of its task."""
+        regions = _regions(context)
+        shapes = _shapes(regions)
+        if not shapes:
+            prompt, remarked = _typed(regions, config.texts)
+            return cls(prompt=prompt, remarked=remarked)
+        prompt, remarked = _typed(_draft(drafts, regions), config.texts)
+        newest = shapes[-1][0]
+        roles = {tool.name: tool.role for tool in config.tools}
+        return cls(
+            prompt=prompt,
+            remarked=remarked,
+            to_name=_text(newest, "to_name"),
+            label=next(filter(None, map(_label, reversed(regions))), None),
+            rectangles=tuple(shape for _, shape in shapes if isinstance(shape, Rectangle)),
+            points=tuple(shape for _, shape in shapes if isinstance(shape, Point)),
+            role=roles.get(_text(newest, "from_name") or ""),
+        )
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        role = raw["role"]
+        return cls(
+            **{
+                **raw,
+                "rectangles": tuple(Rectangle(**one) for one in raw["rectangles"]),
+                "points": tuple(Point(**one) for one in raw["points"]),
+                "role": None if role is None else Role(role),
+            }
+        )
+
+    def to_json(self) -> Json:
+        """What crosses the queue."""
+        return asdict(self)
+
+
+def remarks(interaction: Interaction, config: LabelConfig, words: str, failed: bool) -> list[Json]:
+    """Regions that tell an annotator how a request went; the editor applies them at once.
+
+    A note takes every answer, so that none outlives its request. Without one, a failure is added
+    to the prompt's own text area, and a success takes it away.
+    """
+    if len(words) > LONGEST_REMARK:
+        words = words[: LONGEST_REMARK - 1] + "…"
+    typed = interaction.prompt or ""
+    failure = f"{typed} {REMARK} {words}".strip()
+    note = next((text for text in config.texts if not text.smart and text.name in NOTES), None)
+    if note:
+        return [_text_region(note, failure if failed else words)]
+    prompt = _prompt_control(config.texts)
+    if prompt and (failed or interaction.remarked):
+        return [_text_region(prompt, failure if failed else typed)]
+    return []
+
+
+def _text_region(control: TextControl, text: str) -> Json:
+    return text_region(control.name, control.to_name, text, uuid.uuid4().hex[:10])
+
+
+def _prompt_control(texts: Sequence[TextControl]) -> TextControl | None:
+    """The smart text area called "prompt", else the first smart one."""
+    smart = [text for text in texts if text.smart]
+    return next((text for text in smart if text.name == PROMPT), smart[0] if smart else None)
+
+
+def _typed(
+    regions: Sequence[Mapping[str, Any]], texts: Sequence[TextControl]
+) -> tuple[str | None, bool]:
+    """The newest phrase in the prompt's text area, and whether that holds a remark of ours.
+
+    All texts and choices of an annotation come together, in no useful order, so the name decides.
+    """
+    control = _prompt_control(texts)
+    lines = [line for region in regions for line in _lines(region, control)]
+    phrases = [line.partition(REMARK)[0].strip() for line in lines]
+    typed = [phrase for phrase in phrases if phrase]
+    return typed[-1] if typed else None, any(REMARK in line for line in lines)
+
+
+def _lines(region: Mapping[str, Any], control: TextControl | None) -> list[str]:
+    """What a text area holds, oldest first."""
+    if control is None or region.get("type") != "textarea":
+        return []
+    if region.get("from_name") != control.name:
+        return []
+    held = _value(region).get("text")
+    lines = held if isinstance(held, list) else [held]
+    return [line for line in lines if isinstance(line, str)]
+
+
+def _draft(drafts: object, regions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The regions of the draft that a request's own regions belong to, else of the newest one.
+
+    The editor saves drafts some seconds late, so the newest region may be in none.
+    """
+    ids = {_text(region, "id") for region in regions} - {None}
+    found = _mappings(drafts)
+
+    def rank(draft: Mapping[str, Any]) -> tuple[int, str]:
+        shared = ids & {_text(region, "id") for region in _regions(draft)}
+        return len(shared), _text(draft, "updated_at") or ""
+
+    return _regions(max(found, key=rank, default=None))
+
+
+def _shapes(
+    regions: Sequence[Mapping[str, Any]],
+) -> list[tuple[Mapping[str, Any], Rectangle | Point]]:
+    """Rectangles or points with their regions, oldest first.
+
+    A tag that holds no labels itself sends two regions of one id.
+    """
+    shapes: dict[object, tuple[Mapping[str, Any], Rectangle | Point]] = {}
+    for number, region in enumerate(regions):
+        shape = _shape(region)
+        if shape is not None:
+            shapes.setdefault(_text(region, "id") or number, (region, shape))
+    return list(shapes.values())
+
+
+def _shape(region: Mapping[str, Any]) -> Rectangle | Point | None:
+    kind = (_text(region, "type") or "").removesuffix("labels")
+    try:
+        match kind:
+            case "rectangle":
+                keys = ("x", "y", "width", "height", "rotation")
+                return Rectangle(*(_number(region, key) for key in keys))
+            case "keypoint":
+                positive = region.get("is_positive") is not False
+                return Point(_number(region, "x"), _number(region, "y"), positive)
+    except ValueError:
+        return None
+    return None
+
+
+def _label(region: Mapping[str, Any]) -> str | None:
+    """A region's label; one that is given several goes by the first."""
+    value = _value(region)
+    for key in (_text(region, "type") or "", "labels"):
+        labels = value.get(key)
+        if isinstance(labels, list) and labels and isinstance(labels[0], str):
+            return labels[0]
+    return None
+
+
+def _number(region: Mapping[str, Any], key: str) -> float:
+    number = _value(region).get(key, 0 if key == "rotation" else None)
+    if isinstance(number, int | float) and abs(number) < 1e6:  # nor a NaN
+        return float(number)
+    raise ValueError(f"{key} is no number")
+
+
+def _regions(holder: object) -> list[Mapping[str, Any]]:
+    return _mappings(holder.get("result") if isinstance(holder, Mapping) else None)
+
+
+def _mappings(listed: object) -> list[Mapping[str, Any]]:
+    return [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+
+
+def _value(region: Mapping[str, Any]) -> Mapping[str, Any]:
+    value = region.get("value")
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(holder: Mapping[str, Any], key: str) -> str | None:
+    text = holder.get(key)
+    return text if isinstance(text, str) else None

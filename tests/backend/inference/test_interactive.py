@@ -1,0 +1,240 @@
+"""On generated scenes with the demo checkpoint, whose truths are known."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from backend.errors import BadPrompt, BadRequest
+from backend.inference import interactive
+from backend.inference.features import FeatureCache
+from backend.inference.predictor import Found, Predictor
+from backend.labelstudio.config import Role, parse_label_config
+from backend.labelstudio.geometry import Point, Rectangle
+from backend.labelstudio.images import TaskImage
+from backend.labelstudio.interaction import Interaction
+from backend.prompting import Query, queries
+from demo import CHECKPOINT
+from demo.evaluate import iou
+from demo.scenes import Look, Scene, generate
+from models import ImageFeatures, Segmenter
+
+CONFIG = """<View><Image name="image" value="$image"/><Image name="second" value="$other"/>
+<BrushLabels name="brush" toName="image"><Label value="Red circle"/><Label value="Star"/>
+<Label value="Odd one" predicted_values="zyx"/></BrushLabels>
+<BrushLabels name="aside" toName="second"><Label value="Star" predicted_values="a blue star"/>
+</BrushLabels></View>"""
+ASKED = queries(parse_label_config(CONFIG), 0.4)
+RED_CIRCLE = Look("circle", "red", "plain")
+BLUE_STAR = Look("star", "blue", "plain")
+
+Mask = NDArray[np.bool_]
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor(Segmenter.from_pretrained(CHECKPOINT, device="cpu"), FeatureCache(10**8))
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return generate(21, 256, include=[RED_CIRCLE, BLUE_STAR, RED_CIRCLE, BLUE_STAR], count=(4, 4))
+
+
+@pytest.fixture
+def ask(predictor: Predictor, scene: Scene) -> Callable[..., Found]:
+    def one(*asked: object, **interaction: object) -> Found:
+        image = TaskImage(scene.image, f"{id(scene)}")
+        request = Interaction(*asked, **{"to_name": "image", **interaction})  # type: ignore[arg-type]
+        return interactive.answer(predictor, ASKED, {"image": image, "other": image}, request)
+
+    return one
+
+
+def like(scene: Scene, look: Look) -> Mask:
+    alike: Mask = np.any([thing.mask for thing in scene.objects if thing.look == look], axis=0)
+    return alike
+
+
+def first(scene: Scene, look: Look) -> Mask:
+    return next(thing.mask for thing in scene.objects if thing.look == look)
+
+
+def around(mask: Mask, margin: int = 3) -> Rectangle:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    height, width = mask.shape
+    left, top = columns[0] - margin, rows[0] - margin
+    across, along = columns[-1] + margin + 1 - left, rows[-1] + margin + 1 - top
+    return Rectangle(
+        100 * left / width, 100 * top / height, 100 * across / width, 100 * along / height
+    )
+
+
+def on(mask: Mask, positive: bool = True) -> Point:
+    row, column = (int(places.mean()) for places in np.nonzero(mask))
+    return Point(100 * (column + 0.5) / mask.shape[1], 100 * (row + 0.5) / mask.shape[0], positive)
+
+
+def found(one: Found) -> Mask:
+    assert one.mask is not None
+    return one.mask
+
+
+# phrases
+
+
+def test_a_phrase_is_asked_for_the_label_that_it_means_most_nearly(
+    ask: Callable[..., Found], scene: Scene
+) -> None:
+    answer = ask("the red disc")
+    assert answer.query.label == "Red circle"
+    assert iou(found(answer), like(scene, RED_CIRCLE)) > 0.8
+
+
+def test_a_phrase_may_name_another_label(ask: Callable[..., Found], scene: Scene) -> None:
+    answer = ask("odd one: a blue star")
+    assert answer.query.label == "Odd one"
+    assert iou(found(answer), like(scene, BLUE_STAR)) > 0.7
+
+
+def test_nothing_found_is_no_mask(ask: Callable[..., Found]) -> None:
+    assert ask("a cat").mask is None
+
+
+def test_an_unusable_phrase_is_told(ask: Callable[..., Found]) -> None:
+    with pytest.raises(BadPrompt, match="token"):
+        ask("red " * 500)
+
+
+# rectangles
+
+
+def test_a_rectangle_finds_the_others_like_what_is_in_it(
+    ask: Callable[..., Found], scene: Scene
+) -> None:
+    answer = ask(label="Odd one", rectangles=(around(first(scene, BLUE_STAR)),))
+    assert answer.query.label == "Odd one"
+    assert iou(found(answer), like(scene, BLUE_STAR)) > 0.7
+
+
+def test_several_rectangles_are_one_exemplar(ask: Callable[..., Found], scene: Scene) -> None:
+    stars = [thing.mask for thing in scene.objects if thing.look == BLUE_STAR]
+    answer = ask(label="Odd one", rectangles=tuple(map(around, stars)))
+    assert iou(found(answer), like(scene, BLUE_STAR)) > 0.7
+
+
+def test_with_a_phrase_of_its_label_a_rectangle_is_where_to_look(
+    ask: Callable[..., Found], scene: Scene
+) -> None:
+    one = first(scene, BLUE_STAR)
+    box = around(one)
+    answer = ask("odd one: a blue star", label="Odd one", rectangles=(box,))
+    assert iou(found(answer), one) > 0.7
+    assert not (found(answer) & ~box.mask((256, 256))).any()
+
+
+def test_a_phrase_of_another_label_does_not_count(ask: Callable[..., Found], scene: Scene) -> None:
+    box = around(first(scene, BLUE_STAR))
+    answer = ask("a red circle", label="Odd one", rectangles=(box,))
+    assert iou(found(answer), like(scene, BLUE_STAR)) > 0.7
+
+
+def test_a_role_decides_whether_or_not_there_is_a_phrase(
+    ask: Callable[..., Found], scene: Scene
+) -> None:
+    one = first(scene, RED_CIRCLE)
+    asked = {"label": "Red circle", "rectangles": (around(one),)}
+    inside = ask(role=Role.REGION, **asked)
+    assert iou(found(inside), one) > 0.8
+    everywhere = ask("red circle: a red disc", role=Role.EXEMPLAR, **asked)
+    assert iou(found(everywhere), like(scene, RED_CIRCLE)) > 0.8
+
+
+def test_several_regions_are_looked_at_one_by_one(ask: Callable[..., Found], scene: Scene) -> None:
+    boxes = tuple(around(thing.mask) for thing in scene.objects)
+    answer = ask(role=Role.REGION, label="Red circle", rectangles=boxes)
+    assert iou(found(answer), like(scene, RED_CIRCLE)) > 0.8
+
+
+def test_a_region_is_seen_from_near_and_not_encoded_twice(
+    ask: Callable[..., Found],
+    predictor: Predictor,
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[int, int]] = []
+    encode = predictor.segmenter.encode_image
+
+    def watched(images: Sequence[object]) -> list[ImageFeatures]:
+        seen.extend(image.size for image in images)  # type: ignore[attr-defined]
+        return encode(images)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(predictor.segmenter, "encode_image", watched)
+    rectangles = (Rectangle(0, 50, 25, 12.5),)
+    for phrase in ("a red circle", "a red disc"):
+        ask(f"red circle: {phrase}", label="Red circle", rectangles=rectangles)
+    assert seen == [(128, 128)]
+
+
+def test_nothing_inside_a_region_is_no_mask(ask: Callable[..., Found], scene: Scene) -> None:
+    empty = ~np.any([thing.mask for thing in scene.objects], axis=0)
+    row, column = np.argwhere(empty)[0]
+    box = Rectangle(100 * column / 256, 100 * row / 256, 2, 2)
+    assert ask(role=Role.REGION, label="Red circle", rectangles=(box,)).mask is None
+
+
+# points
+
+
+def test_a_point_keeps_the_one_under_it(ask: Callable[..., Found], scene: Scene) -> None:
+    one = first(scene, RED_CIRCLE)
+    assert iou(found(ask(label="Red circle", points=(on(one),))), one) > 0.8
+
+
+def test_a_negative_point_drops_the_one_under_it(ask: Callable[..., Found], scene: Scene) -> None:
+    one = first(scene, RED_CIRCLE)
+    answer = ask(label="Red circle", points=(on(one, positive=False),))
+    assert iou(found(answer), like(scene, RED_CIRCLE) & ~one) > 0.8
+
+
+def test_where_a_labels_words_fail_a_point_shows_what_is_meant(
+    ask: Callable[..., Found], scene: Scene
+) -> None:
+    one = first(scene, BLUE_STAR)
+    answer = ask(label="Odd one", points=(on(one),))
+    assert answer.query.label == "Odd one"
+    assert iou(found(answer), one) > 0.6
+
+
+def test_only_what_is_not_meant_leaves_nothing(ask: Callable[..., Found], scene: Scene) -> None:
+    circles = [thing.mask for thing in scene.objects if thing.look == RED_CIRCLE]
+    points = tuple(on(mask, positive=False) for mask in circles)
+    assert ask(label="Red circle", points=points).mask is None
+
+
+# labels
+
+
+def test_a_label_is_the_one_of_the_image_that_was_pointed_at(
+    ask: Callable[..., Found], scene: Scene
+) -> None:
+    point = on(first(scene, BLUE_STAR))
+    queried: list[Query] = [
+        ask(label="Star", to_name=name, points=(point,)).query for name in ("image", "second")
+    ]
+    assert [query.controls[0].name for query in queried] == ["brush", "aside"]
+
+
+def test_a_label_that_no_control_can_take_is_told(ask: Callable[..., Found]) -> None:
+    with pytest.raises(BadRequest, match='the label "Moon"'):
+        ask(label="Moon", points=(Point(1, 1),))
+
+
+def test_a_shape_without_a_label_goes_by_the_phrase(
+    ask: Callable[..., Found], scene: Scene
+) -> None:
+    point = on(first(scene, RED_CIRCLE))
+    assert ask("a red disc", points=(point,)).query.label == "Red circle"
+    with pytest.raises(BadPrompt, match="choose a label"):
+        ask(points=(point,))

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.errors import BadRequest
+from backend.labelstudio.geometry import Point, Rectangle
+
+SIZE = (200, 300)  # height, width
+
+
+def test_an_upright_rectangle_holds_the_pixels_between_its_sides() -> None:
+    mask = Rectangle(10, 25, 20, 50).mask(SIZE)
+    expected = np.zeros(SIZE, bool)
+    expected[50:150, 30:90] = True
+    assert (mask == expected).all()
+
+
+def test_a_rectangle_beyond_the_image_is_cut_off() -> None:
+    mask = Rectangle(-10, 50, 30, 80).mask(SIZE)
+    assert mask[100:, :60].all()
+    assert mask.sum() == 100 * 60
+
+
+@given(
+    st.floats(35, 55),
+    st.floats(35, 55),
+    st.floats(5, 15),
+    st.floats(5, 15),
+    st.floats(-360, 360),
+)
+def test_turning_keeps_the_area_and_the_upper_left_corner(
+    x: float, y: float, width: float, height: float, rotation: float
+) -> None:
+    mask = Rectangle(x, y, width, height, rotation).mask((300, 400))
+    area = (width * 4) * (height * 3)
+    assert mask.sum() == pytest.approx(area, rel=0.15)
+    rows, columns = np.nonzero(mask)
+    away = np.hypot(columns + 0.5 - x * 4, rows + 0.5 - y * 3)
+    assert away.min() < 3
+    assert away.max() <= np.hypot(width * 4, height * 3) + 1
+
+
+def test_a_quarter_turn_is_clockwise_as_seen() -> None:
+    mask = Rectangle(50, 50, 20, 5, 90).mask((100, 100))
+    expected = np.zeros((100, 100), bool)
+    expected[50:70, 45:50] = True
+    assert (mask ^ expected).sum() <= 25  # centres on an edge may fall on either side
+
+
+@pytest.mark.parametrize("rectangle", [Rectangle(110, 0, 5, 5), Rectangle(50, 50, 0, 0)])
+def test_a_rectangle_that_holds_no_pixel_is_refused(rectangle: Rectangle) -> None:
+    with pytest.raises(BadRequest, match="draw a larger one"):
+        rectangle.mask(SIZE)
+
+
+@given(st.floats(-5, 105), st.floats(-5, 105), st.integers(1, 99), st.integers(1, 99))
+def test_a_point_is_a_pixel_of_the_image(x: float, y: float, height: int, width: int) -> None:
+    row, column = Point(x, y).pixel((height, width))
+    assert 0 <= row < height
+    assert 0 <= column < width
+    if 0 <= x < 100 and 0 <= y < 100:
+        assert abs(row + 0.5 - y / 100 * height) <= 0.5 + 1e-6
+        assert abs(column + 0.5 - x / 100 * width) <= 0.5 + 1e-6
