@@ -6,7 +6,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 10000
 
-.PHONY: demo up test lint bench evaluate demo-checkpoint clean
+.PHONY: demo up test e2e lint bench evaluate demo-checkpoint clean
 
 demo: .venv/installed
 	$(BIN)/promptbrush demo --out out/demo
@@ -16,6 +16,10 @@ up: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/pytest -m "not e2e and not gpu"
+
+e2e: .venv/installed-dev
+	@command -v chromium >/dev/null || { echo "make e2e needs Chromium: apt-get install chromium"; exit 1; }
+	$(BIN)/pytest -m e2e
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -1,0 +1,120 @@
+"""One Label Studio, one browser and one promptbrush for all scenarios; `make e2e` runs them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext
+
+from backend.labelstudio.client import LabelStudio
+from backend.settings import environment
+from backend.showcase import serving
+from tests.e2e.browser import chromium
+from tests.e2e.editor import Editor
+from tests.e2e.label_studio import OPEN, OUT, Server, running
+
+BASIC_AUTH = {"BASIC_AUTH_USER": "label-studio", "BASIC_AUTH_PASS": "s3cret: with a colon"}
+
+Promptbrush = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Label Studio started as the README says."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    with running(tmp_path_factory.mktemp("label-studio"), OPEN) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["personal"])
+def known(studio: Server, request: pytest.FixtureRequest) -> dict[str, str]:
+    """The settings of a promptbrush that knows Label Studio, by a token of a kind."""
+    return {
+        **BASIC_AUTH,
+        "LABEL_STUDIO_URL": studio.url,
+        "LABEL_STUDIO_API_KEY": studio.tokens[request.param],
+    }
+
+
+@pytest.fixture(scope="session")
+def backend(known: dict[str, str]) -> Iterator[str]:
+    """`promptbrush up` with the demo checkpoint, behind a password; gives its address."""
+    with serving(known) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def client(studio: Server) -> LabelStudio:
+    return LabelStudio(studio.url, studio.tokens["personal"], timeout=120)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def signed_in(browser: Browser, studio: Server) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 1500, "height": 1100})
+    page = context.new_page()
+    Editor(page, studio.url, "sign-in").sign_in()
+    page.close()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def editor(
+    signed_in: BrowserContext, studio: Server, request: pytest.FixtureRequest
+) -> Iterator[Editor]:
+    """A page of the signed-in annotator; its screenshots carry the test's name."""
+    page = signed_in.new_page()
+    name = re.sub(r"\W+", "-", request.node.name).removeprefix("test_").strip("-")
+    editor = Editor(page, studio.url, name)
+    yield editor
+    editor.shot("end")
+    page.close()
+
+
+@pytest.fixture
+def promptbrush(known: dict[str, str], backend: str, tmp_path: Path) -> Promptbrush:
+    """Runs the command with the settings of the running service; keywords change them."""
+    _, _, port = backend.rpartition(":")
+
+    def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        settings = {**known, "PORT": port, "PROMPTBRUSH_DATA_DIR": str(tmp_path), **changes}
+        return subprocess.run(
+            [sys.executable, "-m", "backend.cli", *arguments],
+            env=environment(settings),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    return run
+
+
+@pytest.fixture
+def connected(
+    promptbrush: Promptbrush, client: LabelStudio, request: pytest.FixtureRequest
+) -> Callable[..., int]:
+    """Makes a project by the command, with images; gives its id."""
+
+    def make(images: list[Path], *options: str, **changes: str) -> int:
+        title = f"{request.node.name[5:40]} {uuid.uuid4().hex[:6]}"
+        run = promptbrush(
+            "connect", "--create", title, "--images", *map(str, images), *options, **changes
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+        (project,) = [p["id"] for p in client.projects() if p["title"] == title]
+        return int(project)
+
+    return make

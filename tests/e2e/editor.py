@@ -1,0 +1,264 @@
+"""Label Studio's editor, as an annotator uses it, and what it has drawn."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Page, Response, expect
+
+from tests.e2e.label_studio import EMAIL, OUT, PASSWORD
+
+Mask = NDArray[np.bool_]
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the image
+
+# What is in the annotation ("areas") or waits to be accepted ("suggestions"). A mask is read from
+# the picture that the canvas draws, which is as large as the task's image.
+REGIONS = """(where) => {
+  const annotation = window.dataManager?.lsf?.lsf?.annotationStore?.selected;
+  if (!annotation) return null;
+  return Array.from(annotation[where].values()).map((region) => {
+    const picture = region.layerRef?.findOne("Image")?.image();
+    let mask = null;
+    if (picture?.naturalWidth) {
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
+      canvas.getContext("2d").drawImage(picture, 0, 0);
+      mask = canvas.toDataURL();
+    }
+    return {
+      id: region.id, kind: region.type, label: region.labels?.[0] ?? null, score: region.score,
+      origin: region.origin, mask,
+    };
+  });
+}"""
+
+TEXTS = """() => {
+  const annotation = window.dataManager.lsf.lsf.annotationStore.selected;
+  const texts = {};
+  for (const result of annotation.results) {
+    if (result.type === "textarea") texts[result.from_name.name] = [...result.mainValue];
+  }
+  return texts;
+}"""
+
+SELECT_SMART_TOOL = """(name) => {
+  const annotation = window.dataManager.lsf.lsf.annotationStore.selected;
+  annotation.unselectAll();
+  const image = Array.from(annotation.names.values()).find((tag) => tag.type === "image");
+  const manager = image.getToolsManager();
+  manager.selectTool(manager.allTools().find((t) => t.dynamic && t.toolName === name), true);
+}"""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Something drawn; `mask` is what the canvas shows of a brush, (H, W)."""
+
+    id: str
+    kind: str
+    label: str | None
+    score: float | None
+    origin: str
+    mask: Mask | None
+
+
+class Editor:
+    """One annotator's browser page; `name` is that of its screenshots."""
+
+    def __init__(self, page: Page, url: str, name: str) -> None:
+        self.page = page
+        self._url = url
+        self._name = name
+        self._shots = 0
+
+    def sign_in(self) -> None:
+        """Through the form, as people do."""
+        self.page.goto(f"{self._url}/user/login/")
+        self.page.fill("input[name=email]", EMAIL)
+        self.page.fill("input[name=password]", PASSWORD)
+        self.page.click("button[type=submit]")
+        self.page.wait_for_url(lambda url: "login" not in url, wait_until="commit")
+
+    def open(self, project: int, task: int) -> None:
+        """A task, from the project's list."""
+        self.page.goto(f"{self._url}/projects/{project}/data?task={task}")
+        self._image()
+
+    def label_next(self, project: int) -> int:
+        """The task that "Label All Tasks" serves; gives its id."""
+        self.page.goto(f"{self._url}/projects/{project}/data")
+        with self.page.expect_response(lambda r: "/next" in r.url or "next_task" in r.url) as sent:
+            self.page.get_by_role("button", name="Label All Tasks").click()
+        self._image()
+        return int(sent.value.json()["id"])
+
+    def shot(self, what: str) -> None:
+        """A picture for people to look at."""
+        self._shots += 1
+        self.page.screenshot(path=OUT / f"{self._name}-{self._shots}-{what}.png")
+
+    # what is there
+
+    def regions(self, count: int | None = None) -> list[Region]:
+        """What the annotation holds, once there are `count` regions and all are drawn."""
+        return self._drawn("areas", count)
+
+    def suggestions(self, count: int | None = None) -> list[Region]:
+        """What waits to be accepted or rejected, once there are `count` and all are drawn."""
+        return self._drawn("suggestions", count)
+
+    def texts(self) -> dict[str, list[str]]:
+        """What each text area holds."""
+        texts: dict[str, list[str]] = self.page.evaluate(TEXTS)
+        return texts
+
+    # what an annotator does
+
+    def auto_annotation(self) -> None:
+        """Switch on that prompts are answered; the browser remembers it."""
+        toggle = self.page.get_by_text("Auto-Annotation", exact=True)
+        expect(toggle).to_be_visible()
+        if not self.page.evaluate("() => window.dataManager.lsf.lsf.autoAnnotation"):
+            toggle.click()
+
+    def type_prompt(self, text: str) -> dict[str, Any]:
+        """Type into the first text area and press Enter; gives the backend's answer."""
+        area = self.page.locator("[data-testid=textarea-input]").first
+        area.fill(text)
+        return self._answer(lambda: area.press("Enter"))
+
+    def draw_box(self, label: str, box: Box, labels: int = 1) -> dict[str, Any]:
+        """A smart rectangle; gives the backend's answer.
+
+        Args:
+            label: Which label it is for.
+            box: Where.
+            labels: Which of the rows of labels is the rectangles', from 0.
+        """
+        self._choose(label, labels, "RectangleTool")
+        left, top, right, bottom = box
+        mouse = self.page.mouse
+
+        def drag() -> None:
+            mouse.move(*self._at(left, top))
+            mouse.down()
+            mouse.move(*self._at((left + right) / 2, (top + bottom) / 2), steps=5)
+            mouse.move(*self._at(right, bottom), steps=5)
+            mouse.up()
+
+        return self._answer(drag)
+
+    def click_point(
+        self, label: str, x: float, y: float, *, negative: bool = False, labels: int = 2
+    ) -> dict[str, Any]:
+        """A smart keypoint; a negative one says what is not meant. Gives the backend's answer."""
+        self._choose(label, labels, "KeyPointTool")
+
+        def click() -> None:
+            with self._held("Alt" if negative else None):
+                self.page.mouse.click(*self._at(x, y))
+
+        return self._answer(click)
+
+    def accept(self) -> None:
+        """Take all suggestions into the annotation."""
+        self.page.locator("[data-testid=bottombar-accept-suggestions-button]").click()
+        self.page.wait_for_function(
+            "() => !window.dataManager.lsf.lsf.annotationStore.selected.suggestions.size"
+        )
+
+    def submit(self) -> dict[str, Any]:
+        """Save the annotation; gives it as it was saved."""
+        with self.page.expect_response(_saves_annotation) as saved:
+            self.page.get_by_role("button", name="Submit").or_(
+                self.page.get_by_role("button", name="Update")
+            ).first.click()
+        assert saved.value.ok
+        annotation: dict[str, Any] = saved.value.json()
+        return annotation
+
+    # how
+
+    def _image(self) -> None:
+        """Wait until the task's image is shown, at a size that holds still."""
+        self.page.wait_for_function(
+            """() => {
+              const annotation = window.dataManager?.lsf?.lsf?.annotationStore?.selected;
+              const names = annotation ? Array.from(annotation.names.values()) : [];
+              return names.some((tag) => tag.type === "image" && tag.imageIsLoaded);
+            }""",
+            timeout=60_000,
+        )
+        self.page.locator(".konvajs-content").first.wait_for()
+
+    def _drawn(self, where: str, count: int | None) -> list[Region]:
+        regions: list[dict[str, Any]] = []
+        for _ in range(100):
+            regions = self.page.evaluate(REGIONS, where) or []
+            unseen = [r for r in regions if r["kind"] == "brushregion" and r["mask"] is None]
+            if not unseen and count in {None, len(regions)}:
+                break
+            self.page.wait_for_timeout(100)
+        else:
+            raise AssertionError(f"{where}: {len(regions)} instead of {count}: {regions}"[:2000])
+        return [Region(**{**region, "mask": _mask(region["mask"])}) for region in regions]
+
+    def _answer(self, deed: Callable[[], Any]) -> dict[str, Any]:
+        """What the backend answers to a deed, as the browser gets it."""
+        with self.page.expect_response(
+            lambda r: "interactive-annotating" in r.url, timeout=120_000
+        ) as sent:
+            deed()
+        answer: dict[str, Any] = sent.value.json()
+        return answer
+
+    def _choose(self, label: str, row: int, tool: str) -> None:
+        self.page.evaluate(SELECT_SMART_TOOL, tool)
+        self.page.locator(".lsf-labels").nth(row).get_by_text(label, exact=True).click()
+
+    def _at(self, x: float, y: float) -> tuple[float, float]:
+        """Where on the page a pixel of the image is."""
+        width, height = self.page.evaluate(
+            """() => {
+              const annotation = window.dataManager.lsf.lsf.annotationStore.selected;
+              const names = Array.from(annotation.names.values());
+              const image = names.find((tag) => tag.type === "image");
+              return [image.naturalWidth, image.naturalHeight];
+            }"""
+        )
+        box = self.page.locator(".konvajs-content").first.bounding_box()
+        assert box
+        return box["x"] + x / width * box["width"], box["y"] + y / height * box["height"]
+
+    @contextmanager
+    def _held(self, key: str | None) -> Iterator[None]:
+        if key:
+            self.page.keyboard.down(key)
+        yield
+        if key:
+            self.page.keyboard.up(key)
+
+
+def iou(one: Mask, other: Mask) -> float:
+    """How well two masks agree, from 0 to 1."""
+    return float((one & other).sum() / (one | other).sum())
+
+
+def _saves_annotation(response: Response) -> bool:
+    return "/annotations" in response.url and response.request.method in {"POST", "PATCH"}
+
+
+def _mask(uri: str | None) -> Mask | None:
+    """The opaque pixels of a PNG."""
+    if uri is None:
+        return None
+    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as image:
+        return np.asarray(image.convert("RGBA"))[:, :, 3] >= 128
