@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from backend import metrics
 from backend.errors import BackendError, InternalError, QueueUnavailable
+from backend.inbox import Inbox
 from backend.queue import PredictionQueue
 from backend.settings import Settings
 from backend.web import auth
@@ -30,7 +31,7 @@ def create_app(
     app.url_map.strict_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
     queue = PredictionQueue(connection)
-    routes = Routes(settings, queue, stopping)
+    routes = Routes(settings, queue, Inbox(connection), stopping)
     routes.register(app)
     Pages(settings, queue, stopping, routes.health).register(app)
 

@@ -16,7 +16,9 @@ from werkzeug.exceptions import BadRequest as MalformedRequest
 from backend import __version__, metrics
 from backend.delivery import Answer, group_of
 from backend.errors import BackendError, BadRequest, DeadlineExceeded, QueueUnavailable
+from backend.inbox import Inbox
 from backend.labelstudio.config import LabelConfig
+from backend.labelstudio.events import Event, Kind
 from backend.prompting import model_version, queries
 from backend.queue import PredictionQueue
 from backend.settings import DEMO, PUBLISHED, Settings
@@ -31,10 +33,15 @@ class Routes:
     """The endpoints that Label Studio, people and monitors call."""
 
     def __init__(
-        self, settings: Settings, queue: PredictionQueue, stopping: Callable[[], bool]
+        self,
+        settings: Settings,
+        queue: PredictionQueue,
+        inbox: Inbox,
+        stopping: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._queue = queue
+        self._inbox = inbox
         self._stopping = stopping
 
     def register(self, app: Flask) -> None:
@@ -150,17 +157,18 @@ class Routes:
         }
 
     def webhook(self) -> ResponseReturnValue:
-        """Acknowledge an event of Label Studio's at once."""
-        body = _body()
-        action = body.get("action") if isinstance(body, dict) else None
-        if not isinstance(action, str):
-            raise BadRequest('The body needs "action", the name of the event.')
-        log.info("event %s", action[:100])
-        return {"status": "accepted", "action": action}, 201
+        """Acknowledge an event of Label Studio's at once; it is kept for learning."""
+        event = Event.from_json(_body())
+        told = "not known" if event.kind is Kind.OTHER else f"{len(event.saved)} annotations"
+        log.info("project %s: event %s, %s", event.project, event.action, told)
+        if event.kind is not Kind.OTHER:
+            self._inbox.add(event)
+        return {"status": "accepted", "action": event.action}, 201
 
     def jobs(self) -> ResponseReturnValue:
         """What waits, runs, is pushed and ended, with reasons; `?project=ID` for one project."""
-        return self._queue.jobs(request.args.get("project", type=int))
+        jobs = self._queue.jobs(request.args.get("project", type=int))
+        return {**jobs, "events": self._inbox.counts()}
 
     def metrics(self) -> ResponseReturnValue:
         """Counters and gauges in Prometheus' text form."""

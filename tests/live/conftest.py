@@ -21,6 +21,10 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
+from redis import Redis
+
+from backend import broker
+from backend.queue import connect
 
 LABEL_CONFIG = """
 <View>
@@ -170,6 +174,19 @@ def up(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     wait_until(shared.ready)
     yield shared
     shared.stop()
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A broker alone."""
+    folder = tmp_path_factory.mktemp("broker")
+    socket = folder / "s"
+    command = broker.command(broker.find_server(None), socket, folder / "files")
+    process = subprocess.Popen(command)
+    wait_until(socket.exists)
+    yield connect(f"unix://{socket}")
+    process.terminate()
+    process.wait(10)
 
 
 @dataclass

@@ -1,9 +1,8 @@
 """The queue on a real broker, with workers and askers that die at any step."""
 
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,10 +11,10 @@ from hypothesis import strategies as st
 from redis import Redis
 from rq.utils import as_text
 
-from backend import broker, journal
+from backend import journal
 from backend.delivery import Deliveries, group_of
 from backend.pusher import LOCK, Pusher
-from backend.queue import QUEUE, Asking, PredictionQueue, connect
+from backend.queue import QUEUE, Asking, PredictionQueue
 from backend.scripts import MOST_UNPUSHED, PREFIX
 from tests.live.conftest import LABEL_CONFIG, wait_until
 from tests.live.studio import PROJECT, Studio
@@ -25,18 +24,6 @@ pytestmark = pytest.mark.live
 VERSION = "v1"
 GROUP = group_of(PROJECT, VERSION)
 NEVER: Callable[[], bool] = lambda: False  # noqa: E731
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    folder = tmp_path_factory.mktemp("broker")
-    socket = folder / "s"
-    command = broker.command(broker.find_server(None), socket, folder / "files")
-    process = subprocess.Popen(command)
-    wait_until(socket.exists)
-    yield connect(f"unix://{socket}")
-    process.terminate()
-    process.wait(10)
 
 
 @pytest.fixture

@@ -199,13 +199,6 @@ def test_a_request_without_anything_to_look_for_gets_an_empty_object(
     assert queue.reported == []
 
 
-@pytest.mark.parametrize(
-    "name", ["webhook-START_TRAINING", "webhook-ANNOTATION_CREATED-from-editor"]
-)
-def test_recorded_events_are_acknowledged(client: FlaskClient, name: str) -> None:
-    assert client.post("/webhook", json=recorded(name)).status_code == 201
-
-
 def test_a_failed_task_is_an_empty_list_in_a_batch(
     client: FlaskClient, queue: InstantQueue
 ) -> None:

@@ -1,0 +1,77 @@
+"""Label Studio's events, waiting to be learnt from: bounded, oldest out first.
+
+They are kept in the broker, so that a webhook is acknowledged whatever learning is busy with. The
+bound is in bytes, since an annotation can hold megabytes of masks. What falls out is counted; who
+has an API key can fetch it from Label Studio.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from redis import Redis
+from rq.utils import as_text
+
+from backend.labelstudio.events import Event
+from backend.scripts import PREFIX
+
+STREAM = f"{PREFIX}events"
+MOST_BYTES = 64 * 1024**2
+
+_ADD = f"""
+local stream, most, event = '{STREAM}', tonumber(ARGV[1]), ARGV[2]
+local size, count = stream .. ':bytes', stream .. ':dropped'
+if #event > most then return redis.call('INCR', count) end
+redis.call('XADD', stream, '*', 'event', event)
+local bytes = redis.call('INCRBY', size, #event)
+while bytes > most do
+  local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  redis.call('XDEL', stream, oldest[1])
+  redis.call('INCR', count)
+  bytes = redis.call('DECRBY', size, #oldest[2][2])
+end
+"""
+
+_FORGET = f"""
+local stream = '{STREAM}'
+for _, id in ipairs(ARGV) do
+  local entry = redis.call('XRANGE', stream, id, id)[1]
+  if entry then
+    redis.call('XDEL', stream, id)
+    redis.call('DECRBY', stream .. ':bytes', #entry[2][2])
+  end
+end
+"""
+
+
+class Inbox:
+    """The events on an open connection."""
+
+    def __init__(self, connection: Redis, most_bytes: int = MOST_BYTES) -> None:
+        self._connection = connection
+        self._most_bytes = most_bytes
+
+    def add(self, event: Event) -> None:
+        """Keep an event; the oldest go where there is no room for all."""
+        self._connection.eval(_ADD, 0, self._most_bytes, json.dumps(asdict(event)))
+
+    def oldest(self, most: int) -> list[tuple[str, dict[str, Any]]]:
+        """Up to `most` events with their ids, oldest first; they stay until forgotten."""
+        entries: Any = self._connection.xrange(STREAM, count=most)
+        return [(as_text(name), json.loads(fields[b"event"])) for name, fields in entries]
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Drop events that were learnt from."""
+        self._connection.eval(_FORGET, 0, *names)
+
+    def counts(self) -> dict[str, int]:
+        """How many wait, how large they are together, and how many fell out."""
+        size, dropped = self._connection.mget([f"{STREAM}:bytes", f"{STREAM}:dropped"])
+        return {
+            "count": self._connection.xlen(STREAM),
+            "bytes": int(size or 0),
+            "dropped": int(dropped or 0),
+        }

@@ -1,0 +1,55 @@
+"""Events on a real broker."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from backend.inbox import STREAM, Inbox
+from backend.labelstudio.events import Annotated, Event, Kind
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def inbox(redis: Redis) -> Inbox:
+    redis.flushdb()
+    return Inbox(redis, most_bytes=5000)
+
+
+def event(number: int, size: int = 10) -> Event:
+    region = {"id": "r", "value": {"rle": "x" * size}}
+    saved = Annotated(number, number, {"image": "a"}, (region,), False)
+    return Event(Kind.ANNOTATED, "ANNOTATION_CREATED", 1, (number,), (number,), (saved,))
+
+
+def test_events_come_in_order_and_stay_until_forgotten(inbox: Inbox) -> None:
+    for number in (1, 2, 3):
+        inbox.add(event(number))
+    (first, told), *_ = inbox.oldest(2)
+    assert told == json.loads(json.dumps(asdict(event(1))))
+    inbox.forget([first])
+    inbox.forget([first])
+    assert [told["tasks"] for _, told in inbox.oldest(9)] == [[2], [3]]
+
+
+def test_the_oldest_fall_out_where_there_is_no_room(inbox: Inbox, redis: Redis) -> None:
+    for number in range(20):
+        inbox.add(event(number, size=400))
+    counts = inbox.counts()
+    assert counts["bytes"] <= 5000
+    assert counts["count"] + counts["dropped"] == 20
+    assert inbox.oldest(99)[-1][1]["tasks"] == [19]
+    entries: Any = redis.xrange(STREAM)
+    assert counts["bytes"] == sum(len(fields[b"event"]) for _, fields in entries)
+    inbox.forget([name for name, _ in inbox.oldest(99)])
+    assert (inbox.counts()["count"], inbox.counts()["bytes"]) == (0, 0)
+
+
+def test_an_event_larger_than_all_room_costs_the_others_nothing(inbox: Inbox) -> None:
+    inbox.add(event(1))
+    inbox.add(event(2, size=6000))
+    assert [told["tasks"] for _, told in inbox.oldest(9)] == [[1]]
+    assert inbox.counts()["dropped"] == 1
