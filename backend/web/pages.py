@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 FIRST_PROMPTS = "a red circle\na striped square\nthe blue thing"
 ENDED = 12  # jobs listed
+REASONS = 20  # failures listed of a project
 # A form also holds the last image, which base64 makes a third larger, and the prompts.
 FORM_BYTES = 2 * KEPT_BYTES
 
@@ -65,6 +66,7 @@ class Pages:
         pages.add_url_rule("/playground", "ask", self.ask, methods=["POST"])
         pages.add_url_rule("/playground", "back", self.back, methods=["GET"])
         pages.add_url_rule("/samples/<name>", "sample", self.sample, methods=["GET"])
+        pages.add_app_template_filter(_duration, "duration")
         pages.after_request(_guarded)
         app.register_blueprint(pages)
 
@@ -131,13 +133,26 @@ class Pages:
 
     def _jobs(self) -> dict[str, Any]:
         jobs = self._queue.jobs()
-        return {**jobs, "ended": jobs["ended"][:ENDED]}
+        projects = [
+            {**one, "reasons": dict(list(one["reasons"].items())[:REASONS])}
+            for one in jobs["projects"]
+        ]
+        return {**jobs, "ended": jobs["ended"][:ENDED], "projects": projects}
 
 
 def _wants_page() -> bool:
     """Whether HTML is asked for by name; `*/*`, which Label Studio sends, means JSON."""
     best = request.accept_mimetypes.best_match(["application/json", "text/html"])
     return best == "text/html"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in words, as exact as an estimate is."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"
 
 
 def _unless_down(look: Callable[[], T]) -> T | None:

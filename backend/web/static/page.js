@@ -53,10 +53,11 @@ window.addEventListener("pageshow", () => {
   busy.textContent = "";
 });
 
-// What happens, every few seconds while somebody looks and nothing in it has the focus.
+// What happens, every few seconds while somebody looks, but not while somebody reads in it.
 async function refresh() {
   const status = document.getElementById("status");
-  if (document.hidden || status.contains(document.activeElement)) {
+  const read = status.contains(document.activeElement) || status.querySelector("details[open]");
+  if (document.hidden || read) {
     return;
   }
   const home = status.querySelector(".refresh").href;

@@ -35,6 +35,9 @@ class PlaygroundQueue:
         self.down = False
         self.submitted: list[tuple[dict[str, Any], bool]] = []
         self.ended: list[dict[str, Any]] = []
+        self.projects: list[dict[str, Any]] = []
+        self.waiting = 0
+        self.trouble: str | None = None
 
     def find(self, payload: dict[str, Any]) -> dict[str, Any]:
         mask = np.zeros((HEIGHT, WIDTH), bool)
@@ -69,8 +72,15 @@ class PlaygroundQueue:
     def jobs(self) -> dict[str, Any]:
         if self.down:
             raise BrokerDown("refused")
-        none = {"count": 0, "jobs": []}
-        return {"queued": none, "running": none, "unpushed": none, "ended": self.ended}
+        return {
+            "queued": {"count": self.waiting, "jobs": []},
+            "running": {"count": 0, "jobs": []},
+            "unpushed": {"count": 0, "trouble": self.trouble},
+            "ended": self.ended,
+            "projects": self.projects,
+            "seconds_per_task": 2.0,
+            "eta_seconds": 2.0 * self.waiting,
+        }
 
     def hincrby(self, *_: Any) -> None:
         """The counter of requests."""
@@ -92,6 +102,11 @@ def picture() -> tuple[io.BytesIO, str]:
     Image.new("RGB", (WIDTH, HEIGHT), "white").save(file, "PNG")
     file.seek(0)
     return file, "mine.png"
+
+
+def progress(project: object, **changes: Any) -> dict[str, Any]:
+    counts = {"pending": 3, "answered": 5, "pushed": 2, "failed": 1}
+    return {"project": project, "model_version": "clipseg-1-2", "reasons": {}, **counts, **changes}
 
 
 def ask(client: FlaskClient, **changes: Any) -> TestResponse:
@@ -189,6 +204,8 @@ def test_whatever_comes_from_outside_is_escaped(
             "detail": EVIL,
         }
     ]
+    queue.trouble = EVIL
+    queue.projects = [progress(EVIL, reasons={EVIL: EVIL})]
     pages = [
         client.get("/", headers={**BROWSER, "Host": "<script>alert('x')"}).text,
         ask(client, prompts=EVIL).text,
@@ -198,6 +215,33 @@ def test_whatever_comes_from_outside_is_escaped(
     for page in pages:
         assert "<script>" not in page
         assert "alert" in page
+
+
+def test_what_waits_is_told_with_the_time_that_it_takes(
+    client: FlaskClient, queue: PlaygroundQueue
+) -> None:
+    assert "done in about" not in client.get("/", headers=BROWSER).text
+    for queue.waiting, told in ((7, "14 s"), (300, "10 min"), (9000, "5 h")):
+        page = client.get("/", headers=BROWSER).text
+        assert f"{queue.waiting}, done in about {told}" in page
+
+
+def test_what_keeps_predictions_from_label_studio_is_told(
+    client: FlaskClient, queue: PlaygroundQueue
+) -> None:
+    queue.trouble = "Label Studio refuses the token."
+    assert "Label Studio refuses the token." in client.get("/", headers=BROWSER).text
+
+
+def test_projects_are_shown_with_the_reasons_of_what_failed(
+    client: FlaskClient, queue: PlaygroundQueue
+) -> None:
+    reasons = {str(task): f"reason {task}" for task in range(100, 200)}
+    queue.projects = [progress(42, reasons=reasons)]
+    page = client.get("/", headers=BROWSER).text
+    assert re.search(r'<th scope="row">42</th>\s*<td>clipseg-1-2</td>', page)
+    assert "task 100: reason 100" in page
+    assert "reason 150" not in page  # /jobs has them all
 
 
 @pytest.mark.parametrize(
