@@ -14,7 +14,7 @@ demo: .venv/installed
 up: .venv/installed
 	$(BIN)/promptbrush up
 
-test: .venv/installed-dev
+test: .venv/installed-dev out/label-studio-ml
 	$(BIN)/pytest -m "not e2e and not gpu"
 
 e2e: .venv/installed-dev
@@ -50,3 +50,7 @@ clean:
 .venv/installed-dev: .venv/installed
 	$(BIN)/pip install --editable ".[dev]"
 	touch $@
+
+# without its pins: see setup.cfg
+out/label-studio-ml: | .venv/installed-dev
+	$(BIN)/pip install --no-deps --target $@ label-studio-ml==1.0.9

@@ -33,6 +33,7 @@ class Settings:
     model_dir: Path = Path("data/models")
     host: str = "127.0.0.1"
     port: int = 9090
+    service_url: str = "http://127.0.0.1:9090"
     workers: int = 1
     threads: int = 32
     log_level: str = "INFO"
@@ -75,6 +76,7 @@ class Settings:
             model_dir=_read(env, ("MODEL_DIR",), _folder, data_dir / "models"),
             host=_read(env, ("HOST",), str, default.host),
             port=_read(env, ("PORT",), _whole(1, 65535), default.port),
+            service_url=_read(env, ("PROMPTBRUSH_URL",), _url, default.service_url),
             workers=_read(env, ("WORKERS",), _whole(1, 64), default.workers),
             threads=_read(env, ("THREADS",), _whole(2, 1024), default.threads),
             log_level=_read(env, ("LOG_LEVEL",), _log_level, default.log_level),
