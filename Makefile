@@ -6,7 +6,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 10000
 
-.PHONY: demo up test e2e lint bench evaluate demo-checkpoint clean
+.PHONY: demo up test e2e lint bench evaluate demo-checkpoint demo-checkpoint-groupvit clean
 
 demo: .venv/installed
 	$(BIN)/promptbrush demo --out out/demo
@@ -34,10 +34,13 @@ evaluate: .venv/installed
 	$(BIN)/promptbrush evaluate
 
 # faster where it has the cores for itself
-demo-checkpoint: export OMP_WAIT_POLICY = ACTIVE
-demo-checkpoint: export GOMP_SPINCOUNT = 1000000
+demo-checkpoint demo-checkpoint-groupvit: export OMP_WAIT_POLICY = ACTIVE
+demo-checkpoint demo-checkpoint-groupvit: export GOMP_SPINCOUNT = 1000000
 demo-checkpoint: .venv/installed
-	$(BIN)/python -m demo.train
+	$(BIN)/python -m demo.train_clipseg
+
+demo-checkpoint-groupvit: .venv/installed
+	$(BIN)/python -m demo.train_groupvit
 
 clean:
 	rm -rf .venv build dist out *.egg-info

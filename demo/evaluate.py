@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -20,6 +19,8 @@ SEED = 1_000_000
 SIZES = ((192, 192), (256, 192), (192, 256), (320, 240), (480, 320))
 ABSENT_KINDS = ("colour", "shape", "colour+shape", "texture+shape", "full")
 EXEMPLAR, ABSENT = "exemplar from another image", "absent"
+# Asked for everything in the scene at once, in these words; GroupViT's labels then compete.
+VOCABULARIES = {"shape": "vocabulary: shapes", "colour+shape": "vocabulary: colour+shape"}
 
 
 class Row(NamedTuple):
@@ -34,9 +35,11 @@ class Row(NamedTuple):
 
 
 class _Question(NamedTuple):
+    """Prompts that are asked together: conditions (N, C), and as many truths (H, W)."""
+
     kind: str
-    condition: Tensor
-    truth: NDArray[np.bool_]
+    conditions: Tensor
+    truths: list[NDArray[np.bool_]]
 
 
 def evaluate(
@@ -46,28 +49,28 @@ def evaluate(
     threshold: float = THRESHOLD,
     progress: bool = True,
 ) -> list[Row]:
-    """Score every kind of prompt on as many scenes, one object of each being asked for.
+    """Score every kind of prompt on as many scenes.
 
-    Phrases come in the grammar's many wordings. An exemplar is an object of the same look, cut
-    from another scene. The truth is every object that the prompt means, as far as it is visible.
+    One object of each scene is asked for, by one prompt at a time: phrases come in the grammar's
+    many wordings, an exemplar is an object of the same look, cut from another scene. Then all
+    objects are asked for at once, plainly. The truth is every object that the prompt means, as
+    far as it is visible.
     """
     scores: dict[str, list[float]] = defaultdict(list)
     for i in tqdm(range(scenes), "scenes", unit="scene", disable=not progress):
         rng = np.random.default_rng((seed, i))
         # Two neighbouring seeds a scene: one to ask about, one to show an exemplar from.
         scene = generated.generate(seed + 2 * i, SIZES[i % len(SIZES)])
-        questions = _questions(segmenter, scene, seed + 2 * i + 1, rng)
         features = segmenter.encode_image([scene.image])
-        answers = segmenter.segment(features, torch.cat([q.condition for q in questions]))[0]
-        for question, answer in zip(questions, answers.numpy(force=True), strict=True):
-            guess = answer > threshold
-            if question.kind == ABSENT:
-                scores[ABSENT].append(float(guess.mean()))
-            else:
-                scores[question.kind].append(iou(guess, question.truth))
+        for question in _questions(segmenter, scene, seed + 2 * i + 1, rng):
+            answers = segmenter.segment(features, question.conditions)[0].numpy(force=True)
+            for answer, right in zip(answers, question.truths, strict=True):
+                guess = answer > threshold
+                score = float(guess.mean()) if question.kind == ABSENT else iou(guess, right)
+                scores[question.kind].append(score)
     return [
         Row(kind, float(np.mean(scores[kind])), len(scores[kind]))
-        for kind in (*KINDS, EXEMPLAR, ABSENT)
+        for kind in (*KINDS, EXEMPLAR, *VOCABULARIES.values(), ABSENT)
         if scores[kind]
     ]
 
@@ -80,16 +83,19 @@ def _questions(
     for kind in KINDS:
         query = Query.about(target, kind)
         said = segmenter.encode_text([phrases.wording(query, rng)])
-        questions.append(_Question(kind, said, truth(scene, query)))
-    nothing = np.zeros_like(target.mask)
+        questions.append(_Question(kind, said, [truth(scene, query)]))
     for kind in ABSENT_KINDS:
         lacking = phrases.absent(scene.objects, kind, rng)
         if lacking is not None:
             said = segmenter.encode_text([phrases.wording(lacking, rng)])
-            questions.append(_Question(ABSENT, said, nothing))
+            questions.append(_Question(ABSENT, said, [truth(scene, lacking)]))
     other = generated.generate(other_seed, include=[target.look])
     shown = segmenter.encode_exemplar(Exemplar(other.image, other.objects[0].mask))
-    questions.append(_Question(EXEMPLAR, shown, truth(scene, Query(*target.look))))
+    questions.append(_Question(EXEMPLAR, shown, [truth(scene, Query(*target.look))]))
+    for kind, name in VOCABULARIES.items():
+        queries = list(dict.fromkeys(Query.about(thing, kind) for thing in scene.objects))
+        said = segmenter.encode_text([query.simple() for query in queries])
+        questions.append(_Question(name, said, [truth(scene, query) for query in queries]))
     return questions
 
 

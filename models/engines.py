@@ -207,8 +207,7 @@ class GroupViTEngine:
         """Shares of the patches: (N, h, w), which with the background's sum to one."""
         embeds, maps = features.parts
         cosines = embeds @ unit(conditions).T  # (W, G, N)
-        rivals = torch.cat([cosines, torch.full_like(cosines[..., :1], self._background)], dim=-1)
-        shares = (rivals * self._model.logit_scale.exp()).softmax(dim=-1)[..., :-1]
+        shares = shared_out(cosines, self._model.logit_scale, self._background)
         patches = torch.einsum("wgn,wghx->wnhx", shares, maps)
         total = patches.new_zeros(len(conditions), *features.grid)
         seen = patches.new_zeros(features.grid)
@@ -217,6 +216,12 @@ class GroupViTEngine:
             total[:, top : top + rows, left : left + columns] += part
             seen[top : top + rows, left : left + columns] += 1
         return (total / seen).float()
+
+
+def shared_out(cosines: Tensor, logit_scale: Tensor, background: float) -> Tensor:
+    """What each label has of a group, (..., N) -> the same; one less their sum is background's."""
+    rivals = torch.cat([cosines, torch.full_like(cosines[..., :1], background)], dim=-1)
+    return (rivals * logit_scale.exp()).softmax(dim=-1)[..., :-1]
 
 
 def slides(length: int, window: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""The checkpoint as shipped."""
+"""The CLIPSeg checkpoint as shipped, and the pictures it is shown on."""
 
 import pytest
 import torch

@@ -1,0 +1,130 @@
+"""`python -m demo.train_clipseg`: the demo CLIPSeg from nothing, on a processor, under an hour.
+
+Everything is trained together, unlike the published checkpoints, whose CLIP was frozen: text
+tower, vision tower and decoder learn from masks of generated scenes. Two helpers make it quick,
+and both are thrown away afterwards: small heads that name the shape, colour and texture of every
+patch and of every condition, and CLIP's contrast between exemplars and their descriptions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from demo import CHECKPOINT
+from demo.losses import contrast_loss, mask_loss, overlap
+from demo.pool import Pool
+from demo.sampling import PromptSampler
+from demo.training import Recipe, Trainer, command
+from models import (
+    CLIPSegConfig,
+    CLIPSegForImageSegmentation,
+    CLIPSegTextConfig,
+    CLIPSegVisionConfig,
+    ImageProcessor,
+)
+
+
+@dataclass(frozen=True)
+class CLIPSegRecipe(Recipe):
+    """The defaults make the shipped checkpoint."""
+
+    steps: int = 6000
+    minutes: float = 54
+    scenes: int = 16_000
+    side: int = 96
+    depth: int = 6
+    extract: tuple[int, ...] = (1, 3, 5)
+    reduce: int = 64
+    decoder_hidden: int = 256
+    decoder_heads: int = 2
+    refined: bool = False
+    prompts: int = 5
+    exemplars: int = 8
+    contrast: float = 0.1
+
+
+def configuration(recipe: CLIPSegRecipe, vocabulary_size: int) -> CLIPSegConfig:
+    """The architecture of a recipe."""
+    return CLIPSegConfig(
+        text_config=CLIPSegTextConfig(
+            vocab_size=vocabulary_size,
+            hidden_size=recipe.text_width,
+            intermediate_size=4 * recipe.text_width,
+            num_hidden_layers=3,
+            num_attention_heads=recipe.text_width // 32,
+            bos_token_id=vocabulary_size - 2,
+            eos_token_id=vocabulary_size - 1,
+            pad_token_id=vocabulary_size - 1,
+        ),
+        vision_config=CLIPSegVisionConfig(
+            hidden_size=recipe.width,
+            intermediate_size=4 * recipe.width,
+            num_hidden_layers=recipe.depth,
+            num_attention_heads=recipe.width // 32,
+            image_size=recipe.side,
+            patch_size=recipe.patch,
+        ),
+        projection_dim=recipe.joint,
+        extract_layers=list(recipe.extract),
+        reduce_dim=recipe.reduce,
+        decoder_num_attention_heads=recipe.decoder_heads,
+        decoder_intermediate_size=recipe.decoder_hidden,
+        use_complex_transposed_convolution=recipe.refined,
+    )
+
+
+class CLIPSegTrainer(Trainer[CLIPSegForImageSegmentation, CLIPSegRecipe]):
+    """Masks supervise what the decoder draws for each prompt by itself."""
+
+    def __init__(self, recipe: CLIPSegRecipe, data: Pool, processor: ImageProcessor) -> None:
+        super().__init__(recipe, data, processor)
+        self.sampler = PromptSampler(
+            data, recipe.seed, recipe.images, recipe.prompts, recipe.exemplars, recipe.patch
+        )
+
+    def _model(self, vocabulary_size: int) -> CLIPSegForImageSegmentation:
+        return CLIPSegForImageSegmentation(configuration(self.recipe, vocabulary_size)).train()
+
+    def _loss(self) -> tuple[Tensor, float]:
+        model, recipe, batch = self.model, self.recipe, self.sampler.draw()
+        shown = len(batch.exemplars)
+        activations = model.encode_image(self.normalised(batch.pixels))
+        said = model.get_conditional_embeddings(
+            **self.tokenizer(batch.texts + batch.exemplar_texts)
+        )
+        seen = model.get_conditional_embeddings(
+            conditional_pixel_values=self.normalised(batch.exemplars)
+        )
+        texts, described = said[:-shown].float(), said[-shown:].float()
+        seen = seen.float()
+        # Some prompts lie between words and picture, so that either, or both, can be asked with.
+        blend = (torch.rand(shown, 1) * 2 - 1).clamp(min=0)
+        conditions = torch.cat([texts, torch.lerp(seen, described, blend)])
+        reduced = [r[batch.rows] for r in model.decoder.reduce(activations)]
+        grid = (recipe.side // recipe.patch,) * 2
+        logits = model.decoder(reduced, conditions, grid).float()
+        targets = batch.targets
+        if logits.shape != targets.shape:  # the refined head draws smaller masks
+            targets = F.interpolate(targets[None], logits.shape[-2:], mode="area")[0]
+        loss = mask_loss(logits, targets)
+        cells = activations[-1][:, 1:]  # without the class token
+        loss = loss + recipe.naming * self.helpers.naming_loss(cells, batch.patches)
+        loss = loss + recipe.speaking * self.helpers.speaking_loss(
+            torch.cat([texts, seen]), batch.traits
+        )
+        loss = loss + recipe.contrast * contrast_loss(
+            seen, described, model.clip.logit_scale, batch.traits[-shown:]
+        )
+        return loss, overlap(logits > 0, targets > 0.5)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train and save."""
+    command(CLIPSegTrainer, CLIPSegRecipe(), CHECKPOINT, arguments)
+
+
+if __name__ == "__main__":
+    main()

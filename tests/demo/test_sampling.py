@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from demo import pool, sampling
+from demo.pool import Pool
+from demo.sampling import PromptSampler, VocabularySampler
+from models import ImageProcessor
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Pool:
+    return pool._chunk(500, 12, ImageProcessor(48, 48))
+
+
+@pytest.fixture(scope="module")
+def cut() -> Pool:
+    return pool._chunk(500, 12, ImageProcessor(48, 48), cut=True)
+
+
+def test_targets_are_what_the_prompt_means(drawn: Pool) -> None:
+    batch = PromptSampler(drawn, 0, images=4, prompts=5, exemplars=2, patch=8).draw()
+    assert len(batch.texts) == 20
+    assert len(batch.rows) == len(batch.targets) == len(batch.traits) == 22
+    assert batch.targets.min() >= 0
+    assert batch.targets.max() <= 1
+    absent = batch.targets.flatten(1).sum(dim=1) == 0
+    assert absent.any()
+    assert not absent.all()
+
+
+def test_patches_are_named_by_the_object_on_them(drawn: Pool) -> None:
+    batch = PromptSampler(drawn, 0, images=4, prompts=1, exemplars=1, patch=8).draw()
+    assert batch.patches.shape == (4, 3, 6, 6)
+    named = batch.patches > 0
+    assert (named.any(dim=1) == named.all(dim=1)).all()
+
+
+def test_no_two_labels_of_a_vocabulary_mean_the_same_pixel(cut: Pool) -> None:
+    sampler = VocabularySampler(cut, 0, images=8, patch=8)
+    for _ in range(5):
+        batch = sampler.draw()
+        # objects share pixels at their edges only, and never more than all of one
+        assert batch.targets.sum(dim=1).max() <= 1.01
+        assert len(batch.texts) == len(batch.places) == len(batch.traits)
+        assert batch.targets.shape[:2] == (8, int(batch.places[:, 1].max()) + 1)
+
+
+def test_vocabularies_lack_some_of_what_is_there_and_name_some_of_what_is_not(cut: Pool) -> None:
+    sampler = VocabularySampler(cut, 1, images=8, patch=8)
+    left_out = absent = 0
+    for _ in range(10):
+        batch = sampler.draw()
+        images, places = batch.places.unbind(dim=1)
+        absent += int((batch.targets[images, places].flatten(1).sum(dim=1) == 0).sum())
+        unnamed = (batch.patches[:, 0] > 0).flatten(1).any(dim=1)
+        unnamed &= batch.targets.flatten(1).sum(dim=1) == 0
+        left_out += int(unnamed.sum())
+    assert absent > 0
+    assert left_out > 0
+
+
+def test_a_vocabulary_of_one_kind_names_everything_once_unless_it_leaves_it_out(
+    cut: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "LEFT_OUT", 0.0)
+    monkeypatch.setattr(sampling, "MIXED", 0.0)
+    sampler = VocabularySampler(cut, 2, images=12, patch=8)
+    for looks in cut.looks:
+        queries = sampler._vocabulary(looks)
+        assert all(sum(query.matches(look) for query in queries) == 1 for look in looks)
+
+
+def test_a_view_is_the_whole_picture_or_a_square_inside_it() -> None:
+    rng = np.random.default_rng(0)
+    assert pool._view((60, 40), False, rng) == (0, 0, 60, 40)
+    for _ in range(20):
+        left, top, right, bottom = pool._view((60, 40), True, rng)
+        assert right - left == bottom - top == 40
+        assert 0 <= left <= 20
+        assert top == 0
