@@ -133,39 +133,43 @@ class Pipeline:
                 key: encoded.get(one.digest) or self._predictor.encode([(one.digest, one.image)])[0]
                 for key, one in images.items()
             }
-            found = self._prelabel(features, asked)
+            found, refused = self._prelabel(features, asked)
         else:
+            refused = {}
             found = [interactive.answer(self._predictor, asked, images, job.interaction)]
         answer = {
             "regions": [region for one in found for region in shapes(one)],
             "score": sum(one.certainty for one in found) / max(1, len(found)),
             "model_version": model_version(self._model, self._digest, asked),
         }
+        if refused:
+            answer["refused"] = refused
         if job.interaction:
             answer["remark"] = _remark(found[0])
         return answer
 
     def _prelabel(
         self, features: Mapping[str, ImageFeatures], asked: Sequence[Query]
-    ) -> list[Found]:
-        """Every label's mask on its image; a label that cannot be asked is skipped."""
+    ) -> tuple[list[Found], dict[str, str]]:
+        """Every label's mask on its image; why others could not be asked, by label."""
         conditions: dict[Query, Tensor] = {}
-        refused: list[BadPrompt] = []
+        refused: dict[str, str] = {}
         for query in asked:
             try:
                 conditions[query] = self._predictor.condition(query.prompts)
             except BadPrompt as error:
-                refused.append(error)
+                refused[query.label] = str(error)
                 log.warning("label %r is skipped: %s", query.label, error)
         if refused and not conditions:
-            raise refused[0]
-        return [
-            found
+            raise BadPrompt(next(iter(refused.values())))
+        found = [
+            one
             for key, seen in features.items()
-            for found in self._predictor.find(
+            for one in self._predictor.find(
                 seen, {query: row for query, row in conditions.items() if query.image_key == key}
             )
         ]
+        return found, refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from backend.settings import Settings
 from backend.web.payloads import PredictRequest
 
 TASK = "playground"  # what `/jobs` calls it
+NOT_FOUND = "not found at this threshold"
 MOST_PROMPTS = len(COLOURS)  # so that each has a colour of its own
 KEPT_BYTES = 4 * 2**20  # an image file up to this size travels as it is
 KEPT = "data:application/octet-stream;base64,"
@@ -72,12 +73,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A prompt's mask: its colour as #rrggbb, score, and share of the image; None: not found."""
+    """A prompt's mask: colour as #rrggbb, score, share of the image; or why there is none."""
 
     prompt: str
-    colour: str | None
-    score: float | None
-    share: float | None
+    colour: str | None = None
+    score: float = 0.0
+    share: float = 0.0
+    lacking: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class Playground:
         if "error" in answer:
             raise Reported(str(answer["error"]), str(answer["detail"]))
         (prediction,) = request.results([answer])
-        return _shown(asked, prediction, _milliseconds(answer, total))
+        return _shown(asked, prediction, answer.get("refused", {}), _milliseconds(answer, total))
 
     def _chosen(self, choice: str) -> tuple[str, bytes]:
         """A demo image by its name, or the image that the last answer's form held."""
@@ -225,14 +227,19 @@ def _milliseconds(answer: Answer, total: float) -> dict[str, float]:
     return {name: 1000 * value for name, value in seconds.items()}
 
 
-def _shown(asked: Asked, prediction: Mapping[str, Any], milliseconds: Mapping[str, float]) -> Shown:
+def _shown(
+    asked: Asked,
+    prediction: Mapping[str, Any],
+    refused: Mapping[str, str],
+    milliseconds: Mapping[str, float],
+) -> Shown:
     regions = {region["value"]["brushlabels"][0]: region for region in prediction["result"]}
     drawn: list[Drawn] = []
     rows: list[Row] = []
     for prompt in asked.prompts:
         region = regions.get(prompt)
         if region is None:
-            rows.append(Row(prompt, None, None, None))
+            rows.append(Row(prompt, lacking=refused.get(prompt, NOT_FOUND)))
             continue
         size = region["original_height"], region["original_width"]
         mask = brush.decode(region["value"]["rle"], *size) >= 128

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, expect
 from backend.overlay import COLOURS
 from backend.showcase import serving
 from demo import IMAGES, LABEL_CONFIG
-from tests.e2e.browser import FAINT, UNNAMED, Record, chromium
+from tests.e2e.browser import FAINT, UNNAMED, Record
 
 pytestmark = pytest.mark.e2e
 
@@ -37,12 +37,6 @@ def url() -> Iterator[str]:
     settings = {"BASIC_AUTH_USER": USER, "BASIC_AUTH_PASS": PASSWORD, "IMAGE_MAX_MB": "2"}
     with serving(settings) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -95,6 +95,8 @@ def test_a_label_that_cannot_be_asked_costs_the_others_nothing(pipeline: Pipelin
     config = CONFIG.format(long="red " * 100)
     ((answer, _),) = pipeline.answer([payload(label_config=config)])
     assert {r["label"] for r in answer["regions"]} == {"dog", "cat"}
+    assert set(answer["refused"]) == {"long"}
+    assert "token" in answer["refused"]["long"]
 
 
 def test_failures_stay_with_their_task(pipeline: Pipeline) -> None:

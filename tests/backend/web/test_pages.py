@@ -172,6 +172,15 @@ def test_masks_are_shown_with_their_colour_score_and_time(
     assert (pixels[HEIGHT // 2 - 9, 9] < 250).any()
 
 
+def test_a_phrase_that_cannot_be_asked_is_told_beside_the_others(
+    client: FlaskClient, queue: PlaygroundQueue
+) -> None:
+    queue.answer = lambda payload: queue.find(payload) | {"refused": {MISSING: f"long {EVIL}"}}
+    page = ask(client, prompts=f"a dog, {MISSING}").text
+    assert "long &lt;script&gt;" in page
+    assert "not found at" not in page
+
+
 def test_the_image_comes_back_for_further_phrases(
     client: FlaskClient, queue: PlaygroundQueue
 ) -> None:
