@@ -20,6 +20,7 @@ from backend.errors import (
     BrokerUnavailable,
     CheckpointUnavailable,
 )
+from backend.labelstudio.config import Kind
 from backend.settings import DEMO, PUBLISHED, Settings, calm_threads, environment
 
 
@@ -101,6 +102,15 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="IMAGE[:MASK]",
         help="an image of what to find, with a mask of it",
+    )
+    predict.add_argument(
+        "--form",
+        nargs="+",
+        type=Kind,
+        choices=list(Kind),
+        default=[Kind.BRUSH],
+        metavar="FORM",
+        help=f"of regions in predictions.json: {', '.join(Kind)} (brush)",
     )
     predict.add_argument("--threshold", type=float, help="probability from which a pixel counts")
     predict.add_argument("--out", type=Path, default=Path("out/predict"), help="(out/predict)")
@@ -275,7 +285,8 @@ def _predict(options: argparse.Namespace) -> int:
     from backend.local import ExemplarFiles, predict
 
     exemplars = [ExemplarFiles.from_text(text) for text in options.exemplar]
-    print(predict(settings, options.images, options.prompt, exemplars, options.out))
+    told = predict(settings, options.images, options.prompt, exemplars, options.out, options.form)
+    print(told)
     print(f"\nMasks, overlays and predictions.json are in {options.out}")
     return 0
 

@@ -25,7 +25,7 @@ from backend.labelstudio.config import Control, Kind, LabelConfig
 from backend.labelstudio.images import open_image
 from backend.labelstudio.labels import Label
 from backend.labelstudio.regions import prediction
-from backend.labelstudio.starter import BRUSH, label_config
+from backend.labelstudio.starter import label_config
 from backend.overlay import Drawn, draw
 from backend.prompting import model_version, queries
 from backend.report import table
@@ -58,8 +58,11 @@ def predict(
     prompts: Sequence[str],
     exemplars: Sequence[ExemplarFiles],
     out: Path,
+    forms: Sequence[Kind] = (Kind.BRUSH,),
 ) -> str:
     """Write masks, overlays, `predictions.json` and `label_config.xml`; returns a table.
+
+    The predictions hold a region in each of the forms.
 
     Raises:
         BackendError: nothing can be asked, or no image could be worked on; single bad images
@@ -84,7 +87,10 @@ def predict(
         except ValueError as error:
             raise BadRequest(f"--exemplar {one.image}: {error}") from None
 
-    config = LabelConfig((Control(BRUSH, "image", "image", Kind.BRUSH, tuple(meant)),))
+    labels = tuple(meant)
+    config = LabelConfig(
+        tuple(Control(form, "image", "image", form, labels) for form in dict.fromkeys(forms))
+    )
     asked = queries(config, settings.threshold)
     conditions = dict(zip(asked, meant.values(), strict=True))
     writer = _Writer(out, config, model_version(segmenter.name, digest, asked))
@@ -153,8 +159,9 @@ class _Writer:
     def finish(self) -> None:
         """What Label Studio imports, and the labeling configuration to import it into."""
         (self._out / "predictions.json").write_text(json.dumps(self.tasks), encoding="utf-8")
-        (control,) = self._config.outputs
-        xml = label_config([label.value for label in control.labels])
+        controls = self._config.outputs
+        labels = [label.value for label in controls[0].labels]
+        xml = label_config(labels, [control.kind for control in controls])
         (self._out / "label_config.xml").write_text(xml, encoding="utf-8")
 
     def _save_mask(self, stem: str, label: str, mask: NDArray[np.bool_]) -> None:

@@ -78,11 +78,16 @@ class Predictor:
         return labels[int(torch.stack(likeness).argmax())]
 
     def find(self, features: ImageFeatures, conditions: Mapping[Query, Tensor]) -> list[Found]:
-        """The answer to every query, given its condition (C,), on one image."""
+        """The answer to every query, given its condition (C,), on one image.
+
+        Equal conditions are asked once: labels that mean the same do not compete.
+        """
         if not conditions:
             return []
-        rows = torch.stack(list(conditions.values()))
-        probabilities = self.segmenter.probabilities(features, rows).cpu()
+        rows, asked = torch.unique(
+            torch.stack(list(conditions.values())), dim=0, return_inverse=True
+        )
+        probabilities = self.segmenter.probabilities(features, rows)[asked].cpu()
         return [
             scored(query, one, features.size)
             for query, one in zip(conditions, probabilities, strict=True)

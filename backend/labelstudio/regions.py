@@ -142,7 +142,7 @@ def _regions(one: Mapping[str, Any], controls: Mapping[str, Control]) -> list[Js
         kind = f"{control.kind}labels"
         return [region(control.name, kind, **{kind: [label]})]
     return [
-        region(control.name, control.kind),
+        region(control.name, control.kind.value),
         region(control.labels_from, "labels", labels=[label]),
     ]
 

@@ -1,13 +1,15 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from label_studio_sdk.label_interface.interface import LabelInterface
 from PIL import Image
 
 from backend.errors import BadRequest, ImageMissing
 from backend.labelstudio import brush
-from backend.labelstudio.config import parse_label_config
+from backend.labelstudio.config import Kind, parse_label_config
 from backend.local import ExemplarFiles, predict
 from backend.settings import Settings
 
@@ -47,6 +49,21 @@ def test_masks_overlays_and_predictions_are_written(settings: Settings, tmp_path
     assert brush.decode(regions[0]["value"]["rle"], 50, 30).any()
     config = parse_label_config((tmp_path / "out/label_config.xml").read_text())
     assert [label.value for label in config.outputs[0].labels] == ["a dog", 'the "red" one']
+
+
+def test_predictions_take_the_forms_that_are_asked_for(settings: Settings, tmp_path: Path) -> None:
+    images = [picture(tmp_path / "a.png")]
+    forms = [Kind.POLYGON, Kind.RECTANGLE]
+    predict(settings, images, ["a dog"], [], tmp_path / "out", forms)
+    [task] = json.loads((tmp_path / "out/predictions.json").read_text())
+    [prediction] = task["predictions"]
+    kinds = {(region["from_name"], region["type"]) for region in prediction["result"]}
+    assert kinds == {("polygon", "polygonlabels"), ("rectangle", "rectanglelabels")}
+    xml = (tmp_path / "out/label_config.xml").read_text()
+    assert [control.kind for control in parse_label_config(xml).outputs] == forms
+    judge: Any = LabelInterface(xml)
+    judge.validate()
+    assert judge.validate_prediction(prediction, return_errors=True) == []
 
 
 def test_a_bad_image_costs_the_others_nothing(settings: Settings, tmp_path: Path) -> None:
