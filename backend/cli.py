@@ -85,6 +85,17 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--project", type=int, metavar="ID", help="look at its connection too")
     doctor.set_defaults(run=_doctor)
 
+    prelabel = commands.add_parser("prelabel", help="predictions for a whole project")
+    _label_studio(prelabel)
+    prelabel.add_argument("--project", type=int, required=True, metavar="ID")
+    prelabel.add_argument(
+        "--wait",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="watch until it is done; the work goes on without, too",
+    )
+    prelabel.set_defaults(run=_prelabel)
+
     pusher = commands.add_parser(
         "pusher", help="the process that sends late predictions to Label Studio; needs REDIS_URL"
     )
@@ -259,6 +270,24 @@ def _doctor(options: argparse.Namespace) -> int:
         print(finding, flush=True)
         broken = broken or finding.grade is Grade.PROBLEM
     return 1 if broken else 0
+
+
+def _prelabel(options: argparse.Namespace) -> int:
+    from backend import connect
+    from backend.prelabel import Backend, prelabel
+
+    settings = _settings(
+        LABEL_STUDIO_URL=options.label_studio, LABEL_STUDIO_API_KEY=options.api_key
+    )
+    backend = Backend(connect.address(settings, options.backend))
+    studio = connect.label_studio(settings)
+    try:
+        report = prelabel(studio, backend, options.project, wait=options.wait)
+    except KeyboardInterrupt:
+        print("\nWhat was handed over goes on without this command; run it again to watch.")
+        raise
+    print(report)
+    return 1 if report.failures else 0
 
 
 def _pusher(_: argparse.Namespace) -> int:

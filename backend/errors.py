@@ -72,6 +72,12 @@ class NotReady(BackendError):
     status = 503
 
 
+class NowhereToPush(BackendError):
+    """What was asked for ends in Label Studio, which this backend does not know."""
+
+    status = 409
+
+
 class DeadlineExceeded(BackendError):
     """The answer was not ready in time."""
 

@@ -43,6 +43,7 @@ SERVING = "promptbrush:serving"
 PULSE = "promptbrush:worker:"
 PULSE_TTL = 10  # seconds without a sign of life after which a worker counts as dead
 LISTED = 100  # jobs shown per state
+REASONS = 10_000  # failures told to who prelabels a project
 AT_ONCE = 200  # jobs that are handed over in one step
 
 
@@ -260,13 +261,11 @@ class PredictionQueue:
     def jobs(self, project: int | None = None) -> dict[str, Any]:
         """What `/jobs` shows, of all projects or one: newest first what ended, in turn the rest."""
         waiting = [*self._queue.get_job_ids(), *self.deliveries.lined_up()]
-        queued, queued_count = self._described(waiting, project)
-        held = sorted({job for job, _ in executions(self._queue)})
-        running, running_count = self._described(held, project)
+        running = sorted({job for job, _ in executions(self._queue)})
         pace = journal.seconds_per_task(self.connection)
         return {
-            "queued": {"count": queued_count, "jobs": queued},
-            "running": {"count": running_count, "jobs": running},
+            "queued": self._shown(waiting, project),
+            "running": self._shown(running, project),
             "unpushed": {
                 "count": self.deliveries.unpushed(),
                 "trouble": self.deliveries.trouble(),
@@ -277,24 +276,33 @@ class PredictionQueue:
             "eta_seconds": None if pace is None else round(pace * len(waiting), 1),
         }
 
-    def _described(self, ids: Sequence[str], project: int | None) -> tuple[list[Answer], int]:
-        """The first `LISTED` jobs of a project, or of all, and how many there are."""
-        if project is None:
-            return self._of(ids[:LISTED], None), len(ids)
-        found = [job for some in _chunks(ids) for job in self._of(some, project)]
-        return found[:LISTED], len(found)
+    def progress(self, group: str) -> dict[str, Any]:
+        """How far a group is, with at most `REASONS` failures and why pushing rests if it does."""
+        progress = self.deliveries.group_progress(group, REASONS)
+        return {**progress, "trouble": self.deliveries.trouble()}
 
-    def _of(self, ids: Sequence[str], project: int | None) -> list[Answer]:
-        found = TaskJob.fetch_many(list(ids), connection=self.connection, serializer=JSONSerializer)
+    def _shown(self, ids: Sequence[str], project: int | None) -> dict[str, Any]:
+        """How many jobs there are, of a project or of all, and the first `LISTED`."""
+        if project is None:
+            return {"count": len(ids), "jobs": self._described(ids[:LISTED])}
+        chosen = [job for job in self._described(ids) if job["project"] == project]
+        return {"count": len(chosen), "jobs": chosen[:LISTED]}
+
+    def _described(self, ids: Sequence[str]) -> list[Answer]:
+        """Jobs by id; those that are gone meanwhile are left out."""
+        with self.connection.pipeline(transaction=False) as pipeline:
+            for job in ids:
+                pipeline.hmget(TaskJob.key_for(job), "meta", "enqueued_at")
+            found = pipeline.execute()
         return [
             {
-                "id": job.id,
-                "project": job.meta.get("project"),
-                "task": job.meta.get("task"),
-                "enqueued_at": job.enqueued_at.isoformat() if job.enqueued_at else None,
+                "id": job,
+                "project": json.loads(meta).get("project"),
+                "task": json.loads(meta).get("task"),
+                "enqueued_at": as_text(enqueued_at) if enqueued_at else None,
             }
-            for job in found
-            if job is not None and project in {None, job.meta.get("project")}
+            for job, (meta, enqueued_at) in zip(ids, found, strict=True)
+            if meta
         ]
 
 

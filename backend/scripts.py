@@ -111,6 +111,7 @@ if group ~= '' then
     return known
   end
   call('HSET', P .. 'pending:' .. group, task, job)
+  call('HDEL', P .. 'failed:' .. group, task)
   call('HSET', job_key(job), 'pb_group', group, 'pb_task', task)
   call('SADD', P .. 'groups', group)
 end

@@ -15,7 +15,14 @@ from werkzeug.exceptions import BadRequest as MalformedRequest
 
 from backend import __version__, metrics
 from backend.delivery import Answer, group_of
-from backend.errors import BackendError, BadRequest, DeadlineExceeded, QueueUnavailable
+from backend.errors import (
+    BackendError,
+    BadRequest,
+    DeadlineExceeded,
+    NotReady,
+    NowhereToPush,
+    QueueUnavailable,
+)
 from backend.inbox import Inbox
 from backend.labelstudio.config import LabelConfig
 from backend.labelstudio.events import Event, Kind
@@ -49,6 +56,8 @@ class Routes:
         app.add_url_rule("/health", "health", self.health, methods=["GET"])
         app.add_url_rule("/setup", "setup", self.setup, methods=["POST"])
         app.add_url_rule("/predict", "predict", self.predict, methods=["POST"])
+        app.add_url_rule("/prelabel", "prelabel", self.prelabel, methods=["POST"])
+        app.add_url_rule("/prelabel", "prelabelled", self.prelabelled, methods=["GET"])
         app.add_url_rule("/versions", "versions", self.versions, methods=["GET"])
         app.add_url_rule("/webhook", "webhook", self.webhook, methods=["POST"])
         app.add_url_rule("/jobs", "jobs", self.jobs, methods=["GET"])
@@ -149,6 +158,30 @@ class Routes:
         for task, error in lost:
             log.warning("project %s, task %s: %s: %s", asked.project, task, error.name, error)
             self._queue.report(asked.project, task, error)
+
+    def prelabel(self) -> ResponseReturnValue:
+        """Take tasks into the background; their predictions are pushed when they are there."""
+        asked = PredictRequest.from_json(_body())
+        if not self._settings.pushes:
+            raise NowhereToPush(
+                "This backend cannot send predictions to Label Studio: set LABEL_STUDIO_URL and "
+                "LABEL_STUDIO_API_KEY where it runs, and start it again."
+            )
+        strangers = [task for task in asked.readable() if not isinstance(task.id, int)]
+        if asked.project is None or strangers or len(asked.readable()) < len(asked.tasks):
+            raise BadRequest('The body needs "project" and tasks with their numbers and data.')
+        version = self._version(asked.config)
+        if version is None:
+            raise NotReady("No worker is ready yet: the model is loading.")
+        self._queue.submit_background(asked.jobs(), group_of(asked.project, version))
+        return {"model_version": version, "tasks": len(asked.tasks)}, 202
+
+    def prelabelled(self) -> ResponseReturnValue:
+        """How far a project is with a version: `?project=ID&version=NAME`."""
+        project, version = request.args.get("project", type=int), request.args.get("version")
+        if project is None or not version:
+            raise BadRequest("The address needs ?project=ID&version=NAME.")
+        return self._queue.progress(group_of(project, version))
 
     def versions(self) -> ResponseReturnValue:
         """What is served now; Label Studio lists these names."""

@@ -54,6 +54,12 @@ class InstantQueue:
         self.groups.append(group)
         return payloads
 
+    def submit_background(self, payloads: list[dict[str, Any]], group: str) -> None:
+        self.submit(payloads, urgent=False, group=group)
+
+    def progress(self, group: str) -> dict[str, Any]:
+        return {"group": group}
+
     def wait(self, jobs: list[Any], *_: Any) -> list[Any]:
         return [self.answer for _ in jobs]
 
@@ -229,6 +235,41 @@ def test_with_a_way_into_label_studio_late_tasks_go_on(queue: InstantQueue) -> N
     assert group is not None
     assert group.startswith("1:clipseg-dddddddd-")
     assert version.rpartition("-")[0] == group.removeprefix("1:").rpartition("-")[0]
+
+
+def test_tasks_are_taken_into_the_background(queue: InstantQueue) -> None:
+    client = module.create_app(PUSHING, queue).test_client()  # type: ignore[arg-type]
+    request = recorded("predict-batch-two-tasks")
+    answer = client.post("/prelabel", json=request)
+    assert answer.status_code == 202
+    (group,) = queue.groups
+    assert group == f"1:{body(answer)['model_version']}"
+    ((payloads, urgent),) = queue.submitted
+    assert [payload["task"]["id"] for payload in payloads] == [1, 2]
+    assert not urgent
+    asked = {"project": 1, "version": body(answer)["model_version"]}
+    assert body(client.get("/prelabel", query_string=asked)) == {"group": group}
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "status", "name"),
+    [
+        ({}, Settings(), 409, "NowhereToPush"),
+        ({"project": None}, PUSHING, 400, "BadRequest"),
+        ({"tasks": [{"id": 1}]}, PUSHING, 400, "BadRequest"),
+        ({"tasks": [{"id": None, "data": {}}]}, PUSHING, 400, "BadRequest"),
+        ({"label_config": "<Vi"}, PUSHING, 400, "BadLabelConfig"),
+    ],
+)
+def test_what_cannot_go_into_the_background_is_told(
+    queue: InstantQueue, changes: dict[str, Any], settings: Settings, status: int, name: str
+) -> None:
+    client = module.create_app(settings, queue).test_client()  # type: ignore[arg-type]
+    request = {**recorded("predict-batch-two-tasks"), **changes}
+    answer = client.post("/prelabel", json=request)
+    assert (answer.status_code, body(answer)["error"]) == (status, name)
+    assert client.get("/prelabel?project=x").status_code == 400
+    assert queue.submitted == []
 
 
 def test_interactive_requests_never_leave_anything_to_be_pushed(queue: InstantQueue) -> None:

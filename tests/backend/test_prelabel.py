@@ -1,0 +1,129 @@
+"""The command on a Label Studio and a backend that answer from memory."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from backend.errors import BackendError
+from backend.labelstudio.wiring import Address
+from backend.prelabel import AT_ONCE, Backend, prelabel
+
+Server = Any  # conftest.py has it
+VERSION = "clipseg-1-2"
+
+
+class Studio:
+    """A project of which the first tasks have their prediction."""
+
+    def __init__(self, tasks: int, having: int = 0) -> None:
+        self._numbers = range(having + 1, tasks + 1)
+
+    def project(self, project: int) -> dict[str, Any]:
+        return {"id": project, "label_config": "<View/>"}
+
+    def tasks(self, project: int, *, lacking: str | None = None, **_: Any) -> Iterator[Any]:
+        assert lacking == VERSION
+        return iter({"id": number, "data": {}} for number in self._numbers)
+
+
+class Busy(Backend):
+    """A backend that works on `pace` tasks between two looks."""
+
+    def __init__(self, pace: int, failing: Mapping[str, str] | None = None) -> None:
+        super().__init__(Address("http://backend:9090"))
+        self.lots: list[int] = []
+        self.tasks: list[int] = []
+        self._pace = pace
+        self._pending = 0
+        self._failing = dict(failing or {})
+
+    def version(self, project: int, label_config: str) -> str:
+        return VERSION
+
+    def hand_over(
+        self, project: int, label_config: str, tasks: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        self.lots.append(len(tasks))
+        self.tasks += [task["id"] for task in tasks]
+        self._pending += len(tasks)
+        return {}
+
+    def progress(self, project: int, version: str) -> dict[str, Any]:
+        self._pending = max(0, self._pending - self._pace)
+        return {
+            "pending": self._pending,
+            "failed": len(self._failing),
+            "reasons": self._failing,
+            "trouble": None,
+        }
+
+
+def test_what_lacks_a_prediction_is_handed_over_in_lots_and_watched() -> None:
+    backend = Busy(pace=100)
+    report = prelabel(Studio(tasks=1000, having=450), backend, 7, poll=0)
+    assert backend.tasks == list(range(451, 1001))
+    assert max(backend.lots) == AT_ONCE
+    assert (report.handed, report.pending, report.failures) == (550, 0, 0)
+    assert "550 tasks lacked a prediction, 550 have one" in str(report)
+
+
+def test_without_waiting_the_report_says_what_is_left() -> None:
+    report = prelabel(Studio(tasks=300), Busy(pace=100), 7, wait=False)
+    assert report.pending == 200
+    assert "200 are worked on" in str(report)
+
+
+def test_a_project_that_has_everything_is_done_at_once() -> None:
+    backend = Busy(pace=1)
+    report = prelabel(Studio(tasks=5, having=5), backend, 7)
+    assert (report.handed, backend.lots) == (0, [])
+
+
+def test_failures_are_told_by_reason_with_an_example() -> None:
+    failing = {"4": "ImageMissing: gone", "9": "ImageMissing: gone", "11": "BadPrompt: too long"}
+    report = prelabel(Studio(tasks=20), Busy(pace=20, failing=failing), 7)
+    text = str(report)
+    assert report.failures == 3
+    assert "20 tasks lacked a prediction, 17 have one" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["2", "ImageMissing:", "gone", "4"] in rows
+    assert ["1", "BadPrompt:", "too", "long", "11"] in rows
+
+
+def told(content: object, status: int = 200) -> dict[str, Any]:
+    return {"body": json.dumps(content).encode(), "status": status}
+
+
+def test_a_backend_that_is_not_ready_is_asked_again(server: Server) -> None:
+    answers = iter(
+        [
+            told({"error": "QueueUnavailable", "detail": "no"}, status=503),
+            told({"model_version": None}),
+            told({"model_version": VERSION}),
+        ]
+    )
+    server.decide("/setup", lambda _: next(answers))
+    backend = Backend(Address(server.url, "ls", "s3cret"), patience=0.5)
+    assert backend.version(7, "<View/>") == VERSION
+    assert all(request.authorization.startswith("Basic ") for request in server.requests)
+
+
+def test_a_backend_that_stays_away_is_told() -> None:
+    with pytest.raises(BackendError, match="promptbrush up"):
+        Backend(Address("http://127.0.0.1:9"), patience=0.05).progress(7, VERSION)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (told({"error": "NowhereToPush", "detail": "set it"}, status=409), "set it"),
+        ({"body": b"<html>", "status": 502}, "502, and not as promptbrush does"),
+        ({"body": b"<html>"}, "200, and not as promptbrush does"),
+    ],
+)
+def test_a_backend_that_refuses_is_told(server: Server, answer: Any, words: str) -> None:
+    server.decide("/prelabel", lambda _: answer)
+    with pytest.raises(BackendError, match=words):
+        Backend(Address(server.url), patience=0.05).hand_over(7, "<View/>", [])
