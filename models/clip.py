@@ -125,9 +125,9 @@ class VisionEmbeddings(nn.Module):
         patches = self.patch_embedding(pixel_values)  # (B, D, h, w)
         tokens = patches.flatten(2).transpose(1, 2)
         cls = self.class_embedding.expand(tokens.shape[0], 1, -1)
-        return torch.cat([cls, tokens], dim=1) + self._positions(*patches.shape[-2:])
+        return torch.cat([cls, tokens], dim=1) + self.positions(*patches.shape[-2:])
 
-    def _positions(self, height: int, width: int) -> Tensor:
+    def positions(self, height: int, width: int) -> Tensor:
         """Positions of the class token and of a grid: (1 + h*w, D)."""
         weight = self.position_embedding.weight
         return torch.cat([weight[:1], interpolated(weight[1:], self.native, height, width)])

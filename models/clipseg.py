@@ -136,17 +136,18 @@ class Decoder(nn.Module):
         """Reduced (B, T, R) and conditions (B, C) -> logits (B, H, W); B may broadcast from 1."""
         trace = trace or Trace()
         steps = [partial(step, trace=trace) for step in self.steps()]
-        return self.run(steps, reduced, conditions, grid, trace)
+        x = self.mix(steps, reduced, conditions, trace)
+        cells = x[:, 1:].transpose(1, 2).unflatten(2, grid)  # (B, R, h, w), class token dropped
+        return self.transposed_convolution(cells).squeeze(1)
 
-    def run(
+    def mix(
         self,
         steps: Sequence[Callable[[Tensor], Tensor]],
         reduced: Sequence[Tensor],
         conditions: Tensor,
-        grid: tuple[int, int],
         trace: Trace | None = None,
     ) -> Tensor:
-        """As `forward`, with other implementations of the blocks."""
+        """The states before the head, by any implementation of the blocks: (B, T, R)."""
         x = reduced[0]
         for index, step in enumerate(steps):
             if index:
@@ -156,8 +157,7 @@ class Decoder(nn.Module):
             x = step(x)
             if trace is not None:
                 trace.hidden(x)
-        cells = x[:, 1:].transpose(1, 2).unflatten(2, grid)  # (B, R, h, w), class token dropped
-        return self.transposed_convolution(cells).squeeze(1)
+        return x
 
 
 class CLIPSegForImageSegmentation(PretrainedModel):

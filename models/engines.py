@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models import fast
 from models.clipseg import CLIPSegForImageSegmentation
+from models.fast import FastCLIPSeg, FastGroupViT, prepare
 from models.groupvit import GroupViTModel
 from models.image_processor import ImageProcessor, kept_ratio
 from models.outputs import Trace
 from models.towers import unit
 
-PROMPTS_PER_PASS = 4  # keeps the decoder's activations near the cache; larger is not faster
+PROMPTS_PER_PASS = 4  # 1 to 8 cost the same per prompt; few keep the decoder's memory small
 
 # A longer input than this many times its shorter side is squeezed: attention is quadratic in it.
 LONGEST = 4
@@ -79,7 +79,7 @@ class CLIPSegEngine:
         self._processor = processor
         self.width = int(model.config.projection_dim)
         on_cpu = model.clip.logit_scale.device.type == "cpu"
-        self._fast = fast.prepare(model, dtype) if on_cpu else None
+        self._fast = prepare(lambda d: FastCLIPSeg(model, d), dtype) if on_cpu else None
 
     def encode(self, images: Sequence[Image.Image]) -> list[ImageFeatures]:
         """The decoder's prompt-independent part: each (1, 1 + h*w, R), deepest first."""
@@ -147,9 +147,11 @@ class GroupViTEngine:
 
     name = "groupvit"
 
-    def __init__(self, model: GroupViTModel, processor: ImageProcessor) -> None:
+    def __init__(self, model: GroupViTModel, processor: ImageProcessor, dtype: torch.dtype) -> None:
         self._model = model
         self._processor = processor
+        on_cpu = model.logit_scale.device.type == "cpu"
+        self._fast = prepare(lambda d: FastGroupViT(model, d), dtype) if on_cpu else None
         config = model.config
         patch = config.vision_config.patch_size
         side = config.extra.get("segmentation_side", 2 * config.vision_config.image_size)
@@ -185,7 +187,10 @@ class GroupViTEngine:
             ]
         )
         trace = Trace(attentions=True)
-        groups = self._model.vision_model(views, trace).last_hidden_state
+        if self._fast is not None:
+            groups = self._fast.encode(views, trace)
+        else:
+            groups = self._model.vision_model(views, trace).last_hidden_state
         embeds = unit(self._model.visual_projection(groups.flatten(0, 1)))
         maps = self._model.group_maps(trace.attentions or (), views)
         return ImageFeatures(

@@ -7,7 +7,7 @@ attention, each patch goes to one group, and the groups are the next stage's tok
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -173,6 +173,10 @@ class Stage(nn.Module):
             for _ in range(config.depths[index])
         )
 
+    def blocks(self) -> Iterator[PreNormLayer]:
+        """The blocks before grouping, first to last."""
+        return (layer for layer in self.layers if isinstance(layer, PreNormLayer))
+
     def forward(
         self, image: Tensor, previous: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -200,10 +204,14 @@ class StageStack(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList(Stage(config, i) for i in range(len(config.depths)))
 
+    def blocks(self) -> Iterator[Stage]:
+        """The stages, first to last."""
+        return (stage for stage in self.stages if isinstance(stage, Stage))
+
     def forward(self, x: Tensor, trace: Trace) -> Tensor:
         """(B, L, D) -> (B, G, D), one token per group of the last grouping stage."""
         groups: Tensor | None = None
-        for stage in self.stages:
+        for stage in self.blocks():
             trace.hidden(x)
             x, groups, soft = stage(x, groups)
             if soft is not None:

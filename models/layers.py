@@ -66,12 +66,14 @@ class Attention(nn.Module):
         q = self._split(self.q_proj(x))
         k, v = self._split(self.k_proj(context)), self._split(self.v_proj(context))
         dropout = self.dropout if self.training else 0.0
-        if trace is not None and trace.wants_attentions:
-            scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        wanted = trace is not None and trace.wants_attentions
+        if wanted or (self.training and x.device.type == "cpu"):  # the fused backward is slower
+            scores = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
             if mask is not None:
                 scores = scores.masked_fill(~mask, -torch.inf)
-            weights = scores.softmax(dim=-1)
-            trace.attention(weights)
+            weights = torch.softmax(scores, dim=-1, dtype=scores.dtype)
+            if trace is not None:
+                trace.attention(weights)
             y = F.dropout(weights, dropout) @ v
         else:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)

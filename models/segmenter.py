@@ -48,7 +48,7 @@ class Segmenter:
         self.processor = processor
         self._engine: Engine
         if isinstance(self.model, GroupViTModel):
-            self._engine = GroupViTEngine(self.model, processor)
+            self._engine = GroupViTEngine(self.model, processor, computed)
         else:
             self._engine = CLIPSegEngine(self.model, processor, computed)
         self._texts: dict[str, Tensor] = {}

@@ -1,5 +1,6 @@
 """GroupViT's weights in both implementations, through files, in both directions."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from models import GroupViTModel, GroupViTProcessor, GroupViTTextModel, GroupViTVisionModel
 
@@ -77,7 +79,9 @@ CASES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("changes", CASES, ids=str)
-def test_every_field_equals_the_references(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_every_field_equals_the_references(
+    changes: dict[str, Any], tmp_path: Path, equal_fields: Callable[..., None]
+) -> None:
     theirs = reference(**changes)
     theirs.save_pretrained(tmp_path)
     ours = GroupViTModel.from_pretrained(tmp_path)
@@ -91,42 +95,25 @@ def test_every_field_equals_the_references(changes: dict[str, Any], tmp_path: Pa
         "output_attentions": True,
     }
     with torch.no_grad():
-        expected, output = theirs(**inputs), ours(**inputs)
-    for name in (
-        "loss",
-        "logits_per_image",
-        "logits_per_text",
-        "segmentation_logits",
-        "text_embeds",
-        "image_embeds",
-    ):
-        torch.testing.assert_close(output[name], expected[name], rtol=1e-4, atol=1e-4)
-    for name in ("hidden_states", "attentions"):
-        pairs = zip(
-            output.vision_model_output[name], expected.vision_model_output[name], strict=True
-        )
-        for mine, theirs_ in pairs:
-            torch.testing.assert_close(mine, theirs_, rtol=1e-4, atol=1e-5)
+        # 5.x gives no states of the text tower
+        besides = ("text_model_output.hidden_states", "text_model_output.attentions")
+        equal_fields(ours(**inputs), theirs(**inputs), besides)
 
 
-def test_gradients_of_the_contrastive_loss_equal_the_references(tmp_path: Path) -> None:
+def test_gradients_of_the_contrastive_loss_equal_the_references(
+    tmp_path: Path, equal_gradients: Callable[[nn.Module, nn.Module], None]
+) -> None:
     theirs = reference()
     theirs.save_pretrained(tmp_path)
     ours = GroupViTModel.from_pretrained(tmp_path)
-    inputs = {"input_ids": IDS, "pixel_values": torch.randn(2, 3, 64, 64), "return_loss": True}
-    theirs(**inputs).loss.backward()
-    ours(**inputs).loss.backward()
-    expected = dict(theirs.named_parameters())
-    for name, parameter in ours.named_parameters():
-        assert (parameter.grad is None) == (expected[name].grad is None), name
-        if parameter.grad is not None:
-            torch.testing.assert_close(
-                parameter.grad,
-                expected[name].grad,
-                rtol=1e-3,
-                atol=1e-6,
-                msg=lambda m: m + name,  # noqa: B023
-            )
+    inputs = {
+        "input_ids": IDS,
+        "pixel_values": torch.randn(2, 3, 64, 64).double(),
+        "return_loss": True,
+    }
+    for model in (ours.double(), theirs.double()):  # in float32 the difference is rounding
+        model(**inputs).loss.backward()
+    equal_gradients(ours, theirs)
 
 
 def test_what_either_side_saves_the_other_loads_whole(tmp_path: Path) -> None:
