@@ -1,4 +1,7 @@
-"""What an annotator asked with a smart tool, answered on the image that it was asked of."""
+"""What an annotator asked with a smart tool, answered on the image that it was asked of.
+
+The choices here were measured on generated scenes (`benchmarks/bench_interactive.py`).
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,8 @@ from models import Exemplar, ImageFeatures
 
 # An exemplar says more than a label's words, which may mean nothing to the model ("Defect").
 EXEMPLAR_WEIGHT = 0.75
-MOST_RECTANGLES = 8  # the newest count; each takes a pass of the vision tower
-VIEW = 2.0  # side of what is looked at for a region, in sides of the region: things need a context
+MOST_SHAPES = 8  # of a request get a pass of the vision tower each: the newest
+VIEW = 2.0  # side of what is looked at from near, in sides of what is marked: context counts
 AROUND = 0.25  # side of what is looked at around a point, in parts of sqrt(width * height)
 FAINT = 0.5  # of the probability at a point: what its surroundings must reach to belong to it
 FAINTEST = 0.02  # probability at a point below which there is nothing
@@ -52,14 +55,15 @@ def answer(
     image = images[query.image_key]
     if interaction.points:
         return _pointed(predictor, query, image, interaction.points)
-    rectangles = interaction.rectangles[-MOST_RECTANGLES:]
+    rectangles = interaction.rectangles[-MOST_SHAPES:]
     default = Role.REGION if has_phrase else Role.EXEMPLAR
     if rectangles and (interaction.role or default) is Role.REGION:
         return _within(predictor, query, image, rectangles)
     size = (image.image.height, image.image.width)
     shown = [Exemplar(image.image, mask=rectangle.mask(size)) for rectangle in rectangles]
     condition = predictor.condition(query.prompts, shown, EXEMPLAR_WEIGHT)
-    return _found(predictor, query, image, condition)
+    (features,) = predictor.encode([(image.digest, image.image)])
+    return predictor.find(features, {query: condition})[0]
 
 
 def _addressed(
@@ -96,11 +100,6 @@ def _labelled(asked: Sequence[Query], interaction: Interaction) -> Query:
     )
 
 
-def _found(predictor: Predictor, query: Query, image: TaskImage, condition: Tensor) -> Found:
-    (features,) = predictor.encode([(image.digest, image.image)])
-    return predictor.find(features, {query: condition})[0]
-
-
 def _within(
     predictor: Predictor, query: Query, image: TaskImage, rectangles: Sequence[Rectangle]
 ) -> Found:
@@ -109,18 +108,34 @@ def _within(
     mask = np.zeros((image.image.height, image.image.width), bool)
     scores = []
     for rectangle in rectangles:
-        area = rectangle.mask(mask.shape)
-        left, top, right, bottom = box = _view(area)
+        area = rectangle.mask((image.image.height, image.image.width))
+        near = _near(predictor, query, image, condition, area)
+        if near.mask is not None and (near.mask & area).any():
+            mask |= near.mask & area
+            scores.append(near.score)
+    return _together(query, mask, scores)
+
+
+def _near(
+    predictor: Predictor,
+    query: Query,
+    image: TaskImage,
+    condition: Tensor,
+    area: NDArray[np.bool_],
+) -> Found:
+    """What is found where something is marked, (H, W), and just around it, seen from near."""
+    left, top, right, bottom = box = _view(area)
+    view = image
+    if box != (0, 0, image.image.width, image.image.height):
         digest = f"{image.digest} {left},{top},{right},{bottom}"
         view = TaskImage(image.image.crop(box), digest)
-        found = _found(predictor, query, view, condition)
-        here = np.s_[top:bottom, left:right]
-        if found.mask is not None and (found.mask & area[here]).any():
-            mask[here] |= found.mask & area[here]
-            scores.append(found.score)
-    if not scores:
-        return Found(query, None, 0.0)
-    return Found(query, mask, sum(scores) / len(scores))
+    (features,) = predictor.encode([(view.digest, view.image)])
+    (found,) = predictor.find(features, {query: condition})
+    if found.mask is None:
+        return found
+    mask = np.zeros_like(area)
+    mask[top:bottom, left:right] = found.mask
+    return replace(found, mask=mask)
 
 
 def _view(area: NDArray[np.bool_]) -> tuple[int, int, int, int]:
@@ -141,7 +156,7 @@ def _span(marked: NDArray[np.int64], side: int, length: int) -> tuple[int, int]:
 def _pointed(
     predictor: Predictor, query: Query, image: TaskImage, points: Sequence[Point]
 ) -> Found:
-    """The parts of a label's mask that points choose.
+    """The parts of a label's mask that points choose, each drawn again from near.
 
     Where the mask has nothing under a point, its label's words have failed there, and what the
     point's surroundings show is looked for instead.
@@ -150,19 +165,25 @@ def _pointed(
     places = [(point.pixel(features.size), point.positive) for point in points]
     wanted = [place for place, positive in places if positive]
     unwanted = [place for place, positive in places if not positive]
-    found = predictor.find(features, {query: predictor.condition(query.prompts)})[0]
-    mask = np.zeros(features.size, bool) if found.mask is None else found.mask
-    scores = [found.score] if not wanted or any(mask[place] for place in wanted) else []
+    condition = predictor.condition(query.prompts)
+    found = predictor.find(features, {query: condition})[0]
+    whole = np.zeros(features.size, bool) if found.mask is None else found.mask
+    mask = np.zeros_like(whole) if wanted else whole
+    scores = [] if wanted else [found.score]
     for place in wanted:
-        if not mask[place]:
-            near = _around(predictor, query, image.image, features, place)
-            if near.mask is not None:
-                mask = mask | under(near.mask, [place], [])
-                scores.append(near.score)
-    chosen = under(mask, wanted, unwanted)
-    if not chosen.any():
-        return Found(query, None, 0.0)
-    return Found(query, chosen, sum(scores) / len(scores))
+        meant, shown, seen = query, condition, found
+        if not whole[place]:
+            meant, shown, seen = _around(predictor, query, image.image, features, place)
+        if seen.mask is None or not seen.mask[place]:
+            continue
+        part = under(seen.mask, [place], [])
+        if place in wanted[-MOST_SHAPES:]:
+            near = _near(predictor, meant, image, shown, part)
+            if near.mask is not None and near.mask[place]:
+                part = under(near.mask, [place], [])
+        mask |= part
+        scores.append(seen.score)
+    return _together(query, under(mask, wanted, unwanted), scores)
 
 
 def _around(
@@ -171,8 +192,8 @@ def _around(
     image: Image.Image,
     features: ImageFeatures,
     place: tuple[int, int],
-) -> Found:
-    """Everything like the surroundings of a pixel (row, column), however faint."""
+) -> tuple[Query, Tensor, Found]:
+    """The query and condition for what surrounds a pixel (row, column), and where that is."""
     (row, column), reach = place, AROUND / 2 * math.sqrt(image.width * image.height)
     box = (column - reach, row - reach, column + reach, row + reach)
     condition = predictor.condition((), [Exemplar(image, box=box)])
@@ -180,4 +201,11 @@ def _around(
     height, width = probabilities.shape
     there = probabilities[row * height // image.height, column * width // image.width]
     threshold = max(FAINTEST, min(query.threshold, FAINT * float(there)))
-    return scored(replace(query, threshold=threshold), probabilities, features.size)
+    faint = replace(query, threshold=threshold)
+    return faint, condition, scored(faint, probabilities, features.size)
+
+
+def _together(query: Query, mask: NDArray[np.bool_], scores: Sequence[float]) -> Found:
+    if not mask.any():
+        return Found(query, None, 0.0)
+    return Found(query, mask, sum(scores) / len(scores))

@@ -207,6 +207,20 @@ def test_where_a_labels_words_fail_a_point_shows_what_is_meant(
     assert iou(found(answer), one) > 0.6
 
 
+def test_a_small_thing_is_drawn_from_near(predictor: Predictor) -> None:
+    scene = generate(5, (640, 480), include=[BLUE_STAR], count=(5, 5), radius=(0.05, 0.06))
+    one, image = first(scene, BLUE_STAR), TaskImage(scene.image, "small")
+    asked = Interaction(label="Odd one", to_name="image", points=(on(one),))
+    answer = interactive.answer(predictor, ASKED, {"image": image}, asked)
+    assert iou(found(answer), one) > 0.8
+
+
+def test_several_points_choose_several(ask: Callable[..., Found], scene: Scene) -> None:
+    stars = [thing.mask for thing in scene.objects if thing.look == BLUE_STAR]
+    answer = ask(label="Odd one", points=tuple(map(on, stars)))
+    assert iou(found(answer), like(scene, BLUE_STAR)) > 0.7
+
+
 def test_only_what_is_not_meant_leaves_nothing(ask: Callable[..., Found], scene: Scene) -> None:
     circles = [thing.mask for thing in scene.objects if thing.look == RED_CIRCLE]
     points = tuple(on(mask, positive=False) for mask in circles)

@@ -11,7 +11,8 @@ from backend.inference.features import FeatureCache
 from backend.inference.pipeline import Pipeline
 from backend.inference.predictor import Predictor
 from backend.labelstudio import brush
-from backend.labelstudio.config import parse_label_config
+from backend.labelstudio.config import Role, parse_label_config
+from backend.labelstudio.geometry import Rectangle
 from backend.labelstudio.images import ImageStore
 from backend.labelstudio.interaction import Interaction
 from backend.labelstudio.regions import prediction
@@ -155,6 +156,24 @@ def test_an_annotator_is_told_in_words_how_it_went(pipeline: Pipeline) -> None:
     assert (no["remark"], no["regions"]) == ("dog: nothing found", [])
     ((batch, _),) = pipeline.answer([payload()])
     assert "remark" not in batch
+
+
+def test_rectangles_are_places_on_the_image_as_it_is_displayed(pipeline: Pipeline) -> None:
+    stored, file = Image.new("RGB", (40, 24), "teal"), io.BytesIO()
+    exif = stored.getexif()
+    exif[0x0112] = 6  # displayed a quarter turned: 24 wide, 40 high
+    stored.save(file, "JPEG", exif=exif)
+    turned = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    asked = Interaction(
+        label="dog", to_name="i", rectangles=(Rectangle(0, 75, 50, 25),), role=Role.REGION
+    )
+    ((answer, _),) = pipeline.answer([payload(data={"image": turned}, interaction=asked.to_json())])
+    (region,) = answer["regions"]
+    assert (region["width"], region["height"]) == (24, 40)
+    mask = brush.decode(base64.b64decode(region["value"]["rle"]), 40, 24) == 255
+    assert mask.any()
+    assert not mask[:30].any()
+    assert not mask[:, 12:].any()
 
 
 def test_scores_are_certainties(pipeline: Pipeline) -> None:
