@@ -217,7 +217,7 @@ def test_a_small_thing_is_drawn_from_near(predictor: Predictor) -> None:
 
 def test_several_points_choose_several(ask: Callable[..., Found], scene: Scene) -> None:
     stars = [thing.mask for thing in scene.objects if thing.look == BLUE_STAR]
-    answer = ask(label="Odd one", points=tuple(map(on, stars)))
+    answer = ask(label="Star", points=tuple(map(on, stars)))
     assert iou(found(answer), like(scene, BLUE_STAR)) > 0.7
 
 
