@@ -6,22 +6,46 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, BrowserContext
 
 from backend.labelstudio.client import LabelStudio
 from backend.settings import environment
 from backend.showcase import serving
+from demo.scenes import Look, Scene, generate
 from tests.e2e.browser import chromium
-from tests.e2e.editor import Editor
+from tests.e2e.editor import Box, Editor, Mask
 from tests.e2e.label_studio import OPEN, OUT, Server, running
 
 BASIC_AUTH = {"BASIC_AUTH_USER": "label-studio", "BASIC_AUTH_PASS": "s3cret: with a colon"}
 
 Promptbrush = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An image file, and what is in it."""
+
+    path: Path
+    scene: Scene
+
+    def truth(self, look: Look) -> Mask:
+        """The pixels of everything that looks so."""
+        masks = [one.mask for one in self.scene.objects if one.look == look]
+        together: Mask = np.logical_or.reduce(masks)
+        return together
+
+    def box(self, look: Look) -> Box:
+        """Around the first thing that looks so."""
+        first = next(one.mask for one in self.scene.objects if one.look == look)
+        rows, columns = np.nonzero(first)
+        return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +105,20 @@ def editor(
     yield editor
     editor.shot("end")
     page.close()
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Callable[..., Drawn]:
+    """Draws a scene of known truth into a file of its own."""
+
+    def draw(name: str, seed: int, looks: Sequence[Look], **options: Any) -> Drawn:
+        count = (len(looks), len(looks))
+        scene = generate(seed, (640, 480), include=looks, count=count, **options)
+        path = tmp_path / f"{name}.png"
+        scene.image.save(path)
+        return Drawn(path, scene)
+
+    return draw
 
 
 @pytest.fixture

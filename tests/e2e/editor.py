@@ -92,11 +92,31 @@ class Editor:
         self.page.goto(f"{self._url}/projects/{project}/data?task={task}")
         self._image()
 
-    def label_next(self, project: int) -> int:
-        """The task that "Label All Tasks" serves; gives its id."""
+    def retrieve_predictions(self, project: int) -> None:
+        """For all tasks, through the Data Manager; returns when Label Studio has answered."""
+        page = self.page
+        page.goto(f"{self._url}/projects/{project}/data")
+        page.get_by_label("Select all rows").check(force=True)
+        page.get_by_role("button", name="Tasks Actions").click()
+        page.get_by_text("Retrieve Predictions").click()
+        with page.expect_response(
+            lambda r: "id=retrieve_tasks_predictions" in r.url, timeout=120_000
+        ) as sent:
+            page.locator("button", has_text="OK").click()
+        assert sent.value.ok
+
+    def label_all(self, project: int) -> int:
+        """Start labeling; gives the id of the task that is served first."""
         self.page.goto(f"{self._url}/projects/{project}/data")
-        with self.page.expect_response(lambda r: "/next" in r.url or "next_task" in r.url) as sent:
-            self.page.get_by_role("button", name="Label All Tasks").click()
+        with self.page.expect_response(_serves_task) as sent:
+            self.page.locator("button", has_text="Label All Tasks").click()
+        self._image()
+        return int(sent.value.json()["id"])
+
+    def submit_for_next(self) -> int:
+        """Save the annotation while labeling; gives the id of the task that is served next."""
+        with self.page.expect_response(_serves_task) as sent:
+            self.submit()
         self._image()
         return int(sent.value.json()["id"])
 
@@ -132,6 +152,14 @@ class Editor:
     def type_prompt(self, text: str) -> dict[str, Any]:
         """Type into the first text area and press Enter; gives the backend's answer."""
         area = self.page.locator("[data-testid=textarea-input]").first
+        area.fill(text)
+        return self._answer(lambda: area.press("Enter"))
+
+    def edit_prompt(self, text: str) -> dict[str, Any]:
+        """Change what was typed into the first text area; gives the backend's answer."""
+        control = self.page.locator("[data-testid=textarea-control]").first
+        control.get_by_label("Edit Region").first.click(force=True)
+        area = control.locator("input, textarea").last
         area.fill(text)
         return self._answer(lambda: area.press("Enter"))
 
@@ -254,6 +282,10 @@ def iou(one: Mask, other: Mask) -> float:
 
 def _saves_annotation(response: Response) -> bool:
     return "/annotations" in response.url and response.request.method in {"POST", "PATCH"}
+
+
+def _serves_task(response: Response) -> bool:
+    return "id=next_task" in response.url
 
 
 def _mask(uri: str | None) -> Mask | None:
