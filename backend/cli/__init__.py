@@ -1,0 +1,47 @@
+"""The `promptbrush` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from backend import __version__
+from backend.cli import alone, project, serve
+from backend.errors import (
+    CONFIG_FAULT,
+    BackendError,
+    BadSetting,
+    BrokerUnavailable,
+    CheckpointUnavailable,
+)
+from backend.settings import calm_threads
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; errors are told in one line, and the exit status says so."""
+    options = _parser().parse_args(argv)
+    calm_threads()
+    try:
+        return options.run(options) or 0
+    except (BadSetting, CheckpointUnavailable, BrokerUnavailable) as error:
+        print(f"promptbrush: {error}", file=sys.stderr)
+        return CONFIG_FAULT
+    except (BackendError, OSError) as error:
+        print(f"promptbrush: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="promptbrush",
+        description="Label Studio ML backend: brush masks from text prompts and exemplar images. "
+        "Settings come from the environment; options win over them.",
+    )
+    parser.add_argument("--version", action="version", version=f"promptbrush {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for group in (serve, project, alone):
+        group.add_to(commands)
+    return parser

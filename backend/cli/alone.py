@@ -1,0 +1,85 @@
+"""Commands without servers, and the demo."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from backend.cli.options import checkpoint_option, settings_of
+from backend.labelstudio.config import Kind
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """`predict`, `demo` and `evaluate`."""
+    predict = commands.add_parser("predict", help="masks for images, without servers")
+    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    predict.add_argument(
+        "--prompt", nargs="+", action="extend", default=[], metavar="TEXT", help="what to find"
+    )
+    predict.add_argument(
+        "--exemplar",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="IMAGE[:MASK]",
+        help="an image of what to find, with a mask of it",
+    )
+    predict.add_argument(
+        "--form",
+        nargs="+",
+        type=Kind,
+        choices=list(Kind),
+        default=[Kind.BRUSH],
+        metavar="FORM",
+        help=f"of regions in predictions.json: {', '.join(Kind)} (brush)",
+    )
+    predict.add_argument("--threshold", type=float, help="probability from which a pixel counts")
+    predict.add_argument("--out", type=Path, default=Path("out/predict"), help="(out/predict)")
+    checkpoint_option(predict)
+    predict.set_defaults(run=_predict)
+
+    demo = commands.add_parser("demo", help="the demo images through the whole road")
+    demo.add_argument("--out", type=Path, default=Path("out/demo"), help="(out/demo)")
+    demo.set_defaults(run=_demo)
+
+    evaluate = commands.add_parser("evaluate", help="score a checkpoint on generated scenes")
+    evaluate.add_argument("--scenes", type=int, default=200, help="(200)")
+    evaluate.add_argument("--seed", type=int, default=1_000_000, help="of the scenes (1000000)")
+    evaluate.add_argument("--threshold", type=float, help="probability from which a pixel counts")
+    checkpoint_option(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    settings = settings_of(
+        PROMPTBRUSH_CHECKPOINT=options.checkpoint, MODEL_SCORE_THRESHOLD=options.threshold
+    )
+    from backend.local import ExemplarFiles, predict
+
+    exemplars = [ExemplarFiles.from_text(text) for text in options.exemplar]
+    told = predict(settings, options.images, options.prompt, exemplars, options.out, options.form)
+    print(told)
+    print(f"\nMasks, overlays and predictions.json are in {options.out}")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from backend.showcase import demo
+
+    print("Starting broker, worker and web ...", flush=True)
+    print("\n" + demo(options.out))
+    print(f"\nOverlays, contact-sheet.png and predictions.json are in {options.out}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    settings = settings_of(
+        PROMPTBRUSH_CHECKPOINT=options.checkpoint, MODEL_SCORE_THRESHOLD=options.threshold
+    )
+    from backend.worker.runtime import load
+    from demo import evaluate
+
+    segmenter, _ = load(settings.checkpoint, settings.device)
+    rows = evaluate.evaluate(segmenter, options.scenes, options.seed, settings.threshold)
+    print(evaluate.table(rows))
+    return 0

@@ -1,0 +1,107 @@
+"""Commands for a Label Studio project."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from backend.cli.options import settings_of
+from backend.connect import SAMPLING
+from backend.settings import Settings
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """`connect`, `doctor` and `prelabel`."""
+    connect = commands.add_parser("connect", help="make a Label Studio project use this backend")
+    _label_studio(connect)
+    project = connect.add_mutually_exclusive_group(required=True)
+    project.add_argument("--project", type=int, metavar="ID", help="a project that is there")
+    project.add_argument("--create", metavar="TITLE", help="one that is made unless it is there")
+    connect.add_argument(
+        "--labels", nargs="+", metavar="LABEL", help="of a project that is made (the demo's)"
+    )
+    connect.add_argument(
+        "--images", nargs="+", default=[], type=Path, metavar="IMAGE", help="if it has no task yet"
+    )
+    connect.add_argument("--sampling", choices=sorted(SAMPLING), help="which task is served next")
+    connect.set_defaults(run=_connect)
+
+    doctor = commands.add_parser("doctor", help="look for what keeps masks from the editor")
+    _label_studio(doctor)
+    doctor.add_argument("--project", type=int, metavar="ID", help="look at its connection too")
+    doctor.set_defaults(run=_doctor)
+
+    prelabel = commands.add_parser("prelabel", help="predictions for a whole project")
+    _label_studio(prelabel)
+    prelabel.add_argument("--project", type=int, required=True, metavar="ID")
+    prelabel.add_argument(
+        "--wait",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="watch until it is done; the work goes on without, too",
+    )
+    prelabel.set_defaults(run=_prelabel)
+
+
+def _label_studio(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--label-studio", metavar="URL", help="(LABEL_STUDIO_URL)")
+    parser.add_argument("--api-key", metavar="KEY", help="(LABEL_STUDIO_API_KEY)")
+    parser.add_argument(
+        "--backend", metavar="URL", help="this backend as Label Studio reaches it (HOST and PORT)"
+    )
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return settings_of(LABEL_STUDIO_URL=options.label_studio, LABEL_STUDIO_API_KEY=options.api_key)
+
+
+def _connect(options: argparse.Namespace) -> int:
+    from backend import connect
+    from backend.labelstudio.starter import label_config
+    from demo import LABEL_CONFIG
+
+    settings = _settings(options)
+    studio = connect.label_studio(settings)
+    project = options.project
+    if options.create is not None:
+        labels = options.labels
+        xml = label_config(labels) if labels else LABEL_CONFIG.read_text(encoding="utf-8")
+        project, told = connect.find_or_create(studio, options.create, xml)
+        print(told)
+    if options.images:
+        print(connect.upload(studio, project, options.images))
+    address = connect.address(settings, options.backend)
+    print("\n".join(connect.connect(studio, project, address, options.sampling)))
+    print(f"\nOpen {studio.url}/projects/{project}/data")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from backend import connect
+    from backend.doctor import Doctor
+    from backend.findings import Grade
+    from backend.labelstudio.images import ImageStore
+
+    settings = _settings(options)
+    address = connect.address(settings, options.backend)
+    broken = False
+    for finding in Doctor(settings, address, ImageStore.of(settings)).examine(options.project):
+        print(finding, flush=True)
+        broken = broken or finding.grade is Grade.PROBLEM
+    return 1 if broken else 0
+
+
+def _prelabel(options: argparse.Namespace) -> int:
+    from backend import connect
+    from backend.prelabel import Backend, prelabel
+
+    settings = _settings(options)
+    backend = Backend(connect.address(settings, options.backend))
+    studio = connect.label_studio(settings)
+    try:
+        report = prelabel(studio, backend, options.project, wait=options.wait)
+    except KeyboardInterrupt:
+        print("\nWhat was handed over goes on without this command; run it again to watch.")
+        raise
+    print(report)
+    return 1 if report.failures else 0
