@@ -78,7 +78,7 @@ class Settings:
             port=_read(env, ("PORT",), _whole(1, 65535), default.port),
             service_url=_read(env, ("PROMPTBRUSH_URL",), _url, default.service_url),
             workers=_read(env, ("WORKERS",), _whole(1, 64), default.workers),
-            threads=_read(env, ("THREADS",), _whole(2, 1024), default.threads),
+            threads=_read(env, ("THREADS",), _whole(5, 1024), default.threads),
             log_level=_read(env, ("LOG_LEVEL",), _log_level, default.log_level),
             device=_read(env, ("DEVICE",), _device, None),
             redis_url=_read(env, ("REDIS_URL",), _redis_url, None),

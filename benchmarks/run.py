@@ -10,7 +10,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import bench_brush, bench_interactive, bench_models, bench_overhead
+from benchmarks import (
+    bench_brush,
+    bench_busy,
+    bench_interactive,
+    bench_models,
+    bench_overhead,
+)
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -39,6 +45,10 @@ def main() -> None:
         "One image of 640x480, one prompt, demo checkpoint, warm embedded server; every image is "
         "new to it.",
         bench_overhead.table(),
+        "## What never waits, while the worker is busy",
+        "The demo checkpoint under batches of 40 tasks, one after the other, images encoded anew; "
+        "each call 200 times, one at a time, from the same machine.",
+        bench_busy.table(),
         "## Brush RLE beside label-studio-sdk",
         "Same process; each side reads what the other wrote before anything is timed.",
         bench_brush.table(),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
@@ -33,6 +35,7 @@ from backend.web.payloads import PredictRequest, setup_schema
 
 log = logging.getLogger(__name__)
 
+SPARE = 4  # threads that never wait for a prediction, so that health and webhooks are answered
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -49,6 +52,7 @@ class Routes:
         self._settings = settings
         self._queue = queue
         self._inbox = inbox
+        self._seats = threading.BoundedSemaphore(max(1, settings.threads - SPARE))
         self._stopping = stopping
 
     def register(self, app: Flask) -> None:
@@ -109,14 +113,15 @@ class Routes:
         asked = PredictRequest.from_json(_body())
         try:
             group = None if asked.interactive else self._group(asked)
-            asking = self._queue.submit(
-                asked.jobs(),
-                # a single task is one that somebody opens
-                urgent=asked.interactive or len(asked.tasks) == 1,
-                deadline=self._settings.predict_deadline,
-                group=group,
-            )
-            answers = self._queue.wait(asking, deadline, self._stopping)
+            with self._seat():
+                asking = self._queue.submit(
+                    asked.jobs(),
+                    # a single task is one that somebody opens
+                    urgent=asked.interactive or len(asked.tasks) == 1,
+                    deadline=self._settings.predict_deadline,
+                    group=group,
+                )
+                answers = self._queue.wait(asking, deadline, self._stopping)
         except QueueUnavailable as error:
             if not asked.interactive:
                 raise
@@ -126,6 +131,19 @@ class Routes:
         response = jsonify({"results": asked.results(answers)})
         response.call_on_close(lambda: self._queue.finish(asking))
         return response
+
+    @contextmanager
+    def _seat(self) -> Iterator[None]:
+        """A place among those who wait; some threads are left to answer what never waits."""
+        if not self._seats.acquire(blocking=False):
+            raise QueueUnavailable(
+                f"{self._settings.threads - SPARE} requests wait already, all that THREADS allows: "
+                "try again in a moment."
+            )
+        try:
+            yield
+        finally:
+            self._seats.release()
 
     def _group(self, asked: PredictRequest) -> str | None:
         """Which project and version late answers are pushed for; None if they cannot be."""
@@ -194,9 +212,18 @@ class Routes:
         event = Event.from_json(_body())
         told = "not known" if event.kind is Kind.OTHER else f"{len(event.saved)} annotations"
         log.info("project %s: event %s, %s", event.project, event.action, told)
+        response = jsonify({"status": "accepted", "action": event.action})
+        response.status_code = 201
         if event.kind is not Kind.OTHER:
+            # Label Studio waits a second at most, and an annotator's Submit with it
+            response.call_on_close(lambda: self._keep(event))
+        return response
+
+    def _keep(self, event: Event) -> None:
+        try:
             self._inbox.add(event)
-        return {"status": "accepted", "action": event.action}, 201
+        except RedisError as error:
+            log.warning("event %s is lost: the broker does not answer: %s", event.action, error)
 
     def jobs(self) -> ResponseReturnValue:
         """What waits, runs, is pushed and ended, with reasons; `?project=ID` for one project."""

@@ -272,6 +272,24 @@ def test_what_cannot_go_into_the_background_is_told(
     assert queue.submitted == []
 
 
+def test_those_who_wait_never_take_all_threads(
+    queue: InstantQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = module.create_app(Settings(threads=5), queue).test_client()  # type: ignore[arg-type]
+    batch = recorded("predict-batch-two-tasks")
+    refused: list[int] = []
+
+    def wait(jobs: list[Any], *_: Any) -> list[Any]:
+        refused.append(client.post("/predict", json=batch).status_code)
+        assert client.get("/health").status_code == 200
+        return [queue.answer for _ in jobs]
+
+    monkeypatch.setattr(queue, "wait", wait)
+    assert client.post("/predict", json=batch).status_code == 200
+    assert refused == [503]
+    assert client.post("/predict", json=batch).status_code == 200  # the seat is free again
+
+
 def test_interactive_requests_never_leave_anything_to_be_pushed(queue: InstantQueue) -> None:
     client = module.create_app(PUSHING, queue).test_client()  # type: ignore[arg-type]
     client.post("/predict", json=recorded("predict-interactive-textarea"))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from redis.exceptions import ConnectionError
 from werkzeug.test import TestResponse
 
 from backend.queue import WorkerPulse
@@ -75,6 +76,7 @@ def replay(client: FlaskClient, name: str) -> TestResponse:
         headers=headers,
         data=json.dumps(raw["json"]) if raw["method"] == "POST" else None,
         auth=CREDENTIALS if "Authorization" in raw["headers"] else None,
+        buffered=True,  # so that what follows an answer has been done too
     )
 
 
@@ -167,6 +169,16 @@ def test_a_webhook_without_credentials_is_refused_where_they_are_asked_for(
     assert answer.status_code == 401
     assert "webhook" in answer.get_data(as_text=True)
     assert broker.events == []
+
+
+def test_an_event_is_acknowledged_though_the_broker_is_away(
+    client: FlaskClient, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise ConnectionError("refused")
+
+    monkeypatch.setattr(broker, "eval", away)
+    assert replay(client, "webhook-ANNOTATION_UPDATED").status_code == 201
 
 
 def test_every_recorded_event_is_among_those_above() -> None:
