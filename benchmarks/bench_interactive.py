@@ -81,20 +81,20 @@ def _usual(rng: np.random.Generator, number: int) -> tuple[Scene, list[Case]]:
         return Interaction(label="A", to_name="image", **asked)  # type: ignore[arg-type]
 
     return scene, [
-        ("phrase: full description", "zyx", Interaction(f"A: {says}"), alike),
+        ("phrase: full description", "a cat", Interaction(f"A: {says}"), alike),
         ("rectangle, label fully described", says, ask(rectangles=(box,)), alike),
         ("rectangle, label names the shape", one.shape, ask(rectangles=(box,)), alike),
-        ("rectangle, label means nothing", "zyx", ask(rectangles=(box,)), alike),
-        ("two rectangles, label means nothing", "zyx", ask(rectangles=(box, second)), alike),
+        ("rectangle, label fits nothing there", "a cat", ask(rectangles=(box,)), alike),
+        ("two rectangles, label fits nothing there", "a cat", ask(rectangles=(box, second)), alike),
         (
             "rectangle with a phrase: inside it",
-            "zyx",
+            "a cat",
             ask(prompt=f"A: {says}", rectangles=(box,)),
             one.mask & _inside(box, one.mask),
         ),
         ("keypoint, label fully described", says, ask(points=(point,)), one.mask),
         ("keypoint, label names the shape", one.shape, ask(points=(point,)), one.mask),
-        ("keypoint, label means nothing", "zyx", ask(points=(point,)), one.mask),
+        ("keypoint, label fits nothing there", "a cat", ask(points=(point,)), one.mask),
     ]
 
 

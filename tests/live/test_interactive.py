@@ -29,7 +29,7 @@ CONFIG = """
   {note}
   <Image name="image" value="$image"/>
   <BrushLabels name="brush" toName="image">
-    <Label value="Red circle"/><Label value="Part" predicted_values="zyx"/>
+    <Label value="Red circle"/><Label value="Part" predicted_values="a cat"/>
   </BrushLabels>
   <RectangleLabels name="box" toName="image"><Label value="Part"/></RectangleLabels>
   <KeyPointLabels name="point" toName="image"><Label value="Part"/></KeyPointLabels>
