@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from xml.sax.saxutils import quoteattr
 
 from backend.labelstudio.config import Kind
+from backend.overlay import COLOURS
 
 _HINT = "What to find, or label: what to find"
+
+# In the editor's own choice, two labels may get the same colour.
+_COLOURS = [f"#{bytes(colour).hex()}" for colour in COLOURS]
 
 
 def label_config(labels: Sequence[str], forms: Sequence[Kind] = (Kind.BRUSH,)) -> str:
@@ -41,7 +46,10 @@ def _row(title: str, tag: str, attributes: str, output: str, labels: Sequence[st
             '  <View style="display: flex; gap: 1em; align-items: center">',
             f'    <Header value="{title}" size="6"/>',
             f'    <{tag} {attributes} toName="image" model_output="{output}">',
-            *(f"      <Label value={quoteattr(label)}/>" for label in labels),
+            *(
+                f'      <Label value={quoteattr(label)} background="{colour}"/>'
+                for label, colour in zip(labels, cycle(_COLOURS), strict=False)
+            ),
             f"    </{tag}>",
             "  </View>",
         ]

@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -164,6 +165,13 @@ def test_a_started_labeling_configuration_is_usable_whatever_the_labels() -> Non
     assert [label.value for label in brush.labels] == labels
     assert config.problems == ()
     assert [text.name for text in config.texts if text.smart] == ["prompt"]
+
+
+def test_labels_are_told_apart_by_colour_and_have_one_in_all_tools() -> None:
+    xml = ElementTree.fromstring(label_config(["dog", "cat", "car"]))
+    colours = [label.get("background") for label in xml.iter("Label")]
+    assert len(set(colours)) == 3
+    assert colours[:3] == colours[3:6] == colours[6:]
 
 
 @pytest.mark.parametrize(
