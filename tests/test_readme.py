@@ -26,8 +26,11 @@ def commands(start: str) -> list[str]:
 
 def test_every_command_shown_is_checked_here() -> None:
     shown = [line for text in blocks("bash") for line in text.splitlines() if line.strip()]
-    # tests/e2e/test_connect.py, tests/live/test_prelabel.py
-    elsewhere = {"promptbrush connect", "promptbrush doctor", "promptbrush prelabel"}
+    # tests/e2e/test_connect.py, tests/live/test_prelabel.py, tests/backend/learning
+    elsewhere = {
+        *("promptbrush connect", "promptbrush doctor", "promptbrush prelabel"),
+        "promptbrush export",
+    }
     checked = {"make", "promptbrush predict", *elsewhere}
     assert len(shown) == sum(len(commands(start)) for start in checked)
     assert commands("make") == ["make demo", "make test", "make up"]

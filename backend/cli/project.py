@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from backend.cli.options import settings_of
+from backend.cli.options import backend_option, label_studio_options, studio_settings
 from backend.connect import SAMPLING
-from backend.settings import Settings
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`connect`, `doctor` and `prelabel`."""
     connect = commands.add_parser("connect", help="make a Label Studio project use this backend")
-    _label_studio(connect)
+    label_studio_options(connect)
+    backend_option(connect)
     project = connect.add_mutually_exclusive_group(required=True)
     project.add_argument("--project", type=int, metavar="ID", help="a project that is there")
     project.add_argument("--create", metavar="TITLE", help="one that is made unless it is there")
@@ -27,12 +27,14 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     connect.set_defaults(run=_connect)
 
     doctor = commands.add_parser("doctor", help="look for what keeps masks from the editor")
-    _label_studio(doctor)
+    label_studio_options(doctor)
+    backend_option(doctor)
     doctor.add_argument("--project", type=int, metavar="ID", help="look at its connection too")
     doctor.set_defaults(run=_doctor)
 
     prelabel = commands.add_parser("prelabel", help="predictions for a whole project")
-    _label_studio(prelabel)
+    label_studio_options(prelabel)
+    backend_option(prelabel)
     prelabel.add_argument("--project", type=int, required=True, metavar="ID")
     prelabel.add_argument(
         "--wait",
@@ -43,24 +45,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     prelabel.set_defaults(run=_prelabel)
 
 
-def _label_studio(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--label-studio", metavar="URL", help="(LABEL_STUDIO_URL)")
-    parser.add_argument("--api-key", metavar="KEY", help="(LABEL_STUDIO_API_KEY)")
-    parser.add_argument(
-        "--backend", metavar="URL", help="this backend as Label Studio reaches it (HOST and PORT)"
-    )
-
-
-def _settings(options: argparse.Namespace) -> Settings:
-    return settings_of(LABEL_STUDIO_URL=options.label_studio, LABEL_STUDIO_API_KEY=options.api_key)
-
-
 def _connect(options: argparse.Namespace) -> int:
     from backend import connect
     from backend.labelstudio.starter import label_config
     from demo import LABEL_CONFIG
 
-    settings = _settings(options)
+    settings = studio_settings(options)
     studio = connect.label_studio(settings)
     project = options.project
     if options.create is not None:
@@ -82,7 +72,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from backend.findings import Grade
     from backend.labelstudio.images import ImageStore
 
-    settings = _settings(options)
+    settings = studio_settings(options)
     address = connect.address(settings, options.backend)
     broken = False
     for finding in Doctor(settings, address, ImageStore.of(settings)).examine(options.project):
@@ -95,7 +85,7 @@ def _prelabel(options: argparse.Namespace) -> int:
     from backend import connect
     from backend.prelabel import Backend, prelabel
 
-    settings = _settings(options)
+    settings = studio_settings(options)
     backend = Backend(connect.address(settings, options.backend))
     studio = connect.label_studio(settings)
     try:

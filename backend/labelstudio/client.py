@@ -19,6 +19,11 @@ T = TypeVar("T")
 
 PAGE = 100  # rows asked for at once
 PREDICTIONS_AT_ONCE = 100
+# Label Studio holds the same list against the fields of tasks and of the annotations in them.
+ANNOTATED = (
+    *("id", "data", "annotations"),
+    *("result", "was_cancelled", "ground_truth", "completed_by", "updated_at"),
+)
 
 
 class LabelStudio:
@@ -115,6 +120,26 @@ class LabelStudio:
                 if len(page) < PAGE:
                     break
                 last = page[-1]["id"]
+
+    def annotated_tasks(self, project: int) -> Iterator[Json]:
+        """Tasks that somebody has submitted, by ascending id, with `annotations` in full.
+
+        Tasks that were only ever skipped are not among them.
+        """
+        last = 0
+        while True:
+            query = {
+                "project": project,
+                "page_size": PAGE,
+                "fields": "all",  # without it Label Studio leaves annotations out
+                "include": ",".join(ANNOTATED),
+                "query": json.dumps(_task_query(last, annotated=True)),
+            }
+            page = self._object("GET", "/api/tasks", params=query)["tasks"]
+            yield from page
+            if len(page) < PAGE:
+                return
+            last = page[-1]["id"]
 
     def task(self, task: int) -> Json:
         """A task, its annotations, drafts and predictions included."""
@@ -214,7 +239,13 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def _task_query(after: int, lacking: str | None, ids: Sequence[int] | None) -> Json:
+def _task_query(
+    after: int,
+    lacking: str | None = None,
+    ids: Sequence[int] | None = None,
+    *,
+    annotated: bool = False,
+) -> Json:
     """The data manager's query for the tasks beyond an id."""
     items: list[Json] = [
         {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": after}
@@ -226,6 +257,15 @@ def _task_query(after: int, lacking: str | None, ids: Sequence[int] | None) -> J
                 "operator": "not_contains",
                 "type": "List",
                 "value": [lacking],
+            }
+        )
+    if annotated:
+        items.append(
+            {
+                "filter": "filter:tasks:total_annotations",
+                "operator": "greater",
+                "type": "Number",
+                "value": 0,
             }
         )
     query: Json = {

@@ -50,6 +50,60 @@ class Rectangle:
 
 
 @dataclass(frozen=True, slots=True)
+class Ellipse:
+    """An ellipse about its centre, turned clockwise by `rotation` degrees."""
+
+    x: float
+    y: float
+    radius_x: float
+    radius_y: float
+    rotation: float = 0.0
+
+    def mask(self, size: Size) -> NDArray[np.bool_]:
+        """The pixels of an image, (H, W), whose centres it holds; there may be none."""
+        height, width = size
+        across, along = self.radius_x / 100 * width, self.radius_y / 100 * height
+        mask = np.zeros(size, bool)
+        if across <= 0 or along <= 0:
+            return mask
+        centre_x, centre_y = self.x / 100 * width, self.y / 100 * height
+        reach = max(across, along)
+        first_row, last_row = _clipped(centre_y - reach, centre_y + reach, height)
+        first_column, last_column = _clipped(centre_x - reach, centre_x + reach, width)
+        rows, columns = np.ogrid[first_row:last_row, first_column:last_column]
+        dx, dy = columns + 0.5 - centre_x, rows + 0.5 - centre_y
+        turn = math.radians(self.rotation)
+        u, v = dx * math.cos(turn) + dy * math.sin(turn), dy * math.cos(turn) - dx * math.sin(turn)
+        held = (u / across) ** 2 + (v / along) ** 2 <= 1
+        mask[first_row:last_row, first_column:last_column] = held
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Polygon:
+    """A closed ring of points, x and y, filled by the nonzero rule as browsers do."""
+
+    points: tuple[tuple[float, float], ...]
+
+    def mask(self, size: Size) -> NDArray[np.bool_]:
+        """The pixels of an image, (H, W), whose centres it holds; there may be none."""
+        height, width = size
+        ring = np.array(self.points, np.float64).reshape(-1, 2) * [width / 100, height / 100]
+        # How often the ring winds around a pixel is the sum of the edges crossed on the way there
+        # from the left, each counted by its direction.
+        crossings = np.zeros((height, width + 1), np.int16)
+        for (x, y), (next_x, next_y) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+            low, high = sorted((y, next_y))
+            first, last = (min(max(math.ceil(edge - 0.5), 0), height) for edge in (low, high))
+            rows = np.arange(first, last)
+            at = x + (rows + 0.5 - y) * ((next_x - x) / (next_y - y)) if len(rows) else rows
+            columns = np.clip(np.ceil(at - 0.5), 0, width).astype(np.intp)
+            crossings[rows, columns] += 1 if next_y > y else -1
+        inside: NDArray[np.bool_] = np.cumsum(crossings[:, :-1], axis=1, dtype=np.int16) != 0
+        return inside
+
+
+@dataclass(frozen=True, slots=True)
 class Point:
     """A place on the thing that is meant, or on one that is not."""
 
@@ -65,4 +119,4 @@ class Point:
 
 
 def _clipped(first: float, last: float, length: int) -> tuple[int, int]:
-    return max(0, math.floor(first)), min(length, math.ceil(last))
+    return max(0, math.floor(first)), max(0, min(length, math.ceil(last)))

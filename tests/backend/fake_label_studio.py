@@ -68,7 +68,23 @@ class FakeLabelStudio:
     def add_task(self, project: int, **data: Any) -> int:
         """A task with its data; gives its id."""
         number = next(self._ids)
-        self.tasks[number] = {"id": number, "data": data, "project": project}
+        self.tasks[number] = {"id": number, "data": data, "project": project, "annotations": []}
+        return number
+
+    def annotate(self, task: int, result: list[Json], **fields: Any) -> int:
+        """An annotation as an annotator submits it; gives its id."""
+        number = next(self._ids)
+        annotation = {
+            "id": number,
+            "task": task,
+            "completed_by": 1,
+            "result": result,
+            "was_cancelled": False,
+            "ground_truth": False,
+            "updated_at": f"2026-01-01T00:00:00.{number:06}Z",
+            **fields,
+        }
+        self.tasks[task]["annotations"].append(annotation)
         return number
 
     def app(self) -> Flask:
@@ -146,6 +162,8 @@ class FakeLabelStudio:
         for item in query["filters"]["items"]:
             if item["filter"] == "filter:tasks:id":
                 found = [task for task in found if task["id"] > item["value"]]
+            elif item["filter"] == "filter:tasks:total_annotations":
+                found = [task for task in found if _submitted(task) > item["value"]]
             else:
                 (version,) = item["value"]
                 done = {p["task"] for p in self.predictions if version in p["model_version"]}
@@ -153,8 +171,10 @@ class FakeLabelStudio:
         if "selectedItems" in query:
             found = [task for task in found if task["id"] in query["selectedItems"]["included"]]
         page = sorted(found, key=lambda task: int(task["id"]))[: int(request.args["page_size"])]
-        fields = request.args["include"].split(",")
-        return {"total": len(found), "tasks": [{name: t[name] for name in fields} for t in page]}
+        fields = set(request.args["include"].split(","))
+        if request.args.get("fields") != "all":
+            fields -= {"annotations"}
+        return {"total": len(found), "tasks": [_chosen(task, fields) for task in page]}
 
     def _backends(self) -> ResponseReturnValue:
         if request.method == "GET":
@@ -235,6 +255,18 @@ class FakeLabelStudio:
             return {"status_code": 403, "detail": self.refuses_webhooks}, 403
         webhook |= request.get_json()
         return webhook
+
+
+def _chosen(row: Json, fields: set[str]) -> Json:
+    """The fields asked for; those of a task's annotations are chosen by the same list."""
+    chosen = {name: row[name] for name in fields if name in row}
+    if "annotations" in chosen:
+        chosen["annotations"] = [_chosen(one, fields) for one in row["annotations"]]
+    return chosen
+
+
+def _submitted(task: Json) -> int:
+    return sum(not annotation["was_cancelled"] for annotation in task["annotations"])
 
 
 def _known(rows: dict[int, Json], number: int) -> Json:

@@ -8,6 +8,7 @@ import pytest
 
 from backend.errors import LabelStudioError, LabelStudioRefused, LabelStudioUnavailable
 from backend.labelstudio.client import PREDICTIONS_AT_ONCE, LabelStudio
+from tests.backend.fake_label_studio import TOKEN, FakeLabelStudio
 
 Server = Any  # conftest.py has it
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
@@ -114,6 +115,16 @@ def test_predictions_are_sent_in_chunks_and_what_was_saved_is_counted(server: Se
     given = ({"task": task, "result": []} for task in range(2 * PREDICTIONS_AT_ONCE + 5))
     assert LabelStudio(server.url, LEGACY).create_predictions(3, given) == sum(sizes) - 3
     assert sizes == [PREDICTIONS_AT_ONCE, PREDICTIONS_AT_ONCE, 5]
+
+
+def test_annotated_tasks_come_with_their_annotations(studio: FakeLabelStudio) -> None:
+    project = studio.add_project()
+    tasks = [studio.add_task(project, image=f"{n}.jpg") for n in range(3)]
+    studio.annotate(tasks[1], [{"id": "a"}])
+    studio.annotate(tasks[2], [], was_cancelled=True)
+    (found,) = LabelStudio(studio.url, TOKEN).annotated_tasks(project)
+    assert found["id"] == tasks[1]
+    assert found["annotations"][0]["result"] == [{"id": "a"}]
 
 
 def test_a_list_in_pages_ends_with_the_last(server: Server) -> None:

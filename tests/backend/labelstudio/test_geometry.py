@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.errors import BadRequest
-from backend.labelstudio.geometry import Point, Rectangle
+from backend.labelstudio.geometry import Ellipse, Point, Polygon, Rectangle
 
 SIZE = (200, 300)  # height, width
 
@@ -62,3 +62,48 @@ def test_a_point_is_a_pixel_of_the_image(x: float, y: float, height: int, width:
     if 0 <= x < 100 and 0 <= y < 100:
         assert abs(row + 0.5 - y / 100 * height) <= 0.5 + 1e-6
         assert abs(column + 0.5 - x / 100 * width) <= 0.5 + 1e-6
+
+
+@given(
+    st.floats(40, 60), st.floats(40, 60), st.floats(4, 15), st.floats(4, 15), st.floats(-360, 360)
+)
+def test_an_ellipse_keeps_its_area_and_centre_when_turned(
+    x: float, y: float, radius_x: float, radius_y: float, rotation: float
+) -> None:
+    mask = Ellipse(x, y, radius_x, radius_y, rotation).mask((300, 400))
+    assert mask.sum() == pytest.approx(np.pi * radius_x * 4 * radius_y * 3, rel=0.05)
+    rows, columns = np.nonzero(mask)
+    assert (columns.mean() + 0.5, rows.mean() + 0.5) == pytest.approx((x * 4, y * 3), abs=0.6)
+
+
+def test_an_ellipse_beyond_the_image_is_cut_off() -> None:
+    assert not Ellipse(-50, 50, 10, 10).mask(SIZE).any()
+    assert not Ellipse(50, 50, 0, 10).mask(SIZE).any()
+    half = Ellipse(0, 50, 20, 20).mask(SIZE)
+    assert half.sum() == pytest.approx(np.pi * 60 * 40 / 2, rel=0.02)
+
+
+@given(st.floats(10, 30), st.floats(10, 30), st.floats(5, 60), st.floats(5, 60), st.booleans())
+def test_a_polygon_of_four_corners_is_the_rectangle(
+    x: float, y: float, width: float, height: float, backwards: bool
+) -> None:
+    corners = ((x, y), (x + width, y), (x + width, y + height), (x, y + height))
+    polygon = Polygon(corners[::-1] if backwards else corners)
+    expected = Rectangle(x, y, width, height).mask((97, 131))
+    assert (polygon.mask((97, 131)) ^ expected).sum() <= 2 * (97 + 131)
+    assert abs(int(polygon.mask((97, 131)).sum()) - int(expected.sum())) <= 97 + 131
+
+
+@given(st.lists(st.tuples(st.floats(-20, 120), st.floats(-20, 120)), min_size=3, max_size=8))
+def test_a_polygon_and_its_mirror_image_mirror(points: list[tuple[float, float]]) -> None:
+    mask = Polygon(tuple(points)).mask((60, 80))
+    mirrored = Polygon(tuple((x, 100 - y) for x, y in points)).mask((60, 80))
+    assert (mask ^ mirrored[::-1]).mean() < 0.02  # centres on an edge
+
+
+def test_a_hole_cut_in_stays_empty() -> None:
+    outer = ((0, 0), (100, 0), (100, 100), (0, 100), (0, 0))
+    inner = ((25, 25), (25, 75), (75, 75), (75, 25), (25, 25))
+    mask = Polygon((*outer, *inner)).mask((40, 40))
+    assert not mask[10:30, 10:30].any()
+    assert mask.sum() == 40 * 40 - 20 * 20

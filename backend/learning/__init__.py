@@ -1,0 +1,1 @@
+"""Accepted work in, a new version out."""

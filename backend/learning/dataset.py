@@ -1,0 +1,312 @@
+"""Accepted annotations as samples: an image, and the mask of each label that was looked for.
+
+What counts, task by task:
+
+- Skipped annotations say nothing. A submitted one without regions says that nothing is there.
+- If one of a task's annotations is marked as ground truth, only such count.
+- The newest annotation of each annotator counts. A pixel has a label if more than half of those
+  that count give it that label, so that two annotators have to agree.
+- Several regions of one label are one mask. A label that nobody drew is absent: a negative.
+- Every region with an area counts, but not rectangles of a tool that is there to prompt with. Where
+  one cannot be read, its labels are neither present nor absent: that image says nothing of them.
+
+A task's part, to learn from, to stop by or to judge by, follows from its id alone: what a version
+was judged by, no later version learns from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from backend.errors import BackendError
+from backend.labelstudio.config import LabelConfig
+from backend.labelstudio.images import TaskImage
+from backend.labelstudio.shapes import Area, Mask, areas
+from backend.labelstudio.tasks import Task, image_url
+from backend.report import table
+
+EXAMPLES = 5  # tasks that are named for a reason
+
+Json = Mapping[str, Any]
+Size = tuple[int, int]
+
+
+class Part(StrEnum):
+    """What a task is for."""
+
+    TRAINING = "training"
+    VALIDATION = "validation"  # tells when to stop
+    HELD_OUT = "held-out"  # judges the result
+
+
+SHARES = ((Part.HELD_OUT, 0.2), (Part.VALIDATION, 0.2))
+
+
+def part_of(task: int) -> Part:
+    """The part of a task: the same today, tomorrow and on every machine."""
+    drawn = int.from_bytes(hashlib.sha256(f"task {task}".encode()).digest()[:8], "big") / 2**64
+    for part, share in SHARES:
+        if drawn < share:
+            return part
+        drawn -= share
+    return Part.TRAINING
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One image of an accepted task."""
+
+    task: int
+    image_key: str  # the field of the task's data
+    image: TaskImage
+    labels: tuple[str, ...]  # that were looked for
+    masks: Mapping[str, Mask]  # (H, W) of those that are there
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the image, and of each mask."""
+        return self.image.image.height, self.image.image.width
+
+    def mask(self, label: str) -> Mask:
+        """The label's pixels, (H, W); none where it is absent."""
+        found = self.masks.get(label)
+        return np.zeros(self.size, bool) if found is None else found
+
+    def digest(self) -> str:
+        """SHA-256 of what is learnt from it."""
+        total = hashlib.sha256(f"{self.task} {self.image_key} {self.image.digest}".encode())
+        for label in sorted(self.labels):
+            total.update(f"\n{label} {self.size} ".encode())
+            if label in self.masks:
+                total.update(np.packbits(self.masks[label]).tobytes())
+        return total.hexdigest()
+
+
+@dataclass(slots=True)
+class Account:
+    """What went into a dataset; what did not, and why, with tasks as examples."""
+
+    parts: Counter[str] = field(default_factory=Counter)  # images
+    regions: Counter[str] = field(default_factory=Counter)  # by form
+    present: Counter[str] = field(default_factory=Counter)  # images, by label
+    absent: Counter[str] = field(default_factory=Counter)
+    merged: int = 0  # images that several annotators agreed on
+    ground_truth: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[int]] = field(default_factory=dict)
+
+    def leave_out(self, task: int, reason: str) -> None:
+        """Count something of a task that is not used."""
+        self.left_out[reason] += 1
+        named = self.examples.setdefault(reason, [])
+        if len(named) < EXAMPLES and task not in named:
+            named.append(task)
+
+    def use(self, sample: Sample) -> None:
+        """Count a sample."""
+        self.parts[part_of(sample.task)] += 1
+        self.present.update(sample.masks.keys())
+        self.absent.update(label for label in sample.labels if label not in sample.masks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for a version's card."""
+        return {
+            "images": dict(self.parts),
+            "regions": dict(self.regions),
+            "present": dict(self.present),
+            "absent": dict(self.absent),
+            "merged": self.merged,
+            "ground_truth": self.ground_truth,
+            "left_out": {
+                reason: {"count": count, "tasks": self.examples.get(reason, [])}
+                for reason, count in self.left_out.items()
+            },
+        }
+
+    def __str__(self) -> str:
+        """Tables for people."""
+        images = ", ".join(f"{self.parts[part]} {part}" for part in Part)
+        lines = [f"{self.parts.total()} images ({images})"]
+        if self.merged:
+            lines[0] += f"; {self.merged} merged from several annotators"
+        labels = sorted({*self.present, *self.absent})
+        rows = [[label, "", str(self.present[label]), str(self.absent[label])] for label in labels]
+        if rows:
+            lines.append(table(["label", "", "present", "absent"], rows))
+        if self.left_out:
+            told = [
+                [str(count), reason, ", ".join(map(str, self.examples.get(reason, [])))]
+                for reason, count in self.left_out.most_common()
+            ]
+            lines.append(table(["left out", "because", "such as task"], told))
+        return "\n\n".join(lines)
+
+
+class Images(Protocol):
+    """Where a task's images come from."""
+
+    def fetch(self, url: str) -> TaskImage:
+        """The image at a URL; raises BackendError."""
+
+
+def samples(
+    tasks: Iterable[Json], config: LabelConfig, images: Images, account: Account
+) -> Iterator[Sample]:
+    """The samples of tasks with `id`, `data` and `annotations`, one at a time.
+
+    Args:
+        tasks: As Label Studio's API has them.
+        config: The labels to look for.
+        images: Fetches the tasks' images.
+        account: Is told what was used and what was not.
+    """
+    for raw in tasks:
+        task = int(raw["id"])
+        counted = _counted(raw.get("annotations") or (), task, account)
+        if not counted:
+            continue
+        for key, (names, labels) in _asked(config).items():
+            try:
+                image = images.fetch(image_url(Task(task, raw["data"]), key))
+            except BackendError as error:
+                account.leave_out(task, f"the image cannot be had ({error.name})")
+                continue
+            masks, unclear = _merged(counted, config, names, labels, image.image, task, account)
+            sample = Sample(
+                task, key, image, tuple(one for one in labels if one not in unclear), masks
+            )
+            account.use(sample)
+            yield sample
+
+
+def digest(samples_digests: Iterable[str]) -> str:
+    """One name for a set of samples, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(samples_digests)).encode()).hexdigest()
+
+
+def _counted(annotations: Sequence[Json], task: int, account: Account) -> list[Json]:
+    """The annotations of a task that count."""
+    finished = []
+    for annotation in annotations:
+        if annotation.get("was_cancelled"):
+            account.leave_out(task, "the annotation is a skip")
+        else:
+            finished.append(annotation)
+    true = [annotation for annotation in finished if annotation.get("ground_truth")]
+    if true:
+        account.ground_truth += 1
+        for _ in range(len(finished) - len(true)):
+            account.leave_out(task, "the task has a ground truth beside it")
+    newest: dict[object, Json] = {}
+    for annotation in sorted(true or finished, key=lambda one: str(one.get("updated_at"))):
+        if newest.pop(_annotator(annotation), None) is not None:
+            account.leave_out(task, "its annotator made a newer one")
+        newest[_annotator(annotation)] = annotation
+    return list(newest.values())
+
+
+def _annotator(annotation: Json) -> object:
+    """Who made it: an id, or of an export an object with one."""
+    by = annotation.get("completed_by")
+    known = by.get("id") if isinstance(by, Mapping) else by
+    return annotation.get("id") if known is None else ("annotator", known)
+
+
+def _asked(config: LabelConfig) -> dict[str, tuple[frozenset[str], tuple[str, ...]]]:
+    """By image field: the tags that show it, and the labels looked for there."""
+    keys = dict.fromkeys(control.image_key for control in config.outputs)
+    return {
+        key: (
+            frozenset(c.to_name for c in config.outputs if c.image_key == key),
+            tuple(
+                dict.fromkeys(
+                    label.value
+                    for control in config.outputs
+                    if control.image_key == key
+                    for label in control.labels
+                )
+            ),
+        )
+        for key in keys
+    }
+
+
+def _merged(
+    annotations: Sequence[Json],
+    config: LabelConfig,
+    names: frozenset[str],
+    labels: Sequence[str],
+    image: Image.Image,
+    task: int,
+    account: Account,
+) -> tuple[dict[str, Mask], set[str]]:
+    """The pixels of each label that more than half of the annotations give it, and labels unclear.
+
+    A label is unclear where a region of it could not be read.
+    """
+    outputs = {control.name for control in config.outputs}
+    votes: dict[str, NDArray[np.uint8]] = {}
+    unclear: set[str] = set()
+    for annotation in annotations:
+        drawn: dict[str, Mask] = {}
+        for area in areas(annotation.get("result") or ()):
+            if area.to_name not in names:
+                continue
+            reason = _meant_otherwise(area, outputs, labels)
+            if reason:
+                account.leave_out(task, reason)
+                continue
+            try:
+                mask = _fitting(area, image)
+            except ValueError as error:
+                account.leave_out(task, str(error))
+                unclear.update(area.labels)
+                continue
+            account.regions[area.form] += 1
+            for label in area.labels:
+                drawn[label] = drawn[label] | mask if label in drawn else mask
+        for label, mask in drawn.items():
+            ballot = mask.astype(np.uint8)
+            votes[label] = votes[label] + ballot if label in votes else ballot
+    account.merged += len(annotations) > 1
+    agreed = {
+        label: 2 * votes[label] > len(annotations)
+        for label in labels
+        if label in votes and label not in unclear
+    }
+    return {label: mask for label, mask in agreed.items() if mask.any()}, unclear
+
+
+def _meant_otherwise(area: Area, outputs: set[str], labels: Sequence[str]) -> str | None:
+    """Why a region says nothing about where a label is."""
+    if area.form == "rectangle" and area.control not in outputs:
+        return "the rectangle is of a tool to prompt with"
+    if not area.labels:
+        return "the region has no label"
+    if not set(area.labels) & set(labels):
+        return f'the label "{area.labels[0]}" is not looked for'
+    return None
+
+
+def _fitting(area: Area, image: Image.Image) -> Mask:
+    """The region's pixels.
+
+    Raises:
+        ValueError: it cannot be read, or was drawn on an image of another size.
+    """
+    mask = area.mask()
+    if mask.shape != (image.height, image.width):
+        raise ValueError(
+            f"it was drawn on {mask.shape[1]} x {mask.shape[0]} pixels, "
+            f"and the image has {image.width} x {image.height}"
+        )
+    return mask

@@ -1,0 +1,170 @@
+"""A dataset as files that other tools read, and that training can begin from.
+
+    images/TASK.png           as displayed
+    masks/TASK--LABEL.png     0 and 255, for each label that is there
+    coco-rle.json             COCO, exact; of each image also the labels that were looked for
+    coco-polygons.json        the same as outlines, of few points
+    label_config.xml          what the labels are, and what they are prompted with
+    report.json               what was used, and what was left out
+
+An annotation in COCO is everything of a label in an image, not one object of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from backend.errors import BadRequest
+from backend.inference.outlines import polygons
+from backend.labelstudio.config import LabelConfig, parse_label_config
+from backend.labelstudio.images import TaskImage, open_image
+from backend.labelstudio.shapes import Mask
+from backend.learning.dataset import Account, Sample, part_of
+
+RLE = "coco-rle.json"
+POLYGONS = "coco-polygons.json"
+CONFIG = "label_config.xml"
+REPORT = "report.json"
+
+Json = dict[str, Any]
+
+
+def write(found: Iterable[Sample], xml: str, project: int, account: Account, folder: Path) -> None:
+    """Write samples of a project with that labeling configuration; the lists come last."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    config = parse_label_config(xml)
+    categories = {
+        label.value: number
+        for number, label in enumerate(
+            {label.value: label for control in config.outputs for label in control.labels}.values(),
+            start=1,
+        )
+    }
+    several = len({control.image_key for control in config.outputs}) > 1
+    images: list[Json] = []
+    exact: list[Json] = []
+    outlined: list[Json] = []
+    for sample in found:
+        stem = f"{sample.task}-{_slug(sample.image_key)}" if several else str(sample.task)
+        file = f"images/{stem}.png"
+        sample.image.image.save(folder / file, compress_level=1)
+        number, (height, width) = len(images) + 1, sample.size
+        images.append(
+            {
+                "id": number,
+                "file_name": file,
+                "width": width,
+                "height": height,
+                "task": sample.task,
+                "image_key": sample.image_key,
+                "part": part_of(sample.task),
+                "labels": list(sample.labels),
+            }
+        )
+        for label, mask in sample.masks.items():
+            Image.fromarray(mask.astype(np.uint8) * 255).save(
+                folder / "masks" / f"{stem}--{categories[label]}-{_slug(label)}.png"
+            )
+            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            top, left = int(rows[0]), int(columns[0])
+            frame = {
+                "id": len(exact) + 1,
+                "image_id": number,
+                "category_id": categories[label],
+                "area": int(mask.sum()),
+                "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
+                "iscrowd": 0,
+            }
+            rle = {"size": [height, width], "counts": run_lengths(mask)}
+            exact.append({**frame, "segmentation": rle})
+            rings = [
+                (ring * [width / 100, height / 100]).round(2).ravel().tolist()
+                for ring in polygons(mask)
+            ]
+            outlined.append({**frame, "segmentation": rings})
+    head = {
+        "info": {"description": f"Label Studio project {project}", "project": project},
+        "images": images,
+        "categories": [{"id": number, "name": label} for label, number in categories.items()],
+    }
+    (folder / CONFIG).write_text(xml, encoding="utf-8")
+    (folder / REPORT).write_text(json.dumps(account.to_json(), indent=2), encoding="utf-8")
+    (folder / POLYGONS).write_text(json.dumps({**head, "annotations": outlined}), encoding="utf-8")
+    (folder / RLE).write_text(json.dumps({**head, "annotations": exact}), encoding="utf-8")
+
+
+def read(
+    folder: Path, max_pixels: int, account: Account
+) -> tuple[int, LabelConfig, Iterator[Sample]]:
+    """The project, the labeling configuration and the samples of a folder that `write` made.
+
+    Raises:
+        BadRequest: it is none, or a file of it is missing or damaged.
+    """
+    try:
+        listed = json.loads((folder / RLE).read_text(encoding="utf-8"))
+        config = parse_label_config((folder / CONFIG).read_text(encoding="utf-8"))
+        project = int(listed["info"]["project"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadRequest(
+            f"{folder} is no export that can be trained on: {error}. "
+            "`promptbrush export` makes one."
+        ) from error
+    return project, config, _samples(folder, listed, max_pixels, account)
+
+
+def run_lengths(mask: Mask) -> list[int]:
+    """COCO's uncompressed RLE of a mask (H, W): runs down the columns, zeros first."""
+    pixels = mask.ravel(order="F")
+    bounds = np.flatnonzero(np.diff(pixels, prepend=False))
+    counts: list[int] = np.diff(bounds, prepend=0, append=pixels.size).tolist()
+    return counts
+
+
+def from_run_lengths(counts: list[int], height: int, width: int) -> Mask:
+    """The inverse of `run_lengths`.
+
+    Raises:
+        ValueError: the counts do not fill the mask.
+    """
+    pixels = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return pixels.reshape((height, width), order="F")
+
+
+def _samples(folder: Path, listed: Json, max_pixels: int, account: Account) -> Iterator[Sample]:
+    names = {category["id"]: category["name"] for category in listed["categories"]}
+    held: dict[int, list[Json]] = {}
+    for annotation in listed["annotations"]:
+        held.setdefault(annotation["image_id"], []).append(annotation)
+    for image in listed["images"]:
+        path = folder / image["file_name"]
+        try:
+            encoded = path.read_bytes()
+        except OSError as error:
+            raise BadRequest(f"{path} cannot be read: {error.strerror}.") from error
+        masks = {
+            names[one["category_id"]]: from_run_lengths(
+                one["segmentation"]["counts"], image["height"], image["width"]
+            )
+            for one in held.get(image["id"], [])
+        }
+        picture = TaskImage(
+            open_image(encoded, str(path), max_pixels), hashlib.sha256(encoded).hexdigest()
+        )
+        labels = tuple(image["labels"])
+        sample = Sample(image["task"], image["image_key"], picture, labels, masks)
+        account.use(sample)
+        yield sample
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"\W+", "-", text).strip("-").lower()[:60] or "label"

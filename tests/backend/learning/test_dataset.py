@@ -1,0 +1,174 @@
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from backend.errors import ImageMissing
+from backend.labelstudio import brush
+from backend.labelstudio.config import parse_label_config
+from backend.labelstudio.images import TaskImage
+from backend.learning.dataset import Account, Part, Sample, part_of, samples
+
+CONFIG = parse_label_config(
+    """
+    <View>
+      <Image name="image" value="$image"/>
+      <BrushLabels name="brush" toName="image">
+        <Label value="Car"/><Label value="Dog"/>
+      </BrushLabels>
+      <RectangleLabels name="box" toName="image"><Label value="Car"/></RectangleLabels>
+    </View>
+    """
+)
+HEIGHT, WIDTH = 4, 6
+
+
+class Images:
+    def fetch(self, url: str) -> TaskImage:
+        if url == "gone":
+            raise ImageMissing("gone")
+        return TaskImage(Image.new("RGB", (WIDTH, HEIGHT)), url)
+
+
+def mask(*pixels: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    drawn = np.zeros((HEIGHT, WIDTH), bool)
+    for pixel in pixels:
+        drawn[pixel] = True
+    return drawn
+
+
+def stroke(label: str, drawn: np.ndarray[Any, Any], **rest: Any) -> dict[str, Any]:
+    return {
+        "id": "s",
+        "from_name": "brush",
+        "to_name": "image",
+        "type": "brushlabels",
+        "original_height": drawn.shape[0],
+        "original_width": drawn.shape[1],
+        "value": {"rle": list(brush.encode(drawn)), "brushlabels": [label]},
+        **rest,
+    }
+
+
+def annotation(number: int, *regions: dict[str, Any], by: int = 1, **rest: Any) -> dict[str, Any]:
+    return {
+        "id": number,
+        "completed_by": by,
+        "updated_at": f"{number:03}",
+        "result": [*regions],
+    } | rest
+
+
+def read(*annotations: dict[str, Any], url: str = "u") -> tuple[list[Sample], Account]:
+    account = Account()
+    task = {"id": 1, "data": {"image": url}, "annotations": [*annotations]}
+    return list(samples([task], CONFIG, Images(), account)), account
+
+
+def test_a_label_that_nobody_drew_is_absent() -> None:
+    (sample,), account = read(annotation(1, stroke("Car", mask((0, 0)))))
+    assert sample.labels == ("Car", "Dog")
+    assert (sample.mask("Car") == mask((0, 0))).all()
+    assert not sample.mask("Dog").any()
+    assert (account.present, account.absent) == (Counter(Car=1), Counter(Dog=1))
+
+
+def test_an_empty_annotation_says_that_nothing_is_there() -> None:
+    (sample,), account = read(annotation(1))
+    assert not sample.masks
+    assert account.absent == Counter(Car=1, Dog=1)
+
+
+def test_a_skip_says_nothing() -> None:
+    found, account = read(annotation(1, stroke("Car", mask((0, 0))), was_cancelled=True))
+    assert not found
+    assert account.left_out["the annotation is a skip"] == 1
+
+
+def test_regions_of_one_label_are_one_mask() -> None:
+    regions = stroke("Car", mask((0, 0))), stroke("Car", mask((1, 1)))
+    (sample,), _ = read(annotation(1, *regions))
+    assert (sample.mask("Car") == mask((0, 0), (1, 1))).all()
+
+
+def test_ground_truth_silences_the_others() -> None:
+    (sample,), account = read(
+        annotation(1, stroke("Car", mask((0, 0))), by=1),
+        annotation(2, stroke("Car", mask((1, 1))), by=2, ground_truth=True),
+        annotation(3, stroke("Car", mask((0, 0))), by=3),
+    )
+    assert (sample.mask("Car") == mask((1, 1))).all()
+    assert account.left_out["the task has a ground truth beside it"] == 2
+
+
+def test_an_annotators_newest_annotation_counts() -> None:
+    (sample,), _ = read(
+        annotation(2, stroke("Car", mask((1, 1)))), annotation(1, stroke("Car", mask((0, 0))))
+    )
+    assert (sample.mask("Car") == mask((1, 1))).all()
+
+
+@given(
+    st.lists(
+        st.lists(st.booleans(), min_size=HEIGHT * WIDTH, max_size=HEIGHT * WIDTH),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_a_pixel_has_a_label_if_more_than_half_say_so(ballots: Sequence[Sequence[bool]]) -> None:
+    drawn = [np.array(ballot).reshape(HEIGHT, WIDTH) for ballot in ballots]
+    (sample,), _ = read(
+        *(annotation(n, stroke("Car", one), by=n) for n, one in enumerate(drawn, start=1))
+    )
+    assert (sample.mask("Car") == (np.mean(drawn, axis=0) > 0.5)).all()
+
+
+def test_a_label_whose_region_cannot_be_read_is_neither_present_nor_absent() -> None:
+    broken = stroke("Car", mask((0, 0))) | {"value": {"rle": [1], "brushlabels": ["Car"]}}
+    (sample,), account = read(annotation(1, broken, stroke("Car", mask((1, 1)))))
+    assert sample.labels == ("Dog",)
+    assert not sample.masks
+    assert account.left_out.total() == 1
+
+
+def test_a_region_drawn_on_another_size_is_left_out_and_told() -> None:
+    (sample,), account = read(annotation(1, stroke("Car", np.ones((9, 9), bool))))
+    assert sample.labels == ("Dog",)
+    assert "drawn on 9 x 9 pixels, and the image has 6 x 4" in str(account)
+
+
+def test_rectangles_of_a_tool_to_prompt_with_are_no_truth() -> None:
+    value = {"x": 0, "y": 0, "width": 50, "height": 50, "rectanglelabels": ["Car"]}
+    box = stroke("Car", mask()) | {"from_name": "box", "type": "rectanglelabels", "value": value}
+    (sample,), account = read(annotation(1, box))
+    assert not sample.masks
+    assert "prompt with" in str(account)
+
+
+def test_unknown_labels_and_missing_images_are_told() -> None:
+    (sample,), account = read(annotation(1, stroke("Cat", mask((0, 0)))))
+    assert not sample.masks
+    assert '"Cat" is not looked for' in str(account)
+    found, account = read(annotation(1), url="gone")
+    assert not found
+    assert "ImageMissing" in str(account)
+
+
+def test_the_split_is_what_it_was() -> None:
+    """What a version was judged by must never be learnt from later."""
+    held_out = [task for task in range(1, 41) if part_of(task) is Part.HELD_OUT]
+    assert held_out == [2, 3, 8, 11, 19, 29, 30, 33, 36]
+    shares = Counter(part_of(task) for task in range(10_000))
+    assert abs(shares[Part.HELD_OUT] - 2000) < 150
+    assert abs(shares[Part.VALIDATION] - 2000) < 150
+
+
+def test_a_sample_is_named_by_what_it_teaches() -> None:
+    (one,), _ = read(annotation(1, stroke("Car", mask((0, 0)))))
+    (same,), _ = read(annotation(7, stroke("Car", mask((0, 0))), by=4))
+    (other,), _ = read(annotation(1, stroke("Car", mask((0, 1)))))
+    assert one.digest() == same.digest() != other.digest()

@@ -1,0 +1,84 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
+
+from backend.errors import BadRequest
+from backend.labelstudio.geometry import Polygon
+from backend.labelstudio.images import TaskImage
+from backend.learning.dataset import Account, Sample
+from backend.learning.export import from_run_lengths, read, run_lengths, write
+
+XML = """
+<View>
+  <Image name="image" value="$image"/>
+  <BrushLabels name="brush" toName="image">
+    <Label value="Red Car" predicted_values="a red car"/><Label value="Dog"/>
+  </BrushLabels>
+</View>
+"""
+
+
+@given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=12)))
+def test_run_lengths_give_the_mask_back(mask: np.ndarray[Any, Any]) -> None:
+    counts = run_lengths(mask)
+    assert (from_run_lengths(counts, *mask.shape) == mask).all()
+    assert sum(counts) == mask.size
+    assert all(counts[1:])
+
+
+@given(st.integers(0, 5), st.integers(0, 4))
+def test_run_lengths_go_down_the_columns_and_begin_with_zeros(row: int, column: int) -> None:
+    mask = np.zeros((6, 5), bool)
+    mask[row, column] = True
+    assert run_lengths(mask)[:2] == [column * 6 + row, 1]
+
+
+def sample(task: int) -> Sample:
+    rng = np.random.default_rng(task)
+    pixels = rng.integers(0, 255, (40, 60, 3), np.uint8)
+    mask = np.zeros((40, 60), bool)
+    mask[5:25, 10 : 20 + task] = True
+    image = TaskImage(Image.fromarray(pixels), f"digest {task}")
+    return Sample(task, "image", image, ("Red Car", "Dog"), {"Red Car": mask})
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    written = [sample(3), sample(8)]
+    write(written, XML, 12, Account(), tmp_path)
+    account = Account()
+    project, config, found = read(tmp_path, 10**6, account)
+    assert project == 12
+    assert config.outputs[0].labels[0].prompts == ("a red car",)
+    for one, other in zip(written, found, strict=True):
+        assert (one.task, one.labels) == (other.task, other.labels)
+        assert (np.asarray(one.image.image) == np.asarray(other.image.image)).all()
+        assert (one.mask("Red Car") == other.mask("Red Car")).all()
+        assert other.masks.keys() == {"Red Car"}
+    assert account.absent == {"Dog": 2}
+
+
+def test_coco_has_polygons_and_boxes_and_the_masks_are_pictures(tmp_path: Path) -> None:
+    write([sample(3)], XML, 12, Account(), tmp_path)
+    coco = json.loads((tmp_path / "coco-polygons.json").read_text())
+    (annotation,) = coco["annotations"]
+    assert annotation["bbox"] == [10, 5, 13, 20]
+    assert annotation["area"] == 13 * 20
+    (ring,) = annotation["segmentation"]
+    points = np.array(ring).reshape(-1, 2) / [60, 40] * 100
+    mask = Polygon(tuple(map(tuple, points.tolist()))).mask((40, 60))
+    assert (mask == sample(3).mask("Red Car")).mean() > 0.99
+    (picture,) = (tmp_path / "masks").iterdir()
+    with Image.open(picture) as image:
+        assert (np.asarray(image) == 255 * sample(3).mask("Red Car")).all()
+
+
+def test_a_folder_that_is_no_export_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="promptbrush export"):
+        read(tmp_path, 10**6, Account())
