@@ -75,7 +75,7 @@ def predict(
         (one, _open(one.image, max_pixels), _open(one.mask, max_pixels) if one.mask else None)
         for one in exemplars
     ]
-    segmenter, digest = load(settings.checkpoint, settings.device)
+    segmenter, digest = load(settings.checkpoint, settings.device, settings.dtype)
     predictor = Predictor(segmenter, FeatureCache(0))
     meant: dict[Label, Tensor] = {}
     for prompt in prompts:

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 DEMO = "demo"
 PUBLISHED = "CIDAS/clipseg-rd64-refined"
+DTYPES = ("float32", "bfloat16", "float16")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -38,6 +39,7 @@ class Settings:
     threads: int = 32
     log_level: str = "INFO"
     device: str | None = None
+    dtype: str = "float32"
     redis_url: str | None = field(default=None, repr=False)  # may hold a password
     broker: Path | None = None
     checkpoint: str = DEMO
@@ -81,6 +83,7 @@ class Settings:
             threads=_read(env, ("THREADS",), _whole(5, 1024), default.threads),
             log_level=_read(env, ("LOG_LEVEL",), _log_level, default.log_level),
             device=_read(env, ("DEVICE",), _device, None),
+            dtype=_read(env, ("PROMPTBRUSH_DTYPE",), _dtype, default.dtype),
             redis_url=_read(env, ("REDIS_URL",), _redis_url, None),
             broker=_read(env, ("PROMPTBRUSH_BROKER",), Path, None),
             checkpoint=_read(env, ("PROMPTBRUSH_CHECKPOINT",), str, DEMO),
@@ -217,6 +220,12 @@ def _device(raw: str) -> str | None:
         return None
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", raw.lower()):
         raise ValueError("expected auto, cpu, mps, cuda or cuda:N")
+    return raw.lower()
+
+
+def _dtype(raw: str) -> str:
+    if raw.lower() not in DTYPES:
+        raise ValueError(f"expected one of {', '.join(DTYPES)}")
     return raw.lower()
 
 

@@ -17,6 +17,7 @@ from models.config import (
 )
 from models.engines import ImageFeatures
 from models.exemplar import Exemplar
+from models.fast import UnusableDtype
 from models.groupvit import GroupViTModel, GroupViTTextModel, GroupViTVisionModel
 from models.image_processor import ImageProcessor
 from models.processor import CLIPSegProcessor, GroupViTProcessor
@@ -45,4 +46,5 @@ __all__ = [
     "ImageFeatures",
     "ImageProcessor",
     "Segmenter",
+    "UnusableDtype",
 ]

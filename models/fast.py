@@ -40,16 +40,20 @@ class Fast(Protocol):
 T = TypeVar("T", bound=Fast)
 
 
+class UnusableDtype(ValueError):
+    """A device cannot compute in a dtype."""
+
+
 def prepare(build: Callable[[torch.dtype], T], dtype: torch.dtype) -> T | None:
     """A fast form that gives what the modules give, or None where it cannot be had.
 
     The model itself stays in float32; `dtype` is that of the products.
 
     Raises:
-        ValueError: `dtype` is neither float32 nor bfloat16.
+        UnusableDtype: `dtype` is neither float32 nor bfloat16.
     """
     if dtype not in TOLERANCE:
-        raise ValueError(f"On a CPU dtype is float32 or bfloat16, not {dtype}.")
+        raise UnusableDtype(f"On a CPU dtype is float32 or bfloat16, not {dtype}.")
     try:
         with torch.inference_mode():
             fast = build(dtype)

@@ -20,6 +20,7 @@ from models.image_processor import ImageProcessor, displayed
 from models.tokenizer import CLIPTokenizer
 
 REMEMBERED_TEXTS = 10_000
+STRIP = 128  # rows enlarged at a time
 
 
 class Segmenter:
@@ -41,7 +42,8 @@ class Segmenter:
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.device = torch.device(chosen)
         computed = dtype or torch.float32
-        # On a CPU the weights stay in float32, and `dtype` is that of the fast path's products.
+        # On a CPU the weights stay in float32, and the products of the fast path are in `dtype`.
+        self.precision = computed
         self.dtype = torch.float32 if self.device.type == "cpu" else computed
         self.model = model.eval().requires_grad_(False).to(self.device, self.dtype)
         self.tokenizer = tokenizer
@@ -176,3 +178,21 @@ class Segmenter:
 def resize(probabilities: Tensor, size: tuple[int, int]) -> Tensor:
     """Probabilities (N, h, w) at an image's displayed size: (N, H, W)."""
     return F.interpolate(probabilities[None], size, mode="bilinear", align_corners=False)[0]
+
+
+def marked(probabilities: Tensor, threshold: float, size: tuple[int, int]) -> Tensor:
+    """Where probabilities (h, w) reach a threshold at an image's displayed size: bool (H, W).
+
+    As `resize` and a comparison, in strips that stay in the cache, without the rows in which
+    nothing is marked: on large images a mask costs a fraction of its probabilities.
+    """
+    height, width = size
+    tall = resize(probabilities[None], (height, probabilities.shape[1]))[0]
+    mask = torch.zeros(size, dtype=torch.bool, device=probabilities.device)
+    rows = torch.nonzero(tall.amax(dim=1) >= threshold).flatten().tolist()
+    if rows:
+        for top in range(rows[0], rows[-1] + 1, STRIP):
+            bottom = min(top + STRIP, rows[-1] + 1)
+            strip = resize(tall[None, top:bottom], (bottom - top, width))[0]
+            torch.ge(strip, threshold, out=mask[top:bottom])
+    return mask

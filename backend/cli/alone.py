@@ -79,7 +79,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from backend.worker.runtime import load
     from demo import evaluate
 
-    segmenter, _ = load(settings.checkpoint, settings.device)
+    segmenter, _ = load(settings.checkpoint, settings.device, settings.dtype)
     rows = evaluate.evaluate(segmenter, options.scenes, options.seed, settings.threshold)
     print(evaluate.table(rows))
     return 0

@@ -61,7 +61,7 @@ class FeatureStore:
         self._cache = cache
         self._device = segmenter.device
         # what decides a feature's values, beside the image
-        self._model = f"{__version__} {weights_digest} {segmenter.dtype}"
+        self._model = f"{__version__} {weights_digest} {segmenter.precision}"
 
     def get(self, digest: str) -> ImageFeatures | None:
         """The features of an image that any worker with the same weights has encoded."""

@@ -16,7 +16,7 @@ from backend.inference.features import FeatureCache
 from backend.inference.masks import clean
 from backend.prompting import Query
 from models import Exemplar, ImageFeatures, Segmenter
-from models.segmenter import resize
+from models.segmenter import marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,7 @@ def scored(query: Query, probabilities: Tensor, size: tuple[int, int]) -> Found:
     inside = cleaned >= query.threshold
     if not inside.any():
         return Found(query, None, float(probabilities.max()))
-    full = resize(torch.from_numpy(cleaned)[None], size)[0]
-    mask = (full >= query.threshold).numpy()
+    mask = marked(torch.from_numpy(cleaned), query.threshold, size).numpy()
     if not mask.any():  # an image of fewer pixels than the model's grid can lose a small part
         return Found(query, None, float(probabilities.max()))
     return Found(query, mask, float(probabilities[torch.from_numpy(inside)].mean()))

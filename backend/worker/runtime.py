@@ -7,8 +7,10 @@ import os
 import socket
 import uuid
 
+import torch
+
 from backend.diskcache import DiskCache
-from backend.errors import CheckpointUnavailable
+from backend.errors import BadSetting, CheckpointUnavailable
 from backend.inference.features import FeatureCache, FeatureStore
 from backend.inference.pipeline import Pipeline
 from backend.inference.predictor import Predictor
@@ -17,25 +19,29 @@ from backend.queue import WorkerPulse, connect
 from backend.settings import DEMO, PUBLISHED, Settings
 from backend.worker.jobs import BatchWorker
 from demo import CHECKPOINT
-from models import CheckpointError, Segmenter, checkpoint
+from models import CheckpointError, Segmenter, UnusableDtype, checkpoint
 
 log = logging.getLogger(__name__)
 
 MEGABYTE = 1024**2
 
 
-def load(name: str, device: str | None) -> tuple[Segmenter, str]:
+def load(name: str, device: str | None, dtype: str) -> tuple[Segmenter, str]:
     """A checkpoint by its setting, and the digest of its files.
 
     Raises:
         CheckpointUnavailable: it cannot be had; the message names the demo as what can.
+        BadSetting: the device cannot compute in `dtype`.
     """
     try:
         folder = CHECKPOINT if name == DEMO else checkpoint.locate(name)
-        return Segmenter.from_pretrained(folder, device=device), checkpoint.digest(folder)
+        segmenter = Segmenter.from_pretrained(folder, device=device, dtype=getattr(torch, dtype))
+        return segmenter, checkpoint.digest(folder)
     except CheckpointError as error:
         hint = "" if name == DEMO else f" PROMPTBRUSH_CHECKPOINT={DEMO} needs no network."
         raise CheckpointUnavailable(f"{error}{hint}") from error
+    except UnusableDtype as error:
+        raise BadSetting(f"PROMPTBRUSH_DTYPE={dtype} cannot be used: {error}") from error
     except (RuntimeError, AssertionError) as error:  # torch's words for a device it lacks
         raise CheckpointUnavailable(f"Device {device!r} cannot be used: {error}") from error
 
@@ -50,7 +56,7 @@ def feature_cache(settings: Settings, segmenter: Segmenter, digest: str) -> Feat
 def run(settings: Settings, name: str | None = None) -> None:
     """Load the model and work the queue until SIGTERM."""
     connection = connect(settings.redis_url or "redis://localhost:6379/0")
-    segmenter, digest = load(settings.checkpoint, settings.device)
+    segmenter, digest = load(settings.checkpoint, settings.device, settings.dtype)
     identity = WorkerPulse(
         name=name or f"worker-{uuid.uuid4().hex[:8]}",
         host=socket.gethostname(),

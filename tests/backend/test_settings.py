@@ -31,6 +31,7 @@ def test_blank_counts_as_not_set() -> None:
         ("WORKERS", "0"),
         ("THREADS", "-4"),
         ("DEVICE", "tpu"),
+        ("PROMPTBRUSH_DTYPE", "int8"),
         ("LOG_LEVEL", "LOUD"),
         ("REDIS_URL", "localhost:6379"),
         ("LABEL_STUDIO_URL", "localhost:8080"),
@@ -79,6 +80,7 @@ def test_secrets_are_never_shown() -> None:
 def test_a_device_may_be_numbered() -> None:
     assert Settings.from_environment({"DEVICE": "CUDA:1"}).device == "cuda:1"
     assert Settings.from_environment({"DEVICE": "auto"}).device is None
+    assert Settings.from_environment({"PROMPTBRUSH_DTYPE": "BFloat16"}).dtype == "bfloat16"
 
 
 def test_the_readme_lists_exactly_the_settings_there_are() -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models import CheckpointError, Exemplar, ImageFeatures, ImageProcessor, Segmenter
+from models.segmenter import marked, resize
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -189,6 +190,19 @@ def test_a_checkpoint_that_keeps_the_ratio_gets_rectangular_inputs(
     (again,) = keeps.segment([alone], keeps.encode_text(["a dog"]))
     assert mask.shape == (1, size[1], size[0])
     torch.testing.assert_close(mask, again)
+
+
+@pytest.mark.parametrize("size", [(700, 900), (40, 30), (64, 1), (64, 64), (1000, 33)])
+@pytest.mark.parametrize("threshold", [0.001, 0.5, 0.9, 1.1])
+def test_a_mask_is_what_its_probabilities_mark_at_full_size(
+    size: tuple[int, int], threshold: float
+) -> None:
+    noise = torch.rand(1, 1, 7, 9, generator=torch.Generator().manual_seed(0))
+    soft = torch.nn.functional.interpolate(noise, (64, 48), mode="bilinear")[0]
+    full = resize(soft, size)[0]
+    mask = marked(soft[0], threshold, size)
+    assert mask.shape == size
+    assert torch.equal(mask | ((full - threshold).abs() < 1e-6), (full >= threshold - 1e-6))
 
 
 def test_greyscale_and_transparent_images_are_taken(segmenter: Segmenter) -> None:

@@ -1,0 +1,35 @@
+"""Loading what the settings name."""
+
+import pytest
+import torch
+from PIL import Image
+
+from backend.errors import BadSetting, CheckpointUnavailable
+from backend.settings import DEMO
+from backend.worker.runtime import load
+from demo import IMAGES
+
+
+def test_bfloat16_marks_what_float32_marks() -> None:
+    image = Image.open(sorted(IMAGES.iterdir())[0])
+    masks = []
+    for dtype in ("float32", "bfloat16"):
+        segmenter, _ = load(DEMO, "cpu", dtype)
+        (found,) = segmenter.segment(
+            segmenter.encode_image(image), segmenter.encode_text(["a red circle", "a star"])
+        )
+        masks.append(found > 0.4)
+    both, either = masks[0] & masks[1], masks[0] | masks[1]
+    assert either.any()
+    assert int(both.sum()) / int(either.sum()) > 0.98
+    assert not torch.equal(*masks)  # it does compute in another precision
+
+
+def test_a_dtype_that_the_device_lacks_is_a_bad_setting() -> None:
+    with pytest.raises(BadSetting, match="PROMPTBRUSH_DTYPE=float16 cannot be used: On a CPU"):
+        load(DEMO, "cpu", "float16")
+
+
+def test_a_checkpoint_that_is_not_there_names_the_one_that_is() -> None:
+    with pytest.raises(CheckpointUnavailable, match="PROMPTBRUSH_CHECKPOINT=demo"):
+        load("/no/such/folder", "cpu", "float32")
