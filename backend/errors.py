@@ -129,6 +129,22 @@ class Reported(BackendError):
         return self._name
 
 
+class NoSuchVersion(BackendError):
+    """The project has no version of that name."""
+
+    status = 404
+
+
+class VersionDamaged(BackendError):
+    """A version's files are not what was published; it is never served."""
+
+
+class VersionRefused(BackendError):
+    """A version cannot be treated so in its state."""
+
+    status = 409
+
+
 class BadSetting(BackendError):
     """An environment variable or option has a value that cannot be used."""
 

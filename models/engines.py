@@ -5,9 +5,10 @@ An engine encodes images without knowing a prompt, and compares what it kept wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
@@ -52,6 +53,11 @@ class Engine(Protocol):
     name: str
     width: int  # C
     templates: Sequence[str]  # how a phrase is put to the text tower; conditions are averaged
+    of_features: tuple[str, ...]  # how parameters begin that features depend on
+    of_texts: tuple[str, ...]  # and those that texts' conditions do
+
+    def tuned(self, model: Any, changed: Collection[str]) -> Engine:
+        """The same for a model that differs in some parameters; the others are not packed again."""
 
     def encode(self, images: Sequence[Image.Image]) -> list[ImageFeatures]:
         """RGB images to features."""
@@ -71,15 +77,28 @@ class CLIPSegEngine:
 
     name = "clipseg"
     templates: Sequence[str] = ("{}",)
+    of_features: tuple[str, ...] = ("clip.vision_model.", "decoder.reduces.")
+    of_texts: tuple[str, ...] = ("clip.text",)
 
     def __init__(
         self, model: CLIPSegForImageSegmentation, processor: ImageProcessor, dtype: torch.dtype
     ) -> None:
         self._model = model
         self._processor = processor
+        self._dtype = dtype
         self.width = int(model.config.projection_dim)
         on_cpu = model.clip.logit_scale.device.type == "cpu"
         self._fast = prepare(lambda d: FastCLIPSeg(model, d), dtype) if on_cpu else None
+
+    def tuned(self, model: CLIPSegForImageSegmentation, changed: Collection[str]) -> CLIPSegEngine:
+        """Shares all but the decoder, as long as CLIP is the same."""
+        if any(name.startswith("clip.") for name in changed):
+            return CLIPSegEngine(model, self._processor, self._dtype)
+        engine, fast = copy.copy(self), self._fast
+        engine._model = model
+        if fast is not None:
+            engine._fast = prepare(lambda _: fast.with_decoder(model), self._dtype)
+        return engine
 
     def encode(self, images: Sequence[Image.Image]) -> list[ImageFeatures]:
         """The decoder's prompt-independent part: each (1, 1 + h*w, R), deepest first."""
@@ -146,10 +165,13 @@ class GroupViTEngine:
     """
 
     name = "groupvit"
+    of_features: tuple[str, ...] = ("vision_model.", "visual_projection.")
+    of_texts: tuple[str, ...] = ("text_",)
 
     def __init__(self, model: GroupViTModel, processor: ImageProcessor, dtype: torch.dtype) -> None:
         self._model = model
         self._processor = processor
+        self._dtype = dtype
         on_cpu = model.logit_scale.device.type == "cpu"
         self._fast = prepare(lambda d: FastGroupViT(model, d), dtype) if on_cpu else None
         config = model.config
@@ -160,6 +182,14 @@ class GroupViTEngine:
         self._background = float(config.extra.get("background_similarity", BACKGROUND))
         self.templates: Sequence[str] = tuple(config.extra.get("templates", TEMPLATES))
         self.width = int(config.projection_dim)
+
+    def tuned(self, model: GroupViTModel, changed: Collection[str]) -> GroupViTEngine:
+        """Shares the packed grouping tower, as long as that is the same."""
+        if any(name.startswith("vision_model.") for name in changed):
+            return GroupViTEngine(model, self._processor, self._dtype)
+        engine = copy.copy(self)
+        engine._model = model
+        return engine
 
     def encode(self, images: Sequence[Image.Image]) -> list[ImageFeatures]:
         """Groups (W, G, C) of unit length and their maps (W, G, h, w), per window."""

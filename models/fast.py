@@ -13,7 +13,7 @@ import copy
 import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -78,15 +78,25 @@ class FastCLIPSeg:
 
     def __init__(self, model: CLIPSegForImageSegmentation, dtype: torch.dtype) -> None:
         vision = model.clip.vision_model
-        self._model = model
+        self._dtype = dtype
         self._wanted = list(model.config.extract_layers)
         self._embeddings, self._norm = vision.embeddings, vision.pre_layrnorm
         self._positions = lru_cache(SIZES)(vision.embeddings.positions)
         self._patches = PackedPatches(vision.embeddings.patch_embedding, dtype)
         blocks = list(vision.encoder.blocks())[: max(self._wanted) + 1]
         self._blocks = [PackedBlock(block, dtype) for block in blocks]
-        self._steps = [PackedBlock(step, dtype) for step in model.decoder.steps()]
-        self._head = _Head(model.decoder, dtype)
+        self._take_decoder(model)
+
+    def _take_decoder(self, model: CLIPSegForImageSegmentation) -> None:
+        self._model = model
+        self._steps = [PackedBlock(step, self._dtype) for step in model.decoder.steps()]
+        self._head = _Head(model.decoder, self._dtype)
+
+    def with_decoder(self, model: CLIPSegForImageSegmentation) -> Self:
+        """The same for a model that differs in its decoder alone; the rest stays packed."""
+        tuned = copy.copy(self)
+        tuned._take_decoder(model)
+        return tuned
 
     def encode(self, pixel_values: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> reduced activations, each (B, 1 + h*w, R), deepest first."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -73,21 +74,51 @@ class Segmenter:
             CheckpointError: it cannot be found, reached or used.
         """
         folder = checkpoint.locate(id_or_folder)
-        kind = checkpoint.read_json(folder, checkpoint.CONFIG).get("model_type")
-        models: dict[str, type[CLIPSegForImageSegmentation | GroupViTModel]] = {
-            "clipseg": CLIPSegForImageSegmentation,
-            "groupvit": GroupViTModel,
-        }
-        if kind not in models:
-            raise checkpoint.CheckpointError(
-                f"Checkpoint {folder} holds a {kind!r} model; known: {', '.join(models)}."
-            )
         return cls(
-            models[kind].from_pretrained(folder),
+            load_model(folder),
             CLIPTokenizer.from_pretrained(folder),
             ImageProcessor.from_pretrained(folder),
             device=device,
             dtype=dtype,
+        )
+
+    def with_decoder(self, weights: Mapping[str, Tensor]) -> Self:
+        """A segmenter with some parameters replaced, by the model's names; the rest is shared.
+
+        So are texts that were encoded, and what was packed of the rest. A decoder costs a few
+        megabytes and no second backbone.
+
+        Raises:
+            ValueError: the model has no such parameter, or one of another shape.
+        """
+        own = self.model.state_dict(keep_vars=True)
+        for name, tensor in weights.items():
+            if name not in own or own[name].shape != tensor.shape:
+                shape = f"{tuple(own[name].shape)}" if name in own else "none of that name"
+                raise ValueError(
+                    f"{name} {tuple(tensor.shape)} does not fit {self.name}, which has {shape}."
+                )
+        changed = {
+            name: tensor
+            for name, tensor in weights.items()
+            if not torch.equal(tensor.to(own[name]), own[name])
+        }
+        kept = {id(tensor): tensor for name, tensor in own.items() if name not in changed}
+        tuned = copy.copy(self)
+        tuned.model = copy.deepcopy(self.model, kept)
+        tuned.model.load_state_dict(changed, strict=False)
+        tuned._engine = self._engine.tuned(tuned.model, changed)
+        if any(name.startswith(self._engine.of_texts) for name in changed):
+            tuned._texts = {}
+        return tuned
+
+    def encodes_like(self, other: Self) -> bool:
+        """Whether both give the same features, so that either can use what the other encoded."""
+        ours, theirs = (one.model.state_dict(keep_vars=True) for one in (self, other))
+        return all(
+            tensor is theirs[name]
+            for name, tensor in ours.items()
+            if name.startswith(self._engine.of_features)
         )
 
     @torch.inference_mode()
@@ -173,6 +204,24 @@ class Segmenter:
     def segment(self, features: Sequence[ImageFeatures], conditions: Tensor) -> list[Tensor]:
         """Every image against every condition: per image (N, H, W) in [0, 1], H and W its own."""
         return [resize(self.probabilities(one, conditions), one.size) for one in features]
+
+
+def load_model(folder: Path) -> CLIPSegForImageSegmentation | GroupViTModel:
+    """The model of a checkpoint folder, whichever it holds.
+
+    Raises:
+        CheckpointError: it holds another one, or cannot be used.
+    """
+    kind = checkpoint.read_json(folder, checkpoint.CONFIG).get("model_type")
+    models: dict[str, type[CLIPSegForImageSegmentation | GroupViTModel]] = {
+        "clipseg": CLIPSegForImageSegmentation,
+        "groupvit": GroupViTModel,
+    }
+    if kind not in models:
+        raise checkpoint.CheckpointError(
+            f"Checkpoint {folder} holds a {kind!r} model; known: {', '.join(models)}."
+        )
+    return models[kind].from_pretrained(folder)
 
 
 def resize(probabilities: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,0 +1,395 @@
+"""A project's versions on disk: which there are, which one is served, and why.
+
+    MODEL_DIR/<project>/<version>/decoder.safetensors  the weights that differ from the base
+    MODEL_DIR/<project>/<version>/version.json         where they come from and how good they are
+    MODEL_DIR/<project>/active.json                    what is served, and every decision so far
+
+A version is named by its weights and never changes. What is decided of it stands in `active.json`,
+so that one file's replacement changes all states at once. Any process on any host that shares the
+folder may do anything at any time: writers of a project take turns, readers need no lock. Nothing
+here needs torch, so that the web process can read it; `registry` has what does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from backend import __version__
+from backend.errors import NoSuchVersion, VersionDamaged, VersionRefused
+from backend.learning.decisions import Decisions, Deed, State
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = "decoder.safetensors"
+CARD = "version.json"
+ACTIVE = "active.json"
+
+NAME = re.compile(r"[0-9a-f]{16}")  # the beginning of the weights' SHA-256
+UNFINISHED = ".new-"
+DECIDED = {"state", "reason"}  # what a card does not hold: it stands in `active.json`
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Where a version comes from and how good it is, as whoever made it knows."""
+
+    base: str  # SHA-256 of the base checkpoint (`models.checkpoint.digest`)
+    parent: str | None = None  # the version that training began with; None is the base
+    data: str = ""  # digest of what it was trained on
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version that was published, with what became of it."""
+
+    project: int
+    id: str
+    card: Card
+    digest: str  # SHA-256 of its weights' file
+    size: int  # of that file, in bytes
+    code: str  # version of promptbrush that made it
+    created: str  # ISO 8601, UTC
+    state: State = State.CANDIDATE
+    reason: str = ""  # of the state
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything about it, flat."""
+        told = asdict(self)
+        return {**told.pop("card"), **told}
+
+
+class Versions:
+    """All projects' versions in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        # whether weights are whole, by file, as long as the file stays the same
+        self._whole: dict[Path, tuple[tuple[int, ...], bool]] = {}
+        self._told: set[tuple[int, str]] = set()
+
+    def versions(self, project: int) -> list[Version]:
+        """Every version that was published, oldest first; unreadable ones are told in the log."""
+        found = []
+        decisions = self.decisions(project)
+        for name in self._names(project):
+            try:
+                found.append(self._read(project, name, decisions))
+            except VersionDamaged as error:
+                log.error("%s", error)
+        return sorted(found, key=lambda version: (version.created, version.id))
+
+    def version(self, project: int, id_or_prefix: str) -> Version:
+        """One version, by its id or the beginning of it.
+
+        Raises:
+            NoSuchVersion: none has such an id, or several do.
+            VersionDamaged: it cannot be read.
+        """
+        names = [name for name in self._names(project) if name.startswith(id_or_prefix)]
+        if len(names) != 1 or not id_or_prefix:
+            many = f"{len(names)} versions of project {project} begin with {id_or_prefix!r}"
+            none = f"Project {project} has no version {id_or_prefix!r}"
+            raise NoSuchVersion(
+                f"{many if names else none}: `promptbrush versions list --project {project}` "
+                "names them."
+            )
+        return self._read(project, names[0], self.decisions(project))
+
+    def active(self, project: int, base: str | None = None) -> Version | None:
+        """The version to serve; None is the base checkpoint.
+
+        That is the active one, if it is whole and made for the `base` of this digest; else the
+        one before it that is, and the log says so.
+        """
+        decisions = self.decisions(project)
+        for name in reversed(decisions.line):
+            if name is None:
+                break
+            try:
+                version = self._read(project, name, decisions)
+                self.check(version)
+            except (NoSuchVersion, VersionDamaged) as error:
+                self._tell(project, name, str(error))
+                continue
+            if base in {None, version.card.base}:
+                return version
+            self._tell(
+                project,
+                name,
+                f"Version {name} of project {project} was made for checkpoint "
+                f"{version.card.base[:8]}, and {str(base)[:8]} is served.",
+            )
+        return None
+
+    def decisions(self, project: int) -> Decisions:
+        """What was decided so far; nothing if that cannot be read, and the log says so."""
+        path = self._folder / str(project) / ACTIVE
+        try:
+            return Decisions.read(path.read_bytes())
+        except FileNotFoundError:
+            return Decisions()
+        except (OSError, ValueError) as error:
+            self._tell(project, ACTIVE, f"{path} cannot be read: {error}.")
+            return Decisions()
+
+    def overview(self, project: int, base: str | None) -> dict[str, Any]:
+        """A project's versions and decisions, and which is served with a base, for JSON."""
+        served = self.active(project, base)
+        return {
+            "project": project,
+            "base": base,
+            "served": served.id if served else None,
+            "versions": [version.to_json() for version in self.versions(project)],
+            **self.decisions(project).to_json(),
+        }
+
+    def check(self, version: Version) -> None:
+        """Make sure that the weights are those that were published.
+
+        Raises:
+            VersionDamaged: they are not.
+        """
+        path = self._path(version) / WEIGHTS
+        try:
+            found = path.stat()
+            same = (found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size)
+            if path not in self._whole or self._whole[path][0] != same:
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                self._whole[path] = same, digest == version.digest
+            whole = self._whole[path][1]
+        except OSError as error:
+            raise VersionDamaged(f"{path} cannot be read: {error.strerror}.") from error
+        if not whole:
+            raise _damaged(version)
+
+    def content(self, version: Version) -> bytes:
+        """The file of the weights, checked as it is read.
+
+        Raises:
+            VersionDamaged: it is not what was published.
+        """
+        path = self._path(version) / WEIGHTS
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise VersionDamaged(f"{path} cannot be read: {error.strerror}.") from error
+        if hashlib.sha256(content).hexdigest() != version.digest:
+            self._whole.pop(path, None)
+            raise _damaged(version)
+        return content
+
+    def keep(self, project: int, content: bytes, card: Card) -> Version:
+        """Publish the file of some weights as a candidate; it is there whole, or not at all.
+
+        The same weights again are the version that they were.
+        """
+        digest = hashlib.sha256(content).hexdigest()
+        version = Version(
+            project=project,
+            id=digest[:16],
+            card=card,
+            digest=digest,
+            size=len(content),
+            code=__version__,
+            created=_now(),
+        )
+        with self._alone(project) as folder:
+            for left in folder.glob(f"{UNFINISHED}*"):  # by who was killed: nobody else is here
+                shutil.rmtree(left, ignore_errors=True)
+            target = folder / version.id
+            if target.exists():
+                try:
+                    there = self._read(project, version.id, self.decisions(project))
+                    self.content(there)
+                    return there
+                except VersionDamaged as error:
+                    log.error("%s It is replaced.", error)
+                    _remove(target)
+            new = folder / f"{UNFINISHED}{uuid.uuid4().hex}"
+            new.mkdir()
+            _write(new / WEIGHTS, content)
+            told = version.to_json()
+            _write(new / CARD, _json({k: v for k, v in told.items() if k not in DECIDED}))
+            _sync(new)
+            new.rename(target)
+            _sync(folder)
+            return self._read(project, version.id, self.decisions(project))
+
+    def activate(self, project: int, version: str | None, reason: str) -> Version | None:
+        """Serve a version from now on; None is the base checkpoint.
+
+        Raises:
+            NoSuchVersion: there is none of that id.
+            VersionDamaged: its weights are not those that were published.
+        """
+        with self._alone(project) as folder:
+            chosen = None if version is None else self.version(project, version)
+            if chosen is not None:
+                self.check(chosen)
+            name = None if chosen is None else chosen.id
+            decisions = self.decisions(project)
+            if decisions.active != name:
+                self._write_down(folder, decisions.then(Deed.ACTIVATE, name, reason))
+            return None if name is None else self.version(project, name)
+
+    def reject(self, project: int, version: str, reason: str) -> Version:
+        """Keep a version and say why it is not to be served.
+
+        Raises:
+            NoSuchVersion: there is none of that id.
+            VersionRefused: it is being served.
+        """
+        with self._alone(project) as folder:
+            chosen = self.version(project, version)
+            decisions = self.decisions(project)
+            if decisions.active == chosen.id:
+                raise VersionRefused(
+                    f"Version {chosen.id} of project {project} is active: roll back first."
+                )
+            self._write_down(folder, decisions.then(Deed.REJECT, chosen.id, reason))
+            return self.version(project, chosen.id)
+
+    def rollback(self, project: int, reason: str = "rolled back") -> Version | None:
+        """Serve what was served before the active version; what that is, None for the base.
+
+        Again and again this goes back to the base checkpoint.
+
+        Raises:
+            VersionRefused: nothing was active before.
+            VersionDamaged: that one's weights are not those that were published.
+        """
+        with self._alone(project) as folder:
+            decisions = self.decisions(project)
+            if len(decisions.line) < 2:
+                raise VersionRefused(f"Project {project} has nothing to roll back to.")
+            name = decisions.line[-2]
+            if name is not None:
+                self.check(self.version(project, name))
+            self._write_down(folder, decisions.then(Deed.ROLLBACK, name, reason))
+            return None if name is None else self.version(project, name)
+
+    def delete(self, project: int, version: str) -> str:
+        """Remove a version that is not active; gives its id.
+
+        Raises:
+            NoSuchVersion: there is none of that id.
+            VersionRefused: it is being served.
+        """
+        with self._alone(project) as folder:
+            names = [name for name in self._names(project) if name.startswith(version)]
+            # a damaged one can be deleted too, by its whole name
+            name = version if version in names else self.version(project, version).id
+            decisions = self.decisions(project)
+            if decisions.active == name:
+                raise VersionRefused(
+                    f"Version {name} of project {project} is active: roll back first."
+                )
+            self._write_down(folder, decisions.then(Deed.DELETE, name, "deleted"))
+            _remove(folder / name)
+            return name
+
+    def _names(self, project: int) -> list[str]:
+        try:
+            return [
+                p.name for p in (self._folder / str(project)).iterdir() if NAME.fullmatch(p.name)
+            ]
+        except FileNotFoundError:
+            return []
+
+    def _path(self, version: Version) -> Path:
+        return self._folder / str(version.project) / version.id
+
+    def _read(self, project: int, name: str, decisions: Decisions) -> Version:
+        path = self._folder / str(project) / name / CARD
+        try:
+            raw = json.loads(path.read_bytes())
+            card = Card(**{one.name: raw.pop(one.name) for one in fields(Card)})
+            version = Version(card=card, **raw)
+        except FileNotFoundError as error:
+            raise NoSuchVersion(f"Project {project} has no version {name}: no {path}.") from error
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise VersionDamaged(f"{path} cannot be read: {error!r}.") from error
+        if (version.project, version.id) != (project, name) or version.digest[:16] != name:
+            raise VersionDamaged(f"{path} is damaged: it tells of another version.")
+        state, reason = decisions.state(name)
+        return replace(version, state=state, reason=reason)
+
+    @contextmanager
+    def _alone(self, project: int) -> Iterator[Path]:
+        """The project's folder while no other process or thread, on any host, writes there."""
+        folder = self._folder / str(project)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # freed with the file, and so when we are killed
+            yield folder
+
+    def _write_down(self, folder: Path, decisions: Decisions) -> None:
+        """Replace what is decided, at once; what cannot be read is kept beside it."""
+        path = folder / ACTIVE
+        if path.exists() and not self.decisions(int(folder.name)).history:
+            path.rename(folder / f"damaged-{ACTIVE}")
+        new = folder / f"{UNFINISHED}{ACTIVE}"
+        _write(new, _json(decisions.to_json()))
+        new.replace(path)
+        _sync(folder)
+
+    def _tell(self, project: int, what: str, problem: str) -> None:
+        """Say once what is wrong, not before each job again."""
+        if (project, problem) not in self._told:
+            self._told.add((project, problem))
+            log.error("%s The version before it is served, or else the base checkpoint.", problem)
+
+
+def _damaged(version: Version) -> VersionDamaged:
+    return VersionDamaged(
+        f"Version {version.id} of project {version.project} is damaged: its {WEIGHTS} is not what "
+        "was published."
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file so that it is on the disk when this returns."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Bring a folder's names to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a version so that no half of it is ever seen."""
+    gone = folder.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
