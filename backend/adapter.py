@@ -49,7 +49,10 @@ class Promptbrush(LabelStudioMLBase):  # type: ignore[misc]
     def setup(self) -> None:
         """Take the service's version for this labeling configuration; called by 2.x alone."""
         if self.label_config:
-            version = _ask("setup", {"schema": self.label_config})["model_version"]
+            version = _ask(
+                "setup",
+                {"schema": self.label_config, "project": getattr(self, "project_id", None)},
+            )["model_version"]
             if version is not None:  # None while the service loads its model
                 self.set("model_version", version)
 

@@ -39,8 +39,13 @@ def queries(config: LabelConfig, default_threshold: float) -> tuple[Query, ...]:
     return tuple(Query(*asked, tuple(controls)) for asked, controls in takers.items())
 
 
-def model_version(model: str, weights_digest: str, asked: Sequence[Query]) -> str:
-    """A name such as `clipseg-1f0c93aa-7be01c55`: model, weights, prompts with what they fill."""
+def model_version(
+    model: str, weights_digest: str, asked: Sequence[Query], tuned: str | None = None
+) -> str:
+    """A name such as `clipseg-1f0c93aa-7be01c55`: model, weights, prompts with what they fill.
+
+    With the version that a project's own training made, that stands between the last two.
+    """
     prompts = [
         [
             [query.image_key, query.label, *query.prompts, query.threshold],
@@ -49,7 +54,8 @@ def model_version(model: str, weights_digest: str, asked: Sequence[Query]) -> st
         for query in asked
     ]
     digest = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
-    return f"{model.lower()}-{weights_digest[:8]}-{digest[:8]}"
+    named = [model.lower(), weights_digest[:8], *([tuned[:8]] if tuned else []), digest[:8]]
+    return "-".join(named)
 
 
 def named(prompt: str, asked: Sequence[Query]) -> Query | None:

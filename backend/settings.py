@@ -55,6 +55,7 @@ class Settings:
     image_timeout: float = 20.0
     feature_cache_mb: int = 256
     feature_cache_disk_mb: int = 1024
+    versions_in_memory: int = 16
 
     @property
     def pushes(self) -> bool:
@@ -107,6 +108,9 @@ class Settings:
             feature_cache_mb=_read(env, ("FEATURE_CACHE_MB",), _whole(0, 10**6), 256),
             feature_cache_disk_mb=_read(
                 env, ("FEATURE_CACHE_DISK_MB",), _whole(0, 10**7), default.feature_cache_disk_mb
+            ),
+            versions_in_memory=_read(
+                env, ("VERSIONS_IN_MEMORY",), _whole(1, 10**4), default.versions_in_memory
             ),
         )
         if (settings.basic_auth_user is None) != (settings.basic_auth_pass is None):

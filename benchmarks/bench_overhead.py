@@ -22,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from backend.inference.features import FeatureCache
-from backend.inference.pipeline import Pipeline
+from backend.inference.pipeline import Pipeline, Served
 from backend.inference.predictor import Predictor
 from backend.labelstudio.images import ImageStore
 from backend.settings import Settings
@@ -52,9 +52,8 @@ def pipeline(segmenter: Segmenter, folder: str) -> Pipeline:
     """The worker's; like the server, it meets every image once."""
     settings = replace(Settings.from_environment(), local_files_root=Path(folder))
     predictor = Predictor(segmenter, FeatureCache(10**9))
-    return Pipeline(
-        predictor, ImageStore.of(settings), model="clipseg", digest="0" * 64, threshold=0.4
-    )
+    served = Served(predictor, "clipseg", "0" * 64)
+    return Pipeline(lambda _: served, ImageStore.of(settings), threshold=0.4)
 
 
 def measure() -> dict[str, list[float]]:

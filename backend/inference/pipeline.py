@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -53,6 +54,20 @@ class Job:
         return tuple(dict.fromkeys(control.image_key for control in self.config.outputs))
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a project is answered with."""
+
+    predictor: Predictor
+    model: str
+    digest: str  # of the base checkpoint
+    version: str | None = None  # of the project's own weights; None for the base checkpoint
+
+
+Content = tuple[Job, Served, dict[str, TaskImage]]
+Encoded = Mapping[Predictor, Mapping[str, ImageFeatures]]
+
+
 class Pipeline:
     """Payloads in, answers out; a failure stays with its task.
 
@@ -65,54 +80,62 @@ class Pipeline:
 
     def __init__(
         self,
-        predictor: Predictor,
+        serving: Callable[[int | None], Served],
         images: ImageStore,
         *,
-        model: str,
-        digest: str,
         threshold: float,
     ) -> None:
-        self._predictor = predictor
+        """Answer each project with what `serving` says, asked right before its tasks."""
+        self._serving = serving
         self._images = images
-        self._model = model
-        self._digest = digest
         self._threshold = threshold
 
     def answer(self, payloads: Sequence[Answer]) -> list[tuple[Answer, float]]:
         """One answer per payload, in order, with the seconds that it took."""
+        served = [_guarded(partial(self._serving, one.get("project"))) for one in payloads]
         if len(payloads) == 1:
-            fetched = [self._fetch(payloads[0])]
+            fetched = [self._fetch(payloads[0], served[0])]
         else:
             with ThreadPoolExecutor(FETCHES) as pool:
-                fetched = list(pool.map(self._fetch, payloads))
+                fetched = list(pool.map(self._fetch, payloads, served))
         start = time.perf_counter()
-        encoded = self._encode_together([image for one in fetched for image in one.images()])
+        together: dict[Predictor, list[TaskImage]] = {}
+        for one in fetched:
+            for predictor, image in one.images():
+                together.setdefault(predictor, []).append(image)
+        encoded = {
+            predictor: self._encode_together(predictor, images)
+            for predictor, images in together.items()
+        }
         share = (time.perf_counter() - start) / max(1, len(fetched))
         return [self._finish(one, encoded, share) for one in fetched]
 
-    def _fetch(self, payload: Answer) -> _Fetched:
+    def _fetch(self, payload: Answer, served: Served | BackendError) -> _Fetched:
         start = time.perf_counter()
 
-        def work() -> tuple[Job, dict[str, TaskImage]]:
+        def work() -> Content:
+            if isinstance(served, BackendError):
+                raise served
             job = Job.from_payload(payload)
             keys = job.image_keys()
-            return job, {key: self._images.fetch(image_url(job.task, key)) for key in keys}
+            images = {key: self._images.fetch(image_url(job.task, key)) for key in keys}
+            return job, served, images
 
         return _Fetched(_guarded(work), time.perf_counter() - start)
 
-    def _encode_together(self, images: Sequence[TaskImage]) -> dict[str, ImageFeatures]:
+    def _encode_together(
+        self, predictor: Predictor, images: Sequence[TaskImage]
+    ) -> dict[str, ImageFeatures]:
         """Features by digest, in one batch; if that fails, each task meets its own failure."""
         try:
-            features = self._predictor.encode([(one.digest, one.image) for one in images])
+            features = predictor.encode([(one.digest, one.image) for one in images])
         except Exception as error:
             # out of memory, or one image that the model cannot take
             log.warning("a batch of %d images failed (%s); going one by one", len(images), error)
             return {}
         return {one.digest: kept for one, kept in zip(images, features, strict=True)}
 
-    def _finish(
-        self, fetched: _Fetched, encoded: Mapping[str, ImageFeatures], encoding: float
-    ) -> tuple[Answer, float]:
+    def _finish(self, fetched: _Fetched, encoded: Encoded, encoding: float) -> tuple[Answer, float]:
         start = time.perf_counter()
         result = _guarded(lambda: self._find(fetched, encoded))
         seconds = {
@@ -124,23 +147,25 @@ class Pipeline:
             return {"error": result.name, "detail": str(result)}, sum(seconds.values())
         return {**result, "seconds": seconds}, sum(seconds.values())
 
-    def _find(self, fetched: _Fetched, encoded: Mapping[str, ImageFeatures]) -> Answer:
-        job, images = fetched.content()
+    def _find(self, fetched: _Fetched, encoded: Encoded) -> Answer:
+        job, served, images = fetched.content()
+        predictor = served.predictor
         asked = queries(job.config, self._threshold)
         if job.interaction is None:
             # what the batch could not encode meets its own failure here
+            batch = encoded.get(predictor, {})
             features = {
-                key: encoded.get(one.digest) or self._predictor.encode([(one.digest, one.image)])[0]
+                key: batch.get(one.digest) or predictor.encode([(one.digest, one.image)])[0]
                 for key, one in images.items()
             }
-            found, refused = self._prelabel(features, asked)
+            found, refused = _prelabel(predictor, features, asked)
         else:
             refused = {}
-            found = [interactive.answer(self._predictor, asked, images, job.interaction)]
+            found = [interactive.answer(predictor, asked, images, job.interaction)]
         answer = {
             "regions": [region for one in found for region in shapes(one)],
             "score": sum(one.certainty for one in found) / max(1, len(found)),
-            "model_version": model_version(self._model, self._digest, asked),
+            "model_version": model_version(served.model, served.digest, asked, served.version),
         }
         if refused:
             answer["refused"] = refused
@@ -148,48 +173,50 @@ class Pipeline:
             answer["remark"] = _remark(found[0])
         return answer
 
-    def _prelabel(
-        self, features: Mapping[str, ImageFeatures], asked: Sequence[Query]
-    ) -> tuple[list[Found], dict[str, str]]:
-        """Every label's mask on its image; why others could not be asked, by label."""
-        conditions: dict[Query, Tensor] = {}
-        refused: dict[str, str] = {}
-        for query in asked:
-            try:
-                conditions[query] = self._predictor.condition(query.prompts)
-            except BadPrompt as error:
-                refused[query.label] = str(error)
-                log.warning("label %r is skipped: %s", query.label, error)
-        if refused and not conditions:
-            raise BadPrompt(next(iter(refused.values())))
-        found = [
-            one
-            for key, seen in features.items()
-            for one in self._predictor.find(
-                seen, {query: row for query, row in conditions.items() if query.image_key == key}
-            )
-        ]
-        return found, refused
-
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
     """A task with its images, or why there is none, and the seconds that it took."""
 
-    outcome: tuple[Job, dict[str, TaskImage]] | BackendError
+    outcome: Content | BackendError
     seconds: float
 
-    def content(self) -> tuple[Job, dict[str, TaskImage]]:
-        """The task and its images; raises what kept them away."""
+    def content(self) -> Content:
+        """The task, what answers it and its images; raises what kept them away."""
         if isinstance(self.outcome, BackendError):
             raise self.outcome
         return self.outcome
 
-    def images(self) -> list[TaskImage]:
-        """The images to encode; what an annotator asks decides by itself what it needs."""
+    def images(self) -> list[tuple[Predictor, TaskImage]]:
+        """The images to encode, and by what; an annotator's request decides that by itself."""
         if isinstance(self.outcome, BackendError) or self.outcome[0].interaction:
             return []
-        return list(self.outcome[1].values())
+        _, served, images = self.outcome
+        return [(served.predictor, image) for image in images.values()]
+
+
+def _prelabel(
+    predictor: Predictor, features: Mapping[str, ImageFeatures], asked: Sequence[Query]
+) -> tuple[list[Found], dict[str, str]]:
+    """Every label's mask on its image; why others could not be asked, by label."""
+    conditions: dict[Query, Tensor] = {}
+    refused: dict[str, str] = {}
+    for query in asked:
+        try:
+            conditions[query] = predictor.condition(query.prompts)
+        except BadPrompt as error:
+            refused[query.label] = str(error)
+            log.warning("label %r is skipped: %s", query.label, error)
+    if refused and not conditions:
+        raise BadPrompt(next(iter(refused.values())))
+    found = [
+        one
+        for key, seen in features.items()
+        for one in predictor.find(
+            seen, {query: row for query, row in conditions.items() if query.image_key == key}
+        )
+    ]
+    return found, refused
 
 
 def _remark(found: Found) -> str:

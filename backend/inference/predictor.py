@@ -34,25 +34,30 @@ class Found:
 
 
 class Predictor:
-    """A segmenter with the features of the images it saw last."""
+    """A segmenter with the features of the images it saw last.
 
-    def __init__(self, segmenter: Segmenter, features: FeatureCache) -> None:
+    Segmenters that encode alike share a cache; `encoder` names one that does not, and keeps its
+    features apart.
+    """
+
+    def __init__(self, segmenter: Segmenter, features: FeatureCache, encoder: str = "") -> None:
         self.segmenter = segmenter
         self._features = features
+        self._encoder = encoder
 
     def encode(self, images: Sequence[tuple[str, Image.Image]]) -> list[ImageFeatures]:
         """Features of (digest, image) pairs, encoding those not seen before in one batch."""
         known: dict[str, ImageFeatures] = {}
         new: dict[str, Image.Image] = {}
         for digest, image in images:
-            features = self._features.get(digest)
+            features = self._features.get(self._encoder + digest)
             if features is None:
                 new[digest] = image
             else:
                 known[digest] = features
         encoded = self.segmenter.encode_image(list(new.values()))
         for digest, features in zip(new, encoded, strict=True):
-            self._features.put(digest, features)
+            self._features.put(self._encoder + digest, features)
             known[digest] = features
         return [known[digest] for digest, _ in images]
 

@@ -123,12 +123,18 @@ class PredictRequest:
         return remarks(interaction, self.config, words, failed=not entry["result"])
 
 
-def setup_schema(raw: object) -> LabelConfig:
-    """The labeling configuration of a `/setup` body; BadRequest or BadLabelConfig if none."""
-    schema = _object(raw).get("schema")
+def setup_request(raw: object) -> tuple[LabelConfig, int | None]:
+    """The labeling configuration of a `/setup` body, and its project if it names one.
+
+    Raises:
+        BadRequest: it is not an object, or lacks the configuration.
+        BadLabelConfig: the labeling configuration cannot be used.
+    """
+    body = _object(raw)
+    schema = body.get("schema")
     if not isinstance(schema, str):
         raise BadRequest('The body needs "schema", the labeling configuration as text.')
-    return parse_label_config(schema)
+    return parse_label_config(schema), project_id(body.get("project"))
 
 
 def _task(raw: object) -> Task | BadRequest:

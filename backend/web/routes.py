@@ -28,10 +28,11 @@ from backend.errors import (
 from backend.inbox import Inbox
 from backend.labelstudio.config import LabelConfig
 from backend.labelstudio.events import Event, Kind
+from backend.learning.versions import Versions
 from backend.prompting import model_version, queries
 from backend.queue import PredictionQueue
 from backend.settings import DEMO, PUBLISHED, Settings
-from backend.web.payloads import PredictRequest, setup_schema
+from backend.web.payloads import PredictRequest, setup_request
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +48,13 @@ class Routes:
         settings: Settings,
         queue: PredictionQueue,
         inbox: Inbox,
+        versions: Versions,
         stopping: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._queue = queue
         self._inbox = inbox
+        self._versions = versions
         self._seats = threading.BoundedSemaphore(max(1, settings.threads - SPARE))
         self._stopping = stopping
 
@@ -94,18 +97,19 @@ class Routes:
 
     def setup(self) -> ResponseReturnValue:
         """The version that predictions for this labeling configuration carry."""
-        config = setup_schema(_body())
+        config, project = setup_request(_body())
         for problem in config.problems:
             log.warning("labeling configuration: %s", problem)
-        return {"model_version": self._version(config)}
+        return {"model_version": self._version(config, project)}
 
-    def _version(self, config: LabelConfig) -> str | None:
+    def _version(self, config: LabelConfig, project: int | None) -> str | None:
         """The version of predictions; None while the first model is still loading."""
         worker = self._queue.serving()
         if worker is None:
             return None
         asked = queries(config, self._settings.threshold)
-        return model_version(worker.model, worker.digest, asked)
+        active = None if project is None else self._versions.active(project, worker.digest)
+        return model_version(worker.model, worker.digest, asked, active.id if active else None)
 
     def predict(self) -> ResponseReturnValue:
         """Predictions for tasks, one entry each, before the deadline."""
@@ -149,7 +153,7 @@ class Routes:
         """Which project and version late answers are pushed for; None if they cannot be."""
         if not self._settings.pushes or asked.project is None:
             return None
-        return group_of(asked.project, self._version(asked.config))
+        return group_of(asked.project, self._version(asked.config, asked.project))
 
     def _report_losses(
         self, asked: PredictRequest, answers: Sequence[Answer | None], group: str | None
@@ -188,7 +192,7 @@ class Routes:
         strangers = [task for task in asked.readable() if not isinstance(task.id, int)]
         if asked.project is None or strangers or len(asked.readable()) < len(asked.tasks):
             raise BadRequest('The body needs "project" and tasks with their numbers and data.')
-        version = self._version(asked.config)
+        version = self._version(asked.config, asked.project)
         if version is None:
             raise NotReady("No worker is ready yet: the model is loading.")
         self._queue.submit_background(asked.jobs(), group_of(asked.project, version))
@@ -202,7 +206,11 @@ class Routes:
         return self._queue.progress(group_of(project, version))
 
     def versions(self) -> ResponseReturnValue:
-        """What is served now; Label Studio lists these names."""
+        """What is served now, which names Label Studio lists; `?project=ID` for one's versions."""
+        project = request.args.get("project", type=int)
+        if project is not None:
+            worker = self._queue.serving()
+            return self._versions.overview(project, worker.digest if worker else None)
         return {
             "versions": sorted({f"{w.model}-{w.digest[:8]}" for w in self._queue.workers()}),
         }

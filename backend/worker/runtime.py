@@ -13,11 +13,12 @@ from backend.diskcache import DiskCache
 from backend.errors import BadSetting, CheckpointUnavailable
 from backend.inference.features import FeatureCache, FeatureStore
 from backend.inference.pipeline import Pipeline
-from backend.inference.predictor import Predictor
 from backend.labelstudio.images import ImageStore
+from backend.learning.registry import Registry
 from backend.queue import WorkerPulse, connect
 from backend.settings import DEMO, PUBLISHED, Settings
 from backend.worker.jobs import BatchWorker
+from backend.worker.serving import Serving
 from demo import CHECKPOINT
 from models import CheckpointError, Segmenter, UnusableDtype, checkpoint
 
@@ -66,13 +67,14 @@ def run(settings: Settings, name: str | None = None) -> None:
         digest=digest,
         device=str(segmenter.device),
     )
-    pipeline = Pipeline(
-        Predictor(segmenter, feature_cache(settings, segmenter, digest)),
-        ImageStore.of(settings),
-        model=segmenter.name,
-        digest=digest,
-        threshold=settings.threshold,
+    serving = Serving(
+        segmenter,
+        digest,
+        feature_cache(settings, segmenter, digest),
+        Registry(settings.model_dir),
+        settings.versions_in_memory,
     )
+    pipeline = Pipeline(serving.of, ImageStore.of(settings), threshold=settings.threshold)
     if settings.checkpoint == DEMO:
         log.warning(
             "serving the demo checkpoint, trained on drawn shapes; for photographs set "

@@ -8,7 +8,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from backend.inference.features import FeatureCache
-from backend.inference.pipeline import Pipeline
+from backend.inference.pipeline import Pipeline, Served
 from backend.inference.predictor import Predictor
 from backend.labelstudio import brush
 from backend.labelstudio.config import Role, parse_label_config
@@ -58,8 +58,8 @@ def pipeline(segmenter: Segmenter, tmp_path: Path) -> Pipeline:
         max_pixels=10**6,
         timeout=1,
     )
-    predictor = Predictor(segmenter, FeatureCache(10**7))
-    return Pipeline(predictor, images, model="clipseg", digest="0" * 64, threshold=0.4)
+    served = Served(Predictor(segmenter, FeatureCache(10**7)), "clipseg", "0" * 64)
+    return Pipeline(lambda _: served, images, threshold=0.4)
 
 
 def test_each_control_draws_on_its_own_image(pipeline: Pipeline) -> None:

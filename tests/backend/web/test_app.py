@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 from backend.errors import BackendError, QueueUnavailable
 from backend.labelstudio import brush
 from backend.labelstudio.regions import brush_value
+from backend.learning.versions import Card, Versions
 from backend.queue import PredictionQueue, WorkerPulse
 from backend.settings import Settings
 from backend.web import app as module
@@ -104,6 +105,32 @@ def recorded(name: str) -> Any:
 def test_a_recorded_setup_is_answered_with_a_version(client: FlaskClient) -> None:
     answer = client.post("/setup", json=recorded("setup"))
     assert body(answer)["model_version"].startswith("clipseg-dddddddd-")
+
+
+def test_setup_names_a_projects_active_version_and_versions_tells_of_it(
+    queue: InstantQueue, tmp_path: Path
+) -> None:
+    client = module.create_app(Settings(model_dir=tmp_path), queue).test_client()  # type: ignore[arg-type]
+    schema = recorded("setup")["schema"]
+
+    def named(project: object) -> str:
+        answer = client.post("/setup", json={"project": project, "schema": schema})
+        return str(body(answer)["model_version"])
+
+    base, versions = named("1.1795"), Versions(tmp_path)
+    mine = versions.keep(1, b"weights", Card("d" * 64, metrics={"iou": 0.5}))
+    alien = versions.keep(1, b"others", Card("e" * 64))
+    assert named("1.1795") == base
+    versions.activate(1, mine.id, "better")
+    assert named("1.1795") == base.replace("-dddddddd-", f"-dddddddd-{mine.id[:8]}-")
+    assert named("2.1795") == named(None) == base
+    versions.activate(1, alien.id, "by mistake")
+    assert named("1.1795") != base  # what was made for another checkpoint is passed by
+    told = body(client.get("/versions?project=1"))
+    assert (told["active"], told["served"]) == (alien.id, mine.id)
+    assert [one["metrics"] for one in told["versions"]] == [{"iou": 0.5}, {}]
+    assert [one["reason"] for one in told["history"]] == ["better", "by mistake"]
+    assert body(client.get("/versions")) == {"versions": ["clipseg-dddddddd"]}
 
 
 def test_a_recorded_batch_gets_one_prediction_per_task(

@@ -1,0 +1,124 @@
+"""`promptbrush versions`: what a project's training made, and which of it is served."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from backend.cli.options import settings_of
+from backend.learning.versions import Version, Versions
+from backend.report import table
+
+BASE = "base"  # the name of the base checkpoint among versions
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """`versions`, with what can be done with them."""
+    versions = commands.add_parser("versions", help="what a project's training made, and serves")
+    deeds = versions.add_subparsers(required=True, metavar="DEED")
+
+    def add(name: str, run: Callable[..., str], told: str) -> argparse.ArgumentParser:
+        parser = deeds.add_parser(name, help=told)
+        parser.add_argument("--project", type=int, required=True, metavar="ID")
+        parser.set_defaults(run=lambda options: _print(run, options))
+        return parser
+
+    add("list", _list, "all of them, oldest first")
+    show = add("show", _show, "all that is known of one")
+    show.add_argument("version", metavar="VERSION", help="its name, or how that begins")
+    activate = add("activate", _activate, "serve one from the next task on")
+    activate.add_argument("version", metavar="VERSION", help=f"or {BASE}, the checkpoint itself")
+    activate.add_argument("--reason", default="by hand", help="kept with the decision (by hand)")
+    rollback = add("rollback", _rollback, "serve again what was served before")
+    rollback.add_argument("--reason", default="by hand", help="kept with the decision (by hand)")
+    delete = add("delete", _delete, "remove one that is not active")
+    delete.add_argument("version", metavar="VERSION")
+    compare = add("compare", _compare, "their figures side by side")
+    compare.add_argument("version", nargs="*", metavar="VERSION", help="(all)")
+
+
+def _print(run: Callable[..., str], options: argparse.Namespace) -> int:
+    print(run(Versions(settings_of().model_dir), options))
+    return 0
+
+
+def _list(versions: Versions, options: argparse.Namespace) -> str:
+    found = versions.versions(options.project)
+    served = versions.active(options.project)
+    told = f"Project {options.project} is served by {_name(served)}."
+    if not found:
+        return f"{told} It has no versions."
+    rows = [
+        [one.id, one.state, one.created[:19], one.card.parent or BASE, _headline(one), one.reason]
+        for one in found
+    ]
+    head = ["version", "state", "created (UTC)", "parent", "figures", "reason"]
+    return f"{table(head, rows)}\n\n{told}"
+
+
+def _show(versions: Versions, options: argparse.Namespace) -> str:
+    version = versions.version(options.project, options.version)
+    rows = [[*name, _shown(value)] for name, value in _flat(version.to_json())]
+    return table(["", "", ""], rows)
+
+
+def _activate(versions: Versions, options: argparse.Namespace) -> str:
+    chosen = None if options.version == BASE else options.version
+    return _moved(options.project, versions.activate(options.project, chosen, options.reason))
+
+
+def _rollback(versions: Versions, options: argparse.Namespace) -> str:
+    return _moved(options.project, versions.rollback(options.project, options.reason))
+
+
+def _delete(versions: Versions, options: argparse.Namespace) -> str:
+    return f"Version {versions.delete(options.project, options.version)} is gone."
+
+
+def _compare(versions: Versions, options: argparse.Namespace) -> str:
+    if options.version:
+        chosen = [versions.version(options.project, name) for name in options.version]
+    else:
+        chosen = versions.versions(options.project)
+    figures = [dict(_flat(one.card.metrics)) for one in chosen]
+    names = list(dict.fromkeys(name for one in figures for name in one))
+    rows = [[*name, *(_shown(one.get(name, "")) for one in figures)] for name in names]
+    states = ["", "", *(one.state.value for one in chosen)]
+    return table(["figure", "", *(one.id[:8] for one in chosen)], [states, *rows])
+
+
+def _moved(project: int, version: Version | None) -> str:
+    return (
+        f"Project {project} is served by {_name(version)} from the next task on.\n"
+        f"`promptbrush prelabel --project {project}` predicts its tasks anew, and "
+        f"`promptbrush connect --project {project}` shows the new predictions."
+    )
+
+
+def _name(version: Version | None) -> str:
+    return "the base checkpoint" if version is None else f"version {version.id}"
+
+
+def _headline(version: Version) -> str:
+    """The figures that are one number each."""
+    numbers = {k: v for k, v in version.card.metrics.items() if isinstance(v, int | float)}
+    return ", ".join(f"{name} {_shown(value)}" for name, value in numbers.items())
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Any]]:
+    """What is nested as lines: the first name and the others, with the value."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            for (inner, rest), leaf in _flat(value):
+                yield (name, f"{inner} {rest}".strip()), leaf
+        else:
+            yield (name, ""), value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_shown, value))
+    return str(value)

@@ -1,0 +1,85 @@
+"""`promptbrush versions` on a folder of versions."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend import cli
+from backend.learning.versions import Card, Version, Versions
+
+PROJECT = 3
+
+
+@pytest.fixture
+def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Versions:
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    return Versions(tmp_path)
+
+
+@pytest.fixture
+def made(versions: Versions) -> list[Version]:
+    figures: list[dict[str, Any]] = [{"iou": 0.5, "labels": {"cat": {"iou": 0.4}}}, {"iou": 0.75}]
+    return [
+        versions.keep(PROJECT, bytes([number]), Card("b" * 64, metrics=metrics))
+        for number, metrics in enumerate(figures)
+    ]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    def command(deed: str, *rest: str, status: int = 0) -> str:
+        assert cli.main(["versions", deed, "--project", str(PROJECT), *rest]) == status
+        told = capsys.readouterr()
+        return told.err if status else told.out
+
+    return command
+
+
+def test_a_project_without_versions_is_served_by_the_base(
+    versions: Versions, run: Callable[..., str]
+) -> None:
+    assert run("list") == "Project 3 is served by the base checkpoint. It has no versions.\n"
+
+
+def test_activate_and_rollback_choose_what_is_served(
+    versions: Versions, made: list[Version], run: Callable[..., str]
+) -> None:
+    one, two = made
+    assert f"served by version {one.id} from" in run("activate", one.id[:6])
+    assert f"served by version {two.id} from" in run("activate", two.id, "--reason", "better")
+    listed = run("list")
+    assert f"Project 3 is served by version {two.id}." in listed
+    (line,) = (line for line in listed.splitlines() if line.startswith(one.id))
+    assert line.split()[1] == "retired"
+    assert "iou 0.5" in line
+    assert line.endswith("better")
+    assert f"served by version {one.id} from" in run("rollback")
+    assert "served by the base checkpoint from" in run("rollback")
+    assert "nothing to roll back to" in run("rollback", status=1)
+    run("activate", one.id)
+    assert "served by the base checkpoint from" in run("activate", "base")
+
+
+def test_show_tells_everything_and_compare_puts_figures_side_by_side(
+    made: list[Version], run: Callable[..., str]
+) -> None:
+    shown = run("show", made[0].id)
+    assert made[0].digest in shown
+    assert "cat iou" in shown
+    lines = [line.split() for line in run("compare").splitlines()]
+    assert lines[0][1:] == [made[0].id[:8], made[1].id[:8]]
+    assert ["iou", "0.5", "0.75"] in lines
+    assert ["labels", "cat", "iou", "0.4"] in lines
+    assert made[0].id[:8] not in run("compare", made[1].id)
+
+
+def test_delete_spares_the_active_version(
+    versions: Versions, made: list[Version], run: Callable[..., str]
+) -> None:
+    run("activate", made[0].id)
+    assert "roll back first" in run("delete", made[0].id, status=1)
+    assert "is gone" in run("delete", made[1].id[:5])
+    assert [one.id for one in versions.versions(PROJECT)] == [made[0].id]
+    assert "has no version" in run("show", made[1].id, status=1)
