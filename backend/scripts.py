@@ -10,6 +10,7 @@ Keys, after the prefix:
     batch, background  jobs                behind the queue, in two lines
     outbox, pushing    jobs                whose answers go to Label Studio, or are on the way
     counts:{group}, failed:{group}         how the tasks of a group ended
+    pushed:{group}:{task}                  there for a moment after it was pushed
 
 A job's own hash, which RQ keeps, also holds pb_asker, pb_group and pb_task.
 """
@@ -19,6 +20,7 @@ QUEUE_KEY = "rq:queue:predictions"
 ANSWER_TTL = 600  # seconds an answer is kept for an asker, where it cannot be pushed instead
 SENDING = 60  # seconds that an asker has to send what it collected
 REMEMBERED = 30 * 24 * 3600  # seconds that a group's counts and failures are kept
+IN_FLIGHT = 60  # seconds from Label Studio's choice of tasks to its request for them, at most
 MOST_UNPUSHED = 200  # answers; while so many wait to be pushed, the background pauses
 
 _HEAD = f"""
@@ -49,6 +51,9 @@ local function settle(job, outcome)
     call('HDEL', P .. 'failed:' .. group, task)
   end
   call('HINCRBY', P .. 'counts:' .. group, outcome, 1)
+  if outcome == 'pushed' then
+    call('SET', P .. 'pushed:' .. group .. ':' .. task, job, 'EX', {IN_FLIGHT})
+  end
   call('EXPIRE', P .. 'counts:' .. group, {REMEMBERED})
   call('EXPIRE', P .. 'failed:' .. group, {REMEMBERED})
 end
@@ -109,6 +114,11 @@ if group ~= '' then
     wait_for(known)
     tell(asker, known)
     return known
+  end
+  -- Label Studio chose the tasks of this request before it had what was pushed a moment ago
+  if asker ~= '' and exists(P .. 'pushed:' .. group .. ':' .. task) then
+    call('DEL', job_key(job))
+    return ''
   end
   call('HSET', P .. 'pending:' .. group, task, job)
   call('HDEL', P .. 'failed:' .. group, task)

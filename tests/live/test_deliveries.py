@@ -183,6 +183,21 @@ def test_an_answer_on_its_way_is_not_asked_for_again(queue: PredictionQueue) -> 
     assert hand.work() == 0
 
 
+def test_a_request_made_up_before_a_push_is_not_worked_on_after_it(
+    queue: PredictionQueue,
+) -> None:
+    studio = Studio(LABEL_CONFIG, {1: "", 2: ""})
+    hand = Hand(queue.connection)
+    queue.submit_background(payloads(1), GROUP)
+    chosen = [row["id"] for row in studio.tasks(PROJECT, lacking=VERSION)]
+    hand.work()
+    push_all(queue, studio)
+    asking = ask(queue, *chosen)
+    hand.work()
+    assert collect(queue, asking, 1) == [False, True]
+    assert hand.worked == [1, 2]
+
+
 def test_what_an_asker_collected_before_it_died_is_pushed(queue: PredictionQueue) -> None:
     hand = Hand(queue.connection)
     asking = ask(queue, 1, 2, 3)
@@ -376,7 +391,7 @@ def test_whatever_dies_every_task_reaches_label_studio_once(
     left = [
         key
         for key in map(as_text, queue.connection.keys("*"))
-        if not key.startswith((journal.KEY, f"{PREFIX}counts"))
+        if not key.startswith((journal.KEY, f"{PREFIX}counts", f"{PREFIX}pushed"))
     ]
     assert left == ([f"{PREFIX}groups"] if asked else [])
 
