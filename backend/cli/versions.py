@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from backend.cli.options import settings_of
-from backend.learning.versions import Version, Versions
+from backend.learning.card import Version
+from backend.learning.versions import Versions
 from backend.report import table
 
 BASE = "base"  # the name of the base checkpoint among versions

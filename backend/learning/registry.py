@@ -12,7 +12,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from backend.errors import VersionDamaged
-from backend.learning.versions import Card, Version, Versions
+from backend.learning.card import Card, Version
+from backend.learning.versions import Versions
 from models import checkpoint
 from models.segmenter import load_model
 

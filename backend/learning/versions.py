@@ -16,20 +16,23 @@ import fcntl
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from backend import __version__
 from backend.errors import NoSuchVersion, VersionDamaged, VersionRefused
-from backend.learning.decisions import Decisions, Deed, State
+from backend.learning.card import Card, Version
+from backend.learning.decisions import Decisions, Deed
+from backend.learning.durable import as_json, sync, write
+
+__all__ = ["ACTIVE", "CARD", "WEIGHTS", "Card", "Version", "Versions"]  # cards go in and out here
 
 log = logging.getLogger(__name__)
 
@@ -42,37 +45,6 @@ UNFINISHED = ".new-"
 DECIDED = {"state", "reason"}  # what a card does not hold: it stands in `active.json`
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
-    """Where a version comes from and how good it is, as whoever made it knows."""
-
-    base: str  # SHA-256 of the base checkpoint (`models.checkpoint.digest`)
-    parent: str | None = None  # the version that training began with; None is the base
-    data: str = ""  # digest of what it was trained on
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A version that was published, with what became of it."""
-
-    project: int
-    id: str
-    card: Card
-    digest: str  # SHA-256 of its weights' file
-    size: int  # of that file, in bytes
-    code: str  # version of promptbrush that made it
-    created: str  # ISO 8601, UTC
-    state: State = State.CANDIDATE
-    reason: str = ""  # of the state
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything about it, flat."""
-        told = asdict(self)
-        return {**told.pop("card"), **told}
-
-
 class Versions:
     """All projects' versions in a folder."""
 
@@ -80,7 +52,7 @@ class Versions:
         self._folder = folder
         # whether weights are whole, by file, as long as the file stays the same
         self._whole: dict[Path, tuple[tuple[int, ...], bool]] = {}
-        self._told: set[tuple[int, str]] = set()
+        self._told: set[str] = set()
 
     def versions(self, project: int) -> list[Version]:
         """Every version that was published, oldest first; unreadable ones are told in the log."""
@@ -89,7 +61,7 @@ class Versions:
         for name in self._names(project):
             try:
                 found.append(self._read(project, name, decisions))
-            except VersionDamaged as error:
+            except (NoSuchVersion, VersionDamaged) as error:
                 log.error("%s", error)
         return sorted(found, key=lambda version: (version.created, version.id))
 
@@ -124,13 +96,11 @@ class Versions:
                 version = self._read(project, name, decisions)
                 self.check(version)
             except (NoSuchVersion, VersionDamaged) as error:
-                self._tell(project, name, str(error))
+                self._tell(str(error))
                 continue
             if base in {None, version.card.base}:
                 return version
             self._tell(
-                project,
-                name,
                 f"Version {name} of project {project} was made for checkpoint "
                 f"{version.card.base[:8]}, and {str(base)[:8]} is served.",
             )
@@ -144,7 +114,7 @@ class Versions:
         except FileNotFoundError:
             return Decisions()
         except (OSError, ValueError) as error:
-            self._tell(project, ACTIVE, f"{path} cannot be read: {error}.")
+            self._tell(f"{path} cannot be read: {error}.")
             return Decisions()
 
     def overview(self, project: int, base: str | None) -> dict[str, Any]:
@@ -223,12 +193,12 @@ class Versions:
                     _remove(target)
             new = folder / f"{UNFINISHED}{uuid.uuid4().hex}"
             new.mkdir()
-            _write(new / WEIGHTS, content)
+            write(new / WEIGHTS, content)
             told = version.to_json()
-            _write(new / CARD, _json({k: v for k, v in told.items() if k not in DECIDED}))
-            _sync(new)
+            write(new / CARD, as_json({k: v for k, v in told.items() if k not in DECIDED}))
+            sync(new)
             new.rename(target)
-            _sync(folder)
+            sync(folder)
             return self._read(project, version.id, self.decisions(project))
 
     def activate(self, project: int, version: str | None, reason: str) -> Version | None:
@@ -345,14 +315,14 @@ class Versions:
         if path.exists() and not self.decisions(int(folder.name)).history:
             path.rename(folder / f"damaged-{ACTIVE}")
         new = folder / f"{UNFINISHED}{ACTIVE}"
-        _write(new, _json(decisions.to_json()))
+        write(new, as_json(decisions.to_json()))
         new.replace(path)
-        _sync(folder)
+        sync(folder)
 
-    def _tell(self, project: int, what: str, problem: str) -> None:
+    def _tell(self, problem: str) -> None:
         """Say once what is wrong, not before each job again."""
-        if (project, problem) not in self._told:
-            self._told.add((project, problem))
+        if problem not in self._told:
+            self._told.add(problem)
             log.error("%s The version before it is served, or else the base checkpoint.", problem)
 
 
@@ -365,27 +335,6 @@ def _damaged(version: Version) -> VersionDamaged:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that it is on the disk when this returns."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's names to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove(folder: Path) -> None:

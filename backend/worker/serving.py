@@ -9,8 +9,8 @@ from backend.errors import VersionDamaged
 from backend.inference.features import FeatureCache
 from backend.inference.pipeline import Served
 from backend.inference.predictor import Predictor
+from backend.learning.card import Version
 from backend.learning.registry import Registry
-from backend.learning.versions import Version
 from models import Segmenter
 
 log = logging.getLogger(__name__)

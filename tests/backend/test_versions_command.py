@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from backend import cli
-from backend.learning.versions import Card, Version, Versions
+from backend.learning.card import Card, Version
+from backend.learning.versions import Versions
 
 PROJECT = 3
 

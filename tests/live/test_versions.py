@@ -11,8 +11,8 @@ import pytest
 import requests
 from torch import Tensor
 
+from backend.learning.card import Card, Version
 from backend.learning.registry import Registry
-from backend.learning.versions import Card, Version
 from models import Segmenter, checkpoint
 from tests.live.conftest import LABEL_CONFIG, Up, data_uri
 from tests.models.test_tuned import decoder

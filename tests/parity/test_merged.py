@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from backend.learning.card import Card
 from backend.learning.registry import Registry
-from backend.learning.versions import Card
 from models import CLIPSegForImageSegmentation, Segmenter, checkpoint
 from tests.models.test_tuned import decoder
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from backend.errors import NoSuchVersion, VersionDamaged, VersionRefused
+from backend.learning.card import Card, Version
 from backend.learning.decisions import State
 from backend.learning.registry import Registry
-from backend.learning.versions import ACTIVE, CARD, WEIGHTS, Card, Version
+from backend.learning.versions import ACTIVE, CARD, WEIGHTS
 from models import CheckpointError, Segmenter, checkpoint
 from tests.models.test_segmenter import picture
 
@@ -192,7 +193,9 @@ def test_a_flipped_bit_anywhere_never_changes_the_weights_that_are_served(
         assert all(torch.equal(served[name], t) for name, t in some_weights(seed).items())
 
 
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "gone", "no card", "other card"])
+@pytest.mark.parametrize(
+    "damage", ["flipped", "truncated", "gone", "no card", "bad card", "other card"]
+)
 def test_a_damaged_version_gives_way_to_the_one_before_and_the_log_says_so(
     registry: Registry,
     publish: Callable[[int], Version],
@@ -212,12 +215,15 @@ def test_a_damaged_version_gives_way_to_the_one_before_and_the_log_says_so(
     elif damage == "gone":
         (folder / WEIGHTS).unlink()
     elif damage == "no card":
+        (folder / CARD).unlink()
+    elif damage == "bad card":
         (folder / CARD).write_text("{")
     else:
         (folder / CARD).write_text((folder.with_name(one.id) / CARD).read_text())
     with caplog.at_level(logging.ERROR):
         assert names(registry.active(PROJECT)) == one.id
         assert names(registry.active(PROJECT)) == one.id
+        assert one.id in {version.id for version in registry.versions(PROJECT)}
     assert sum("The version before it is served" in text for text in caplog.messages) == 1
     with pytest.raises((VersionDamaged, NoSuchVersion)):
         registry.activate(PROJECT, two.id, "again")
@@ -311,6 +317,22 @@ def test_processes_that_write_at_the_same_time_lose_no_decision(tmp_path: Path) 
     for version in registry.versions(PROJECT):
         registry.check(version)
     assert not list((tmp_path / str(PROJECT)).glob(".new-*"))
+
+
+def test_a_writer_that_is_killed_leaves_nothing_half_done_and_no_lock(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    for number in range(4):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(number)])
+        seen = len(registry.decisions(PROJECT).history)
+        while len(registry.decisions(PROJECT).history) < seen + number + 1:
+            assert writer.poll() is None
+        writer.kill()
+        writer.wait()
+        active = registry.active(PROJECT, BASE)
+        assert names(active) == registry.decisions(PROJECT).active
+        for version in registry.versions(PROJECT):
+            registry.weights(version)
+        registry.publish(PROJECT, some_weights(number), Card(BASE))
 
 
 def test_a_version_merged_with_its_base_is_a_checkpoint_of_the_same_masks(

@@ -13,7 +13,8 @@ from werkzeug.test import TestResponse
 from backend.errors import BackendError, QueueUnavailable
 from backend.labelstudio import brush
 from backend.labelstudio.regions import brush_value
-from backend.learning.versions import Card, Versions
+from backend.learning.card import Card
+from backend.learning.versions import Versions
 from backend.queue import PredictionQueue, WorkerPulse
 from backend.settings import Settings
 from backend.web import app as module

@@ -9,8 +9,9 @@ from backend.errors import VersionDamaged
 from backend.inference.features import FeatureCache
 from backend.inference.pipeline import Pipeline
 from backend.labelstudio.images import ImageStore
+from backend.learning.card import Card, Version
 from backend.learning.registry import Registry
-from backend.learning.versions import WEIGHTS, Card, Version
+from backend.learning.versions import WEIGHTS
 from backend.settings import Settings
 from backend.worker.serving import Serving
 from models import Segmenter

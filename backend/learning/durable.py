@@ -1,0 +1,31 @@
+"""Files that are on the disk, whole, once they are said to be."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """A JSON file's content, for people too."""
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file so that it is on the disk when this returns."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync(folder: Path) -> None:
+    """Bring a folder's names to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
