@@ -145,6 +145,18 @@ class VersionRefused(BackendError):
     status = 409
 
 
+class TooLittleData(BackendError):
+    """There is too little accepted work to learn from, or a model that cannot learn."""
+
+    status = 409
+
+
+class AlreadyTraining(BackendError):
+    """A project is trained by one process at a time."""
+
+    status = 409
+
+
 class BadSetting(BackendError):
     """An environment variable or option has a value that cannot be used."""
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -159,7 +159,11 @@ class Images(Protocol):
 
 
 def samples(
-    tasks: Iterable[Json], config: LabelConfig, images: Images, account: Account
+    tasks: Iterable[Json],
+    config: LabelConfig,
+    images: Images,
+    account: Account,
+    parts: Collection[Part] = tuple(Part),
 ) -> Iterator[Sample]:
     """The samples of tasks with `id`, `data` and `annotations`, one at a time.
 
@@ -168,9 +172,12 @@ def samples(
         config: The labels to look for.
         images: Fetches the tasks' images.
         account: Is told what was used and what was not.
+        parts: Other tasks are passed over.
     """
     for raw in tasks:
         task = int(raw["id"])
+        if part_of(task) not in parts:
+            continue
         counted = _counted(raw.get("annotations") or (), task, account)
         if not counted:
             continue

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from backend.inference.outlines import polygons
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.images import TaskImage, open_image
 from backend.labelstudio.shapes import Mask
-from backend.learning.dataset import Account, Sample, part_of
+from backend.learning.dataset import Account, Part, Sample, part_of
 
 RLE = "coco-rle.json"
 POLYGONS = "coco-polygons.json"
@@ -103,7 +103,7 @@ def write(found: Iterable[Sample], xml: str, project: int, account: Account, fol
 
 
 def read(
-    folder: Path, max_pixels: int, account: Account
+    folder: Path, max_pixels: int, account: Account, parts: Collection[Part] = tuple(Part)
 ) -> tuple[int, LabelConfig, Iterator[Sample]]:
     """The project, the labeling configuration and the samples of a folder that `write` made.
 
@@ -119,7 +119,7 @@ def read(
             f"{folder} is no export that can be trained on: {error}. "
             "`promptbrush export` makes one."
         ) from error
-    return project, config, _samples(folder, listed, max_pixels, account)
+    return project, config, _samples(folder, listed, max_pixels, account, parts)
 
 
 def run_lengths(mask: Mask) -> list[int]:
@@ -140,12 +140,16 @@ def from_run_lengths(counts: list[int], height: int, width: int) -> Mask:
     return pixels.reshape((height, width), order="F")
 
 
-def _samples(folder: Path, listed: Json, max_pixels: int, account: Account) -> Iterator[Sample]:
+def _samples(
+    folder: Path, listed: Json, max_pixels: int, account: Account, parts: Collection[Part]
+) -> Iterator[Sample]:
     names = {category["id"]: category["name"] for category in listed["categories"]}
     held: dict[int, list[Json]] = {}
     for annotation in listed["annotations"]:
         held.setdefault(annotation["image_id"], []).append(annotation)
     for image in listed["images"]:
+        if part_of(image["task"]) not in parts:
+            continue
         path = folder / image["file_name"]
         try:
             encoded = path.read_bytes()

@@ -1,0 +1,171 @@
+"""A candidate beside what is served, on held-out tasks: the same images, labels and thresholds."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from backend.inference.features import FeatureCache
+from backend.inference.predictor import Predictor
+from backend.labelstudio.shapes import Mask
+from backend.learning.dataset import Sample
+from backend.overlay import Drawn, draw
+from backend.prompting import Query
+from models import Segmenter
+
+RESAMPLES = 2000
+CONFIDENCE = 0.9
+WORST = 6  # cases that are shown
+SHOWN = 480  # pixels of the longer side of what is shown
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One label of one image; an absent one scores 1 if nothing was found, else 0."""
+
+    task: int
+    label: str
+    present: bool
+    active: float  # IoU of what is served
+    candidate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An answer to look at."""
+
+    score: Score
+    picture: str  # JPEG as a data URL
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean, and where it would lie in nine of ten other draws of tasks."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """How both did."""
+
+    scores: list[Score] = field(default_factory=list)
+    worst: list[Case] = field(default_factory=list)
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks judged."""
+        return len({score.task for score in self.scores})
+
+    def labels(self) -> dict[str, tuple[float, float, int]]:
+        """By label, where it is there: mean IoU of the active one, of the candidate; images."""
+        found = {}
+        for label in dict.fromkeys(score.label for score in self.scores):
+            rows = [s for s in self.scores if s.label == label and s.present]
+            if rows:
+                active = float(np.mean([row.active for row in rows]))
+                found[label] = (active, float(np.mean([row.candidate for row in rows])), len(rows))
+        return found
+
+    def means(self) -> tuple[float, float]:
+        """Mean IoU of the active one and of the candidate, over all images and labels."""
+        active = np.mean([score.active for score in self.scores]) if self.scores else 0.0
+        candidate = np.mean([score.candidate for score in self.scores]) if self.scores else 0.0
+        return float(active), float(candidate)
+
+    def difference(self) -> Interval:
+        """The candidate's mean IoU less the active one's: a paired bootstrap over tasks."""
+        by_task: dict[int, list[float]] = {}
+        for score in self.scores:
+            by_task.setdefault(score.task, []).append(score.candidate - score.active)
+        if not by_task:
+            return Interval(0.0, 0.0, 0.0)
+        sums = np.array([sum(rows) for rows in by_task.values()])
+        counts = np.array([len(rows) for rows in by_task.values()])
+        drawn = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
+        means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+        tail = (1 - CONFIDENCE) / 2
+        low, high = np.quantile(means, [tail, 1 - tail])
+        return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
+
+    def to_json(self) -> dict[str, Any]:
+        """Its figures, for a version's card."""
+        active, candidate = self.means()
+        gain = self.difference()
+        return {
+            "iou": candidate,
+            "active_iou": active,
+            "difference": {"mean": gain.mean, "low": gain.low, "high": gain.high},
+            "held_out_tasks": self.tasks,
+            "labels": {
+                label: {"iou": new, "active_iou": old, "images": count}
+                for label, (old, new, count) in self.labels().items()
+            },
+        }
+
+
+def evaluate(
+    samples: Iterable[Sample], active: Segmenter, candidate: Segmenter, asked: Sequence[Query]
+) -> Evaluation:
+    """Score both on samples, as masks are served: cleaned, and at the image's size."""
+    found = Evaluation()
+    judges = [Predictor(segmenter, FeatureCache(0)) for segmenter in (active, candidate)]
+    rows = [{query: judge.condition(query.prompts) for query in asked} for judge in judges]
+    for sample in samples:
+        (features,) = judges[0].encode([(sample.image.digest, sample.image.image)])
+        wanted = [
+            query
+            for query in asked
+            if query.image_key == sample.image_key and query.label in sample.labels
+        ]
+        before, after = (
+            judge.find(features, {query: row[query] for query in wanted})
+            for judge, row in zip(judges, rows, strict=True)
+        )
+        for query, old, new in zip(wanted, before, after, strict=True):
+            truth = sample.mask(query.label)
+            score = Score(
+                sample.task,
+                query.label,
+                bool(truth.any()),
+                iou(old.mask, truth),
+                iou(new.mask, truth),
+            )
+            found.scores.append(score)
+            _keep_worst(found.worst, score, sample, new.mask)
+    return found
+
+
+def iou(guess: Mask | None, truth: Mask) -> float:
+    """Intersection over union; two empty masks agree."""
+    if guess is None:
+        return 0.0 if truth.any() else 1.0
+    union = int((guess | truth).sum())
+    return int((guess & truth).sum()) / union if union else 1.0
+
+
+def _keep_worst(worst: list[Case], score: Score, sample: Sample, guess: Mask | None) -> None:
+    if len(worst) == WORST and score.candidate >= worst[-1].score.candidate:
+        return
+    image = sample.image.image
+    scale = min(1.0, SHOWN / max(image.size))
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    drawn = [
+        Drawn(caption, np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)))
+        for caption, mask in (("accepted", sample.mask(score.label)), ("candidate", guess))
+        if mask is not None and mask.any()
+    ]
+    file = io.BytesIO()
+    draw(image.resize(size), drawn).save(file, "JPEG", quality=80)
+    url = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    worst.append(Case(score, url))
+    worst.sort(key=lambda case: case.score.candidate)
+    del worst[WORST:]

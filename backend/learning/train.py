@@ -1,0 +1,128 @@
+"""A project's accepted work in, a judged version out."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from backend.errors import AlreadyTraining
+from backend.labelstudio.config import LabelConfig
+from backend.learning.card import Card, Version
+from backend.learning.dataset import Account, Part, Sample, digest
+from backend.learning.evaluate import evaluate
+from backend.learning.finetune import Look, Recipe, finetune
+from backend.learning.lessons import Lessons
+from backend.learning.page import page
+from backend.learning.promotion import Verdict, decide
+from backend.learning.registry import Registry
+from backend.prompting import queries
+from models import Segmenter
+
+WORK = ".training"  # in a project's folder: lessons, and the unfinished run
+
+Source = Callable[[Collection[Part], Account], Iterator[Sample]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A version that was published, and what became of it."""
+
+    version: Version
+    verdict: Verdict
+    report: Path  # the page; its figures are in a JSON file beside it
+    account: Account
+
+
+def train(
+    base: Segmenter,
+    base_digest: str,
+    registry: Registry,
+    folder: Path,
+    project: int,
+    config: LabelConfig,
+    source: Source,
+    *,
+    threshold: float,
+    recipe: Recipe,
+    told: Callable[[Look], None] = lambda _: None,
+) -> Trained:
+    """Train on from what is served, judge on held-out tasks, publish, and promote or reject.
+
+    Args:
+        base: The base checkpoint.
+        base_digest: Of its files.
+        registry: The versions in `folder`.
+        folder: Of all projects' versions; reports and unfinished work go there too.
+        project: The project's id.
+        config: Its labeling configuration.
+        source: Gives the samples of some parts, as often as it is asked.
+        threshold: Where the labeling configuration says nothing.
+        recipe: How to train.
+        told: Is called after each step.
+
+    Raises:
+        AlreadyTraining: another process trains this project.
+        TooLittleData: there is nothing to train on, or the model cannot be trained.
+    """
+    work = folder / str(project) / WORK
+    with _alone(work, project):
+        active = registry.active(project, base_digest)
+        served = base if active is None else base.with_decoder(registry.weights(active))
+        asked = queries(config, threshold)
+        prompts: dict[str, list[str]] = {}
+        for query in asked:
+            prompts.setdefault(query.label, []).extend(query.prompts)
+        thresholds = {query.label: query.threshold for query in reversed(asked)}
+
+        account, lessons = Account(), Lessons(work / "lessons" / base_digest[:16], base)
+        found = tqdm(source((Part.TRAINING, Part.VALIDATION), account), "images", disable=None)
+        made = [lessons.make(sample) for sample in found]
+        result = finetune(served, made, prompts, thresholds, recipe, work, told)
+        candidate = base.with_decoder(result.weights)
+        judging = source((Part.HELD_OUT,), account)
+        evaluation = evaluate(judging, served, candidate, asked)
+
+        verdict = decide(evaluation)
+        card = Card(
+            base=base_digest,
+            parent=None if active is None else active.id,
+            data=digest(lesson.path.stem for lesson in made),
+            settings=asdict(recipe),
+            metrics={**evaluation.to_json(), "step": result.step, "data": account.to_json()},
+        )
+        version = registry.publish(project, result.weights, card)
+        if verdict.promoted:
+            registry.activate(project, version.id, verdict.reason)
+        elif active is None or version.id != active.id:
+            registry.reject(project, version.id, verdict.reason)
+        title = f"Version {version.id} of project {project}"
+        report = folder / str(project) / "reports" / f"{version.id}.html"
+        report.parent.mkdir(exist_ok=True)
+        html = page(
+            title, verdict, evaluation, result.history, account.to_json(), dict(card.settings)
+        )
+        report.write_text(html, encoding="utf-8")
+        figures = {**asdict(card), **asdict(verdict), "history": result.history}
+        report.with_suffix(".json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
+        (work / "run.pt").unlink(missing_ok=True)
+        return Trained(registry.version(project, version.id), verdict, report, account)
+
+
+@contextmanager
+def _alone(work: Path, project: int) -> Iterator[None]:
+    """One training of a project at a time; the lock goes with its process."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyTraining(
+                f"Project {project} is being trained by another process: wait for it."
+            ) from None
+        yield

@@ -1,0 +1,97 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from backend.errors import TooLittleData
+from backend.learning.finetune import Look, Recipe, Result, finetune
+from backend.learning.lessons import Lesson, Lessons
+from models import Segmenter
+from tests.backend.learning.school import TASKS, sample
+
+PROMPTS = {"Bright": ["a bright thing"], "Missing": ["a ring"]}
+THRESHOLDS = {"Bright": 0.4, "Missing": 0.4}
+RECIPE = Recipe(steps=40, look=10, rows=4, rate=5e-3)
+
+
+@pytest.fixture(scope="module")
+def lessons(tmp_path_factory: pytest.TempPathFactory, segmenter: Segmenter) -> list[Lesson]:
+    maker = Lessons(tmp_path_factory.mktemp("lessons"), segmenter)
+    return [maker.make(sample(task)) for task in TASKS]
+
+
+def run(
+    segmenter: Segmenter, lessons: list[Lesson], folder: Path, recipe: Recipe = RECIPE
+) -> Result:
+    return finetune(segmenter, lessons, PROMPTS, THRESHOLDS, recipe, folder)
+
+
+def same(one: Result, other: Result) -> bool:
+    return one.history == other.history and all(
+        torch.equal(tensor, other.weights[name]) for name, tensor in one.weights.items()
+    )
+
+
+def test_training_finds_what_was_accepted_and_is_the_same_again(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
+) -> None:
+    first = run(segmenter, lessons, tmp_path / "1")
+    (_, _, before), *_, (_, _, after) = first.history
+    assert after > before + 0.2
+    assert same(first, run(segmenter, lessons[::-1], tmp_path / "2"))
+
+
+def test_what_features_and_conditions_depend_on_stays_as_it_is(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
+) -> None:
+    weights = run(segmenter, lessons, tmp_path, replace(RECIPE, steps=10)).weights
+    assert weights
+    assert all(name.startswith("decoder.") and ".reduces." not in name for name in weights)
+    assert segmenter.encodes_like(segmenter.with_decoder(weights))
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("at", [5, 10, 27])
+def test_a_run_that_was_killed_ends_as_if_it_had_not_been(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path, at: int
+) -> None:
+    def kill(look: Look) -> None:
+        if look.step == at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        finetune(segmenter, lessons, PROMPTS, THRESHOLDS, RECIPE, tmp_path / "killed", kill)
+    looks: list[Look] = []
+    resumed = finetune(
+        segmenter, lessons, PROMPTS, THRESHOLDS, RECIPE, tmp_path / "killed", looks.append
+    )
+    assert looks[0].step == at // 10 * 10 + 1
+    assert same(resumed, run(segmenter, lessons, tmp_path / "whole"))
+
+
+def test_another_run_does_not_go_on_from_it(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
+) -> None:
+    run(segmenter, lessons, tmp_path, replace(RECIPE, steps=20))
+    other = replace(RECIPE, seed=1, steps=20)
+    fresh = run(segmenter, lessons, tmp_path / "fresh", other)
+    assert same(run(segmenter, lessons, tmp_path, other), fresh)
+
+
+def test_it_stops_when_it_gets_no_better(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
+) -> None:
+    result = run(segmenter, lessons, tmp_path, replace(RECIPE, rate=0.0, look=1, patience=3))
+    assert [step for step, _, _ in result.history] == [0, 1, 2, 3, 4]
+    assert result.step == 1
+
+
+def test_too_little_to_learn_from_is_told(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
+) -> None:
+    with pytest.raises(TooLittleData, match="accept some more tasks"):
+        run(segmenter, lessons[:2], tmp_path)

@@ -1,0 +1,52 @@
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.learning.evaluate import Evaluation, Score
+from backend.learning.promotion import MOST_LOST, decide
+
+scores = st.floats(0, 1)
+
+
+def evaluation(pairs: Sequence[tuple[float, float]], label: str = "Car") -> Evaluation:
+    return Evaluation([Score(task, label, True, *pair) for task, pair in enumerate(pairs)])
+
+
+def test_a_candidate_that_is_surely_better_is_promoted() -> None:
+    verdict = decide(evaluation([(0.2, 0.7), (0.3, 0.8), (0.1, 0.5), (0.4, 0.7)]))
+    assert verdict.promoted
+    assert "4 held-out tasks" in verdict.reason
+
+
+def test_luck_on_one_task_is_not_enough() -> None:
+    verdict = decide(evaluation([(0.1, 0.9), (0.5, 0.45), (0.6, 0.6), (0.5, 0.48), (0.4, 0.4)]))
+    assert not verdict.promoted
+    assert verdict.reason.startswith("not surely better")
+
+
+def test_two_tasks_are_too_few_to_tell() -> None:
+    assert "too few" in decide(evaluation([(0.0, 1.0), (0.0, 1.0)])).reason
+    assert not decide(Evaluation()).promoted
+
+
+def test_a_label_that_would_fall_is_protected() -> None:
+    better = evaluation([(0.1, 0.9)] * 9)
+    fallen = [Score(task, "Dog", True, 0.8, 0.8 - 2 * MOST_LOST) for task in range(9)]
+    verdict = decide(Evaluation([*better.scores, *fallen]))
+    assert not verdict.promoted
+    assert 'the label "Dog" falls' in verdict.reason
+
+
+@given(st.lists(st.tuples(scores, scores), min_size=1, max_size=12))
+def test_what_is_promoted_is_better_and_the_reverse_is_not_promoted(
+    pairs: list[tuple[float, float]],
+) -> None:
+    forth, back = evaluation(pairs), evaluation([pair[::-1] for pair in pairs])
+    gain = forth.difference()
+    assert gain.low <= gain.mean + 1e-9
+    assert gain.mean <= gain.high + 1e-9
+    assert not (decide(forth).promoted and decide(back).promoted)
+    if decide(forth).promoted:
+        active, candidate = forth.means()
+        assert candidate > active
