@@ -54,6 +54,11 @@ def share_loss(shares: Tensor, targets: Tensor) -> Tensor:
     return pixels + _dice(shares.flatten(0, 1), targets.flatten(0, 1))
 
 
+def gathering_loss(maps: Tensor, things: Tensor) -> Tensor:
+    """Cross entropy of the groups' maps and what each is to gather, both (B, G, h, w)."""
+    return -(things * maps.clamp(min=LEAST_SHARE).log()).sum(dim=1).mean()
+
+
 def _dice(guess: Tensor, targets: Tensor) -> Tensor:
     """One less twice the part in common, where there is something to find; both (R, H, W)."""
     size = targets.sum(dim=(1, 2))

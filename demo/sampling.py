@@ -47,6 +47,7 @@ DISTRACTORS = (0.55, 0.3, 0.15)  # how likely a vocabulary has none, one or two 
 PLAIN = 0.4  # of a vocabulary's labels are worded as briefly as can be
 
 TRAITS = (scenes.KNOWN_SHAPES, scenes.KNOWN_COLOURS, scenes.KNOWN_TEXTURES)
+KINDS_OF_THING = len(scenes.KNOWN_SHAPES) * len(scenes.KNOWN_COLOURS)
 ANYTHING = -100  # what cross entropy leaves out
 
 B = TypeVar("B")
@@ -76,6 +77,7 @@ class VocabularyBatch:
     targets: Tensor  # (B, N, S, S) in 0..1; zero for what is absent, and beyond a vocabulary's end
     traits: Tensor  # (T, 3) what a text asks for, as class numbers; -100 is anything
     patches: Tensor  # (B, 3, h, w) the traits of each patch; 0 is background, -100 unclear
+    things: Tensor  # (B, K, h, w) each patch's parts by shape and colour; the last is background
 
 
 class Sampler(ABC, Generic[B]):
@@ -103,10 +105,12 @@ class Sampler(ABC, Generic[B]):
         masks = turned(pool.masks[chosen].transpose(0, 2, 3, 1), turn).transpose(0, 3, 1, 2)
         return [pool.looks[index] for index in chosen], pixels, masks
 
+    def _cover(self, masks: NDArray[np.uint8]) -> Tensor:
+        """How much of each patch each object covers: (B, M, h, w)."""
+        return F.avg_pool2d(torch.from_numpy(np.ascontiguousarray(masks)).float() / 255, self.patch)
+
     def _patches(self, masks: NDArray[np.uint8], looks: list[tuple[Look, ...]]) -> Tensor:
-        cover = F.avg_pool2d(
-            torch.from_numpy(np.ascontiguousarray(masks)).float() / 255, self.patch
-        )  # (B, M, h, w)
+        cover = self._cover(masks)
         most, owner = cover.max(dim=1)
         table = torch.zeros(len(looks), 3, MOST_OBJECTS, dtype=torch.int64)
         for i, row in enumerate(looks):
@@ -210,7 +214,18 @@ class VocabularySampler(Sampler[VocabularyBatch]):
             torch.from_numpy(targets).float() / 255,
             torch.tensor([_classes(asked[i][n]) for i, n in places]),
             self._patches(masks, looks),
+            self._things(masks, looks),
         )
+
+    def _things(self, masks: NDArray[np.uint8], looks: list[tuple[Look, ...]]) -> Tensor:
+        cover = self._cover(masks)
+        parts = cover.new_zeros(len(looks), 1 + KINDS_OF_THING, *cover.shape[2:])
+        for i, row in enumerate(looks):
+            for j, look in enumerate(row):
+                shape, colour, _ = _classes(Query(*look))
+                parts[i, shape * len(scenes.KNOWN_COLOURS) + colour] += cover[i, j]
+        parts[:, -1] = (1 - parts.sum(dim=1)).clamp(min=0)
+        return parts
 
     def _vocabulary(self, looks: tuple[Look, ...]) -> list[Query]:
         """Labels for most of what is there, at times for something that is not."""

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from demo import CHECKPOINT, GROUPVIT
-from demo.losses import overlap, share_loss
+from demo.losses import gathering_loss, overlap, share_loss
 from demo.pool import Pool
-from demo.sampling import VocabularySampler
+from demo.sampling import KINDS_OF_THING, VocabularySampler
 from demo.training import Recipe, Trainer, command
 from models import (
     GroupViTConfig,
@@ -50,13 +50,12 @@ FROM_CLIPSEG = {
 class GroupViTRecipe(Recipe):
     """The defaults make the shipped checkpoint."""
 
-    steps: int = 1200
-    scenes: int = 6000
-    rate: float = 1.5e-3
-    side: int = 128
-    depths: tuple[int, ...] = (6, 2)
-    group_tokens: tuple[int, ...] = (16, 0)
-    groups: tuple[int, ...] = (16, 16)
+    steps: int = 2500
+    scenes: int = 8000
+    rate: float = 1e-3
+    depths: tuple[int, int] = (8, 1)  # blocks before grouping, and after
+    groups: int = 1 + KINDS_OF_THING
+    gathering: float = 1.0  # weight of what each group is to gather
     between: int = 256  # width inside the projections
     drawn: int = 2  # masks are compared at the input's size divided by this
 
@@ -79,12 +78,13 @@ def configuration(recipe: GroupViTRecipe, vocabulary_size: int) -> GroupViTConfi
             intermediate_size=4 * recipe.width,
             depths=list(recipe.depths),
             num_hidden_layers=sum(recipe.depths),
-            num_group_tokens=list(recipe.group_tokens),
-            num_output_groups=list(recipe.groups),
+            num_group_tokens=[recipe.groups, 0],
+            num_output_groups=[recipe.groups] * 2,
             num_attention_heads=recipe.width // 32,
             hidden_act="quick_gelu",  # as CLIPSeg's
             image_size=recipe.side,
             patch_size=recipe.patch,
+            assign_mlp_ratio=[0.5, 1],
         ),
         projection_dim=recipe.joint,
         projection_intermediate_dim=recipe.between,
@@ -117,14 +117,23 @@ class GroupViTTrainer(Trainer[GroupViTModel, GroupViTRecipe]):
         """Begin with another GroupViT's weights, or with what a CLIPSeg has in common with it.
 
         That is the text tower and the vision blocks, of the same widths, which know phrases and
-        patches already; groups and projections are new.
+        patches already; blocks beyond those change nothing yet; groups and projections are new.
         """
         if checkpoint.read_json(folder, checkpoint.CONFIG).get("model_type") == "clipseg":
-            common = self._of_clipseg(checkpoint.read_weights(folder))
+            weights = checkpoint.read_weights(folder)
+            self._make_identities()
+            common = self._of_clipseg(weights)
             self.model.load_state_dict({**self.model.state_dict(), **common})
             self.forget_average()
         else:
             super().go_on_from(folder)
+
+    def _make_identities(self) -> None:
+        """Let the first stage's blocks pass on what they get, where CLIPSeg's will not follow."""
+        for layer in self.model.vision_model.encoder.stages[0].get_submodule("layers").children():
+            for last in (layer.get_submodule("self_attn.out_proj"), layer.get_submodule("mlp.fc2")):
+                for parameter in last.parameters():
+                    nn.init.zeros_(parameter)
 
     def _of_clipseg(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """CLIPSeg's weights under GroupViT's names."""
@@ -167,6 +176,7 @@ class GroupViTTrainer(Trainer[GroupViTModel, GroupViTRecipe]):
         targets = F.avg_pool2d(batch.targets, recipe.drawn)
         drawn = F.interpolate(patches, targets.shape[-2:], mode="bilinear")
         loss = share_loss(drawn, targets)
+        loss = loss + recipe.gathering * gathering_loss(maps, batch.things)
         loss = loss + recipe.naming * self.helpers.naming_loss(self._patches, batch.patches)
         loss = loss + recipe.speaking * self.helpers.speaking_loss(said, batch.traits)
         return loss, overlap((drawn > 0.5).flatten(0, 1), (targets > 0.5).flatten(0, 1))

@@ -59,6 +59,13 @@ def test_vocabularies_lack_some_of_what_is_there_and_name_some_of_what_is_not(cu
     assert left_out > 0
 
 
+def test_things_are_the_parts_of_a_patch_and_add_up_to_one(cut: Pool) -> None:
+    batch = VocabularySampler(cut, 3, images=8, patch=8).draw()
+    sums = batch.things.sum(dim=1)
+    assert (sums - 1).abs().max() < 0.01  # bytes are rounded at the edges
+    assert ((batch.things[:, -1] > 0.95) <= (batch.patches[:, 0] <= 0)).all()
+
+
 def test_a_vocabulary_of_one_kind_names_everything_once_unless_it_leaves_it_out(
     cut: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from demo.train_groupvit import GroupViTRecipe, GroupViTTrainer
 from models import CLIPSegForImageSegmentation, ImageProcessor, Segmenter
 
 TINY = GroupViTRecipe(
-    steps=3, side=48, width=32, depths=(1, 1), group_tokens=(6, 0), groups=(6, 6), text_width=32,
+    steps=3, side=48, width=32, depths=(1, 1), text_width=32,
     joint=32, between=32, images=4, warm_up=1,
 )  # fmt: skip
 PROCESSOR = ImageProcessor(TINY.side, TINY.side)
