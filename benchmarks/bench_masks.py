@@ -38,7 +38,9 @@ FEW = 5
 def segmenter() -> Segmenter:
     """CLIPSeg of the published size with the refined head."""
     torch.manual_seed(0)
-    config = CLIPSegConfig(use_complex_transposed_convolution=True)
+    config = CLIPSegConfig(
+        vision_config={"patch_size": 16}, use_complex_transposed_convolution=True
+    )
     tokenizer = CLIPTokenizer(vocabulary.build())
     return Segmenter(
         CLIPSegForImageSegmentation(config), tokenizer, ImageProcessor(352, 352), device="cpu"
