@@ -48,7 +48,7 @@ FROM_CLIPSEG = {
 
 @dataclass(frozen=True)
 class GroupViTRecipe(Recipe):
-    """The defaults make the shipped checkpoint."""
+    """Of what was tried the best beginning; no run has reached its end, and none ships."""
 
     steps: int = 2500
     scenes: int = 8000
