@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from backend import __version__
+from backend.durable import as_json, sync, write
 from backend.errors import NoSuchVersion, VersionDamaged, VersionRefused
 from backend.learning.card import Card, Version
 from backend.learning.decisions import Decisions, Deed
-from backend.learning.durable import as_json, sync, write
 
 __all__ = ["ACTIVE", "CARD", "WEIGHTS", "Card", "Version", "Versions"]  # cards go in and out here
 
