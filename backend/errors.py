@@ -145,6 +145,12 @@ class VersionRefused(BackendError):
     status = 409
 
 
+class BadPromptBook(BackendError):
+    """What should be a prompt book cannot be understood; the message says where."""
+
+    status = 400
+
+
 class TooLittleData(BackendError):
     """There is too little accepted work to learn from, or a model that cannot learn."""
 

@@ -1,7 +1,8 @@
 """What each label is asked with, and the version that names it.
 
 A version is content-addressed: the same weights asked the same way have the same name, and a
-changed prompt or threshold has another one. Label Studio asks again only when the name changes.
+changed prompt, exemplar or threshold has another one. Label Studio asks again only when the name
+changes.
 """
 
 from __future__ import annotations
@@ -9,34 +10,61 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from backend.labelstudio.config import Control, LabelConfig
+from backend.labelstudio.labels import Label
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One label's question to an image; several prompts are ensembled into one condition."""
+    """One label's question to an image.
+
+    Several prompts are ensembled into one condition, and what exemplars show is mixed in.
+    """
 
     image_key: str  # the field of the task's data that holds the image's URL
     label: str
     prompts: tuple[str, ...]
     threshold: float
     controls: tuple[Control, ...]  # which take the answer, each in its own form
+    exemplars: tuple[str, ...] = ()  # by the names of their conditions
+    weight: float = 0.0  # the exemplars' share, beside that of the prompts
+    negatives: tuple[str, ...] = ()  # what is not meant
+    shown: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    """The mean of the exemplars' conditions, (C,)."""
+
+    def saying(self, phrase: str) -> Self:
+        """The same question in other words, and without exemplars."""
+        return replace(self, prompts=(phrase,), exemplars=(), weight=0.0, negatives=(), shown=None)
 
 
-def queries(config: LabelConfig, default_threshold: float) -> tuple[Query, ...]:
-    """The queries of a labeling configuration, in its order.
+class Book(Protocol):
+    """What a project says of its labels beyond the labeling configuration."""
 
-    Controls that carry a label with the same prompts and threshold share its query.
+    def over(self, query: Query, label: Label) -> Query:
+        """A label's query as the configuration has it, with what the book says over it."""
+
+
+def queries(
+    config: LabelConfig, default_threshold: float, book: Book | None = None
+) -> tuple[Query, ...]:
+    """The queries of a labeling configuration, in its order, as a project's book has them.
+
+    Controls that carry a label which is asked for in the same way share its query.
     """
-    takers: dict[tuple[str, str, tuple[str, ...], float], list[Control]] = {}
+    takers: dict[Query, list[Control]] = {}
     for control in config.outputs:
         for label in control.labels:
             threshold = default_threshold if label.threshold is None else label.threshold
-            asked = (control.image_key, label.value, label.prompts, threshold)
-            takers.setdefault(asked, []).append(control)
-    return tuple(Query(*asked, tuple(controls)) for asked, controls in takers.items())
+            query = Query(control.image_key, label.value, label.prompts, threshold, ())
+            query = query if book is None else book.over(query, label)
+            takers.setdefault(query, []).append(control)
+    return tuple(replace(query, controls=tuple(controls)) for query, controls in takers.items())
 
 
 def model_version(
@@ -48,7 +76,7 @@ def model_version(
     """
     prompts = [
         [
-            [query.image_key, query.label, *query.prompts, query.threshold],
+            [query.image_key, query.label, *query.prompts, query.threshold, *_beyond(query)],
             [[c.name, c.to_name, c.kind, c.labels_from, c.instances] for c in query.controls],
         ]
         for query in asked
@@ -56,6 +84,16 @@ def model_version(
     digest = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
     named = [model.lower(), weights_digest[:8], *([tuned[:8]] if tuned else []), digest[:8]]
     return "-".join(named)
+
+
+def _beyond(query: Query) -> list[dict[str, Any]]:
+    """What a query is asked with beside prompts, if there is anything."""
+    beyond: dict[str, Any] = {}
+    if query.exemplars:
+        beyond |= {"exemplars": sorted(query.exemplars), "weight": query.weight}
+    if query.negatives:
+        beyond["negatives"] = query.negatives
+    return [beyond] if beyond else []
 
 
 def named(prompt: str, asked: Sequence[Query]) -> Query | None:
@@ -68,11 +106,11 @@ def named(prompt: str, asked: Sequence[Query]) -> Query | None:
     if colon and rest:
         for query in asked:
             if query.label.casefold() == name.casefold():
-                return replace(query, prompts=(rest,))
+                return query.saying(rest)
     said = prompt.strip()
     for query in asked:
         if query.label.casefold() == said.casefold():
             return query
         if said.casefold() in {text.casefold() for text in query.prompts}:
-            return replace(query, prompts=(said,))
+            return query.saying(said)
     return None

@@ -171,25 +171,33 @@ class Segmenter:
     def condition(
         self,
         texts: Sequence[str] = (),
-        exemplars: Sequence[Exemplar] = (),
+        exemplars: Sequence[Exemplar] | Tensor = (),
         weight: float = 0.5,
     ) -> Tensor:
         """One condition (C,) for several texts and exemplars of the same thing.
 
         Texts are averaged, exemplars are averaged, and `weight` is the exemplars' share where
         there are both. CLIPSeg was trained on such mixtures (arXiv 2112.10003, section 3.2).
+        Exemplars that were encoded before may be given as their conditions, (N, C).
 
         Raises:
-            ValueError: there is neither text nor exemplar, one of them cannot be used, or the
-                weight is outside [0, 1].
+            ValueError: there is neither text nor exemplar, one of them cannot be used, conditions
+                are of another width, or the weight is outside [0, 1].
         """
-        if not texts and not exemplars:
+        if not texts and not len(exemplars):
             raise ValueError("There is nothing to look for: give a text or an exemplar.")
         if not 0 <= weight <= 1:
             raise ValueError(f"The exemplars' weight is {weight}: it lies between 0 and 1.")
-        if not exemplars:
+        if not len(exemplars):
             return self.encode_text(texts).mean(dim=0)
-        shown = self.encode_exemplar(exemplars).mean(dim=0)
+        if not isinstance(exemplars, Tensor):
+            exemplars = self.encode_exemplar(exemplars)
+        if exemplars.shape[1:] != (self._engine.width,):
+            raise ValueError(
+                f"The exemplars' conditions have {exemplars.shape[-1]} numbers, and {self.name} "
+                f"takes {self._engine.width}: they were made by another checkpoint."
+            )
+        shown = exemplars.to(self.device, self.dtype).mean(dim=0)
         if not texts:
             return shown
         return torch.lerp(self.encode_text(texts).mean(dim=0), shown, weight)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from backend import __version__
-from backend.cli import alone, learning, project, serve, versions
+from backend.cli import alone, learning, project, prompts, serve, versions
 from backend.errors import (
     CONFIG_FAULT,
     BackendError,
@@ -42,6 +42,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"promptbrush {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (serve, project, learning, versions, alone):
+    for group in (serve, project, learning, versions, prompts, alone):
         group.add_to(commands)
     return parser

@@ -77,7 +77,7 @@ def _addressed(
     if interaction.prompt:
         phrase = interaction.prompt
         typed = named(phrase, asked)
-        typed = typed or replace(predictor.closest(phrase, asked), prompts=(phrase,))
+        typed = typed or predictor.closest(phrase, asked).saying(phrase)
     if interaction.label is None:
         if typed is None and len(asked) > 1:
             raise BadPrompt("There is nothing to look for: choose a label, or type a phrase.")
@@ -104,7 +104,7 @@ def _within(
     predictor: Predictor, query: Query, image: TaskImage, rectangles: Sequence[Rectangle]
 ) -> Found:
     """What lies inside rectangles; each is looked at from near, so small things are found too."""
-    condition = predictor.condition(query.prompts)
+    condition = predictor.asking(query)
     mask = np.zeros((image.image.height, image.image.width), bool)
     scores = []
     for rectangle in rectangles:
@@ -165,7 +165,7 @@ def _pointed(
     places = [(point.pixel(features.size), point.positive) for point in points]
     wanted = [place for place, positive in places if positive]
     unwanted = [place for place, positive in places if not positive]
-    condition = predictor.condition(query.prompts)
+    condition = predictor.asking(query)
     found = predictor.find(features, {query: condition})[0]
     whole = np.zeros(features.size, bool) if found.mask is None else found.mask
     mask = np.zeros_like(whole) if wanted else whole

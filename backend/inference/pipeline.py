@@ -16,6 +16,7 @@ from backend.errors import BackendError, BadPrompt, InternalError
 from backend.inference import interactive
 from backend.inference.forms import shapes
 from backend.inference.predictor import Found, Predictor
+from backend.inference.promptbook import PromptBook
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.images import ImageStore, TaskImage
 from backend.labelstudio.interaction import Interaction
@@ -64,7 +65,7 @@ class Served:
     version: str | None = None  # of the project's own weights; None for the base checkpoint
 
 
-Content = tuple[Job, Served, dict[str, TaskImage]]
+Content = tuple[Job, Served, PromptBook, dict[str, TaskImage]]
 Encoded = Mapping[Predictor, Mapping[str, ImageFeatures]]
 
 
@@ -84,15 +85,20 @@ class Pipeline:
         images: ImageStore,
         *,
         threshold: float,
+        books: Callable[[int | None, str], PromptBook] = lambda *_: PromptBook(),
     ) -> None:
-        """Answer each project with what `serving` says, asked right before its tasks."""
+        """Answer each project with what `serving` says, asked right before its tasks.
+
+        So are `books`, for what the labels of a project are asked with, by a base checkpoint.
+        """
         self._serving = serving
+        self._books = books
         self._images = images
         self._threshold = threshold
 
     def answer(self, payloads: Sequence[Answer]) -> list[tuple[Answer, float]]:
         """One answer per payload, in order, with the seconds that it took."""
-        served = [_guarded(partial(self._serving, one.get("project"))) for one in payloads]
+        served = [_guarded(partial(self._serves, one.get("project"))) for one in payloads]
         if len(payloads) == 1:
             fetched = [self._fetch(payloads[0], served[0])]
         else:
@@ -110,16 +116,20 @@ class Pipeline:
         share = (time.perf_counter() - start) / max(1, len(fetched))
         return [self._finish(one, encoded, share) for one in fetched]
 
-    def _fetch(self, payload: Answer, served: Served | BackendError) -> _Fetched:
+    def _serves(self, project: int | None) -> tuple[Served, PromptBook]:
+        served = self._serving(project)
+        return served, self._books(project, served.digest)
+
+    def _fetch(self, payload: Answer, serves: tuple[Served, PromptBook] | BackendError) -> _Fetched:
         start = time.perf_counter()
 
         def work() -> Content:
-            if isinstance(served, BackendError):
-                raise served
+            if isinstance(serves, BackendError):
+                raise serves
             job = Job.from_payload(payload)
             keys = job.image_keys()
             images = {key: self._images.fetch(image_url(job.task, key)) for key in keys}
-            return job, served, images
+            return job, *serves, images
 
         return _Fetched(_guarded(work), time.perf_counter() - start)
 
@@ -148,9 +158,9 @@ class Pipeline:
         return {**result, "seconds": seconds}, sum(seconds.values())
 
     def _find(self, fetched: _Fetched, encoded: Encoded) -> Answer:
-        job, served, images = fetched.content()
+        job, served, book, images = fetched.content()
         predictor = served.predictor
-        asked = queries(job.config, self._threshold)
+        asked = queries(job.config, self._threshold, book)
         if job.interaction is None:
             # what the batch could not encode meets its own failure here
             batch = encoded.get(predictor, {})
@@ -182,7 +192,7 @@ class _Fetched:
     seconds: float
 
     def content(self) -> Content:
-        """The task, what answers it and its images; raises what kept them away."""
+        """The task, what answers it, with which book, its images; raises what kept them away."""
         if isinstance(self.outcome, BackendError):
             raise self.outcome
         return self.outcome
@@ -191,7 +201,7 @@ class _Fetched:
         """The images to encode, and by what; an annotator's request decides that by itself."""
         if isinstance(self.outcome, BackendError) or self.outcome[0].interaction:
             return []
-        _, served, images = self.outcome
+        _, served, _, images = self.outcome
         return [(served.predictor, image) for image in images.values()]
 
 
@@ -203,7 +213,7 @@ def _prelabel(
     refused: dict[str, str] = {}
     for query in asked:
         try:
-            conditions[query] = predictor.condition(query.prompts)
+            conditions[query] = predictor.asking(query)
         except BadPrompt as error:
             refused[query.label] = str(error)
             log.warning("label %r is skipped: %s", query.label, error)

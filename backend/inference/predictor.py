@@ -62,7 +62,10 @@ class Predictor:
         return [known[digest] for digest, _ in images]
 
     def condition(
-        self, prompts: Sequence[str], exemplars: Sequence[Exemplar] = (), weight: float = 0.5
+        self,
+        prompts: Sequence[str],
+        exemplars: Sequence[Exemplar] | Tensor = (),
+        weight: float = 0.5,
     ) -> Tensor:
         """One condition (C,) for a label, of its prompts and of exemplars with that weight.
 
@@ -73,6 +76,16 @@ class Predictor:
             return self.segmenter.condition(prompts, exemplars, weight)
         except ValueError as error:
             raise BadPrompt(str(error)) from error
+
+    def asking(self, query: Query) -> Tensor:
+        """The condition (C,) of a query: its prompts, and what its exemplars show.
+
+        Raises:
+            BadPrompt: a prompt is empty or longer than the model reads.
+        """
+        if query.shown is None:
+            return self.condition(query.prompts)
+        return self.condition(query.prompts, torch.from_numpy(query.shown)[None], query.weight)
 
     def closest(self, phrase: str, labels: Sequence[Query]) -> Query:
         """The query whose prompts mean most nearly what `phrase` does (cosine of conditions)."""

@@ -23,6 +23,7 @@ class Label:
     value: str
     prompts: tuple[str, ...]
     threshold: float | None = None
+    worded: bool = False  # the prompts are given, not made of its value
 
 
 def words_of(value: str) -> str:
@@ -84,7 +85,8 @@ def _label(tag: ET.Element, default: float | None, problems: list[str]) -> Label
         problems.append("a <Label> without a value is left out")
         return None
     listed = [text.strip() for text in tag.get("predicted_values", "").split(",")]
-    texts = [text for text in listed if text] or [words_of(shown) or words_of(value)]
+    given = [text for text in listed if text]
+    texts = given or [words_of(shown) or words_of(value)]
     prompts: list[str] = []
     for text in dict.fromkeys(texts):
         if not text:
@@ -100,4 +102,4 @@ def _label(tag: ET.Element, default: float | None, problems: list[str]) -> Label
         problems.append(f'the label "{value[:40]}" is left out: set predicted_values="..."')
         return None
     own = threshold_of(tag, f'the label "{value}"', problems)
-    return Label(value, tuple(prompts), default if own is None else own)
+    return Label(value, tuple(prompts), default if own is None else own, bool(given))

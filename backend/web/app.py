@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 from backend import metrics
 from backend.errors import BackendError, InternalError, QueueUnavailable
 from backend.inbox import Inbox
+from backend.inference.books import Books
 from backend.learning.versions import Versions
 from backend.queue import PredictionQueue
 from backend.settings import Settings
@@ -32,7 +33,8 @@ def create_app(
     app.url_map.strict_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
     queue = PredictionQueue(connection)
-    routes = Routes(settings, queue, Inbox(connection), Versions(settings.model_dir), stopping)
+    versions, books = Versions(settings.model_dir), Books(settings.model_dir)
+    routes = Routes(settings, queue, Inbox(connection), versions, books, stopping)
     routes.register(app)
     Pages(settings, queue, stopping, routes.health).register(app)
 

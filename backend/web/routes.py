@@ -26,6 +26,8 @@ from backend.errors import (
     QueueUnavailable,
 )
 from backend.inbox import Inbox
+from backend.inference import booktext
+from backend.inference.books import Books
 from backend.labelstudio.config import LabelConfig
 from backend.labelstudio.events import Event, Kind
 from backend.learning.versions import Versions
@@ -49,12 +51,14 @@ class Routes:
         queue: PredictionQueue,
         inbox: Inbox,
         versions: Versions,
+        books: Books,
         stopping: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._queue = queue
         self._inbox = inbox
         self._versions = versions
+        self._books = books
         self._seats = threading.BoundedSemaphore(max(1, settings.threads - SPARE))
         self._stopping = stopping
 
@@ -66,6 +70,7 @@ class Routes:
         app.add_url_rule("/prelabel", "prelabel", self.prelabel, methods=["POST"])
         app.add_url_rule("/prelabel", "prelabelled", self.prelabelled, methods=["GET"])
         app.add_url_rule("/versions", "versions", self.versions, methods=["GET"])
+        app.add_url_rule("/prompts", "prompts", self.prompts, methods=["GET"])
         app.add_url_rule("/webhook", "webhook", self.webhook, methods=["POST"])
         app.add_url_rule("/jobs", "jobs", self.jobs, methods=["GET"])
         app.add_url_rule("/metrics", "metrics", self.metrics, methods=["GET"])
@@ -107,7 +112,8 @@ class Routes:
         worker = self._queue.serving()
         if worker is None:
             return None
-        asked = queries(config, self._settings.threshold)
+        book = self._books.serving(project, worker.digest)
+        asked = queries(config, self._settings.threshold, book)
         active = None if project is None else self._versions.active(project, worker.digest)
         return model_version(worker.model, worker.digest, asked, active.id if active else None)
 
@@ -214,6 +220,18 @@ class Routes:
         return {
             "versions": sorted({f"{w.model}-{w.digest[:8]}" for w in self._queue.workers()}),
         }
+
+    def prompts(self) -> ResponseReturnValue:
+        """A project's prompt book, `?project=ID`, and how its versions came to be."""
+        project = request.args.get("project", type=int)
+        if project is None:
+            raise BadRequest("The address needs ?project=ID.")
+        book = self._books.book(project)
+        history = [
+            {"version": one.number, "at": one.note.at, "by": one.note.by}
+            for one in self._books.history(project)
+        ]
+        return {"version": book.number, **booktext.written(book), "history": history}
 
     def webhook(self) -> ResponseReturnValue:
         """Acknowledge an event of Label Studio's at once; it is kept for learning."""

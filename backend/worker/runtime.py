@@ -11,6 +11,7 @@ import torch
 
 from backend.diskcache import DiskCache
 from backend.errors import BadSetting, CheckpointUnavailable
+from backend.inference.books import Books
 from backend.inference.features import FeatureCache, FeatureStore
 from backend.inference.pipeline import Pipeline
 from backend.labelstudio.images import ImageStore
@@ -74,7 +75,12 @@ def run(settings: Settings, name: str | None = None) -> None:
         Registry(settings.model_dir),
         settings.versions_in_memory,
     )
-    pipeline = Pipeline(serving.of, ImageStore.of(settings), threshold=settings.threshold)
+    pipeline = Pipeline(
+        serving.of,
+        ImageStore.of(settings),
+        threshold=settings.threshold,
+        books=Books(settings.model_dir).serving,
+    )
     if settings.checkpoint == DEMO:
         log.warning(
             "serving the demo checkpoint, trained on drawn shapes; for photographs set "

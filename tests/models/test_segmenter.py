@@ -173,6 +173,15 @@ def test_texts_and_exemplars_are_averaged_and_mixed_by_weight(segmenter: Segment
         segmenter.condition(texts, shown, 1.5)
 
 
+def test_exemplars_that_were_encoded_before_need_no_images(segmenter: Segmenter) -> None:
+    shown = [Exemplar(picture(40, 30, seed)) for seed in (1, 2)]
+    kept = segmenter.encode_exemplar(shown)
+    both = [segmenter.condition(["a dog"], one, 0.25) for one in (shown, kept)]
+    torch.testing.assert_close(*both, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="made by another checkpoint"):
+        segmenter.condition(["a dog"], kept[:, :-1])
+
+
 @pytest.mark.parametrize(
     ("size", "grid"), [((200, 100), (8, 16)), ((100, 230), (18, 8)), ((9000, 30), (8, 32))]
 )

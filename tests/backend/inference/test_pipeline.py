@@ -1,5 +1,6 @@
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from backend.inference.books import Books
 from backend.inference.features import FeatureCache
 from backend.inference.pipeline import Pipeline, Served
 from backend.inference.predictor import Predictor
+from backend.inference.promptbook import Entry, Origin, Phrase, Shown
 from backend.labelstudio import brush
 from backend.labelstudio.config import Role, parse_label_config
 from backend.labelstudio.geometry import Rectangle
@@ -98,6 +101,30 @@ def test_a_label_that_cannot_be_asked_costs_the_others_nothing(pipeline: Pipelin
     assert {r["label"] for r in answer["regions"]} == {"dog", "cat"}
     assert set(answer["refused"]) == {"long"}
     assert "token" in answer["refused"]["long"]
+
+
+def test_a_changed_book_counts_from_the_next_task_on(
+    segmenter: Segmenter, pipeline: Pipeline, store: Callable[..., ImageStore], tmp_path: Path
+) -> None:
+    books, served = Books(tmp_path / "models"), pipeline._serving(7)
+    asking = Pipeline(lambda _: served, store(), threshold=0.4, books=books.serving)
+
+    def answer(project: int = 7) -> dict[str, Any]:
+        ((told, _),) = asking.answer([payload(project=project)])
+        return {name: value for name, value in told.items() if name != "seconds"}
+
+    before = answer()
+    condition = segmenter.encode_text(["blue"])[0].numpy()
+    books.keep(7, "ab", condition)
+    books.put(7, "", Entry("dog", exemplars=(Shown("ab", 1),), weight=1.0))
+    shown = answer()
+    assert shown["model_version"] != before["model_version"]
+    assert shown["regions"] != before["regions"]
+    books.put(7, "", Entry("dog").setting(texts=(Phrase("blue", Origin.HAND),)))
+    assert answer()["regions"] == shown["regions"]
+    assert answer(8) == before
+    books.rollback(7, 0)
+    assert answer() == before
 
 
 def test_failures_stay_with_their_task(pipeline: Pipeline) -> None:

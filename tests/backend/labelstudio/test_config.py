@@ -52,11 +52,11 @@ def test_a_recorded_configuration_is_understood() -> None:
 
 def test_predicted_values_replace_the_labels_own_words() -> None:
     label = only_label('<Label value="Pet" predicted_values=" a dog, ,a cat,a dog, "/>')
-    assert label == Label("Pet", ("a dog", "a cat"))
+    assert label == Label("Pet", ("a dog", "a cat"), worded=True)
 
 
 def test_blank_predicted_values_leave_the_labels_own_words() -> None:
-    assert only_label('<Label value="Pet" predicted_values=" , "/>').prompts == ("pet",)
+    assert only_label('<Label value="Pet" predicted_values=" , "/>') == Label("Pet", ("pet",))
 
 
 def test_results_carry_the_alias_and_prompts_the_value() -> None:
@@ -150,7 +150,10 @@ def test_a_bad_label_costs_that_label_only() -> None:
             ),
         )
     )
-    assert config.outputs[0].labels == (Label("a", ("fine",)), Label("dog", ("dog",)))
+    assert config.outputs[0].labels == (
+        Label("a", ("fine",), worded=True),
+        Label("dog", ("dog",)),
+    )
     told = "\n".join(config.problems)
     assert told.count("501 characters") == 2
     assert 'the label "b" is left out' in told

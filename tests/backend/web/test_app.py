@@ -11,6 +11,8 @@ from redis.exceptions import ConnectionError as BrokerDown
 from werkzeug.test import TestResponse
 
 from backend.errors import BackendError, QueueUnavailable
+from backend.inference.books import Books
+from backend.inference.promptbook import Entry
 from backend.labelstudio import brush
 from backend.labelstudio.regions import brush_value
 from backend.learning.card import Card
@@ -106,6 +108,29 @@ def recorded(name: str) -> Any:
 def test_a_recorded_setup_is_answered_with_a_version(client: FlaskClient) -> None:
     answer = client.post("/setup", json=recorded("setup"))
     assert body(answer)["model_version"].startswith("clipseg-dddddddd-")
+
+
+def test_setup_names_what_a_projects_prompt_book_asks_and_prompts_tells_of_it(
+    queue: InstantQueue, tmp_path: Path
+) -> None:
+    client = module.create_app(Settings(model_dir=tmp_path), queue).test_client()  # type: ignore[arg-type]
+    schema = recorded("setup")["schema"]
+
+    def named(project: object) -> str:
+        answer = client.post("/setup", json={"project": project, "schema": schema})
+        return str(body(answer)["model_version"])
+
+    base, books = named("1.1795"), Books(tmp_path)
+    books.put(1, "by hand", Entry("cat").setting(threshold=0.21))
+    changed = named("1.1795")
+    assert changed != base == named("2.1795")
+    books.rollback(1, 0)
+    assert named("1.1795") == base
+    told = body(client.get("/prompts?project=1"))
+    assert (told["version"], told["labels"]) == (2, {})
+    assert [one["by"] for one in told["history"]] == ["by hand", "rolled back to version 0"]
+    assert body(client.get("/prompts?project=5"))["version"] == 0
+    assert client.get("/prompts").status_code == 400
 
 
 def test_setup_names_a_projects_active_version_and_versions_tells_of_it(

@@ -1,0 +1,260 @@
+"""`promptbrush prompts`: what a project's labels are asked with, and its proof."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from backend.cli.options import settings_of
+from backend.errors import BadPrompt, BadRequest
+from backend.inference.books import Books
+from backend.inference.promptbook import Curve, Entry, Origin, Phrase, PromptBook
+from backend.labelstudio.labels import LONGEST_PROMPT
+from backend.report import table
+
+BAR = 30  # characters of the longest one in a curve
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """`prompts`, with what can be done with them."""
+    prompts = commands.add_parser("prompts", help="what a project's labels are asked with")
+    deeds = prompts.add_subparsers(required=True, metavar="DEED")
+
+    def add(name: str, run: Callable[..., str], told: str) -> argparse.ArgumentParser:
+        parser = deeds.add_parser(name, help=told)
+        parser.add_argument("--project", type=int, required=True, metavar="ID")
+        parser.set_defaults(run=lambda options: _print(run, options))
+        return parser
+
+    add("list", _list, "all versions of the book, oldest first")
+    show = add("show", _show, "what the book says, and its proof")
+    show.add_argument("--version", type=int, metavar="N", help="(the newest)")
+    show.add_argument("--label", metavar="LABEL", help="only that, with its curves")
+    chosen = add("set", _set, "set what a label is asked with; it beats what is measured")
+    chosen.add_argument("--label", required=True, metavar="LABEL")
+    chosen.add_argument("--text", action="append", metavar="TEXT", help="may be given again")
+    chosen.add_argument("--not", action="append", metavar="TEXT", dest="negative", help="likewise")
+    chosen.add_argument("--threshold", type=float, metavar="P")
+    chosen.add_argument("--weight", type=float, metavar="W", help="the exemplars' share, 0 to 1")
+    chosen.add_argument("--without", action="append", metavar="EXEMPLAR", help="leave one out")
+    chosen.add_argument(
+        "--reset",
+        action="append",
+        choices=["texts", "exemplars", "negatives", "weight", "threshold", "all"],
+        help="give it back to measuring and to the labeling configuration",
+    )
+    rollback = add("rollback", _rollback, "make an older version count again")
+    rollback.add_argument("--to", type=int, metavar="N", help="(the one before)")
+    export = add("export", _export, "the book with its exemplars, as JSON")
+    export.add_argument("--version", type=int, metavar="N", help="(the newest)")
+    export.add_argument("--out", type=Path, metavar="FILE", help="(the terminal)")
+    imported = add("import", _import, "make an export, or an edited one, the newest version")
+    imported.add_argument("file", type=Path, metavar="FILE", help="- is what is piped in")
+
+
+def _print(run: Callable[..., str], options: argparse.Namespace) -> int:
+    print(run(Books(settings_of().model_dir), options))
+    return 0
+
+
+def _list(books: Books, options: argparse.Namespace) -> str:
+    history = books.history(options.project)
+    if not history:
+        return f"Project {options.project} has no prompt book: the labeling config counts."
+    rows = [
+        [str(book.number), book.note.by, book.note.at[:19], str(len(book.entries))]
+        for book in history
+    ]
+    return table(["version", "by", "at (UTC)", "labels"], rows)
+
+
+def _show(books: Books, options: argparse.Namespace) -> str:
+    project, number = options.project, options.version
+    book = books.book(project) if number is None else books.version(project, number)
+    if options.label is not None:
+        if options.label not in book.entries:
+            raise BadRequest(f'The prompt book says nothing of "{options.label}".')
+        return _of_label(book.entry(options.label))
+    if not book.entries:
+        return f"Project {project} has no prompt book: the labeling config counts."
+    return f"{_head(book)}\n\n{_overview(book)}"
+
+
+def _head(book: PromptBook) -> str:
+    told = f"Version {book.number} of project {book.project}'s prompt book: {book.note.by}"
+    if book.note.base is None:
+        return f"{told}."
+    measured = f"checkpoint {book.note.base[:8]}"
+    if book.note.tuned:
+        measured += f", version {book.note.tuned}"
+    return f"{told}. Figures were measured with {measured}."
+
+
+def _overview(book: PromptBook) -> str:
+    """A line for each label."""
+    rows = []
+    for label, entry in sorted(book.entries.items()):
+        texts = [phrase.text for phrase in entry.texts if phrase.used]
+        used = sum(one.used for one in entry.exemplars)
+        proof = entry.proof
+        rows.append(
+            [
+                label,
+                ", ".join(texts) or "(labeling config)",
+                f"{used} of {len(entry.exemplars)}",
+                _figure(entry.weight),
+                _figure(entry.threshold),
+                _figure(proof.iou if proof else None, 3),
+                _figure(proof.before if proof else None, 3),
+                f"{proof.masks} {proof.part}" if proof else "-",
+                ", ".join(sorted(entry.by_hand)) or "-",
+            ]
+        )
+    head = ["label", "texts", "exemplars", "weight", "threshold", "IoU", "before", "on", "by hand"]
+    return table(head, rows)
+
+
+def _of_label(entry: Entry) -> str:
+    """Everything of one label, with what did not make it and why."""
+    parts = [_overview(PromptBook(entries={entry.label: entry}))]
+    phrases = [
+        [
+            "not: " * negative + phrase.text,
+            phrase.origin.value,
+            _figure(phrase.iou, 3),
+            str(phrase.masks),
+            str(phrase.times or "-"),
+            _figure(phrase.accepted),
+            _used(phrase.used, phrase.reason),
+        ]
+        for negative, held in enumerate((entry.texts, entry.negatives))
+        for phrase in held
+    ]
+    if phrases:
+        head = ["text", "from", "IoU", "masks", "typed", "accepted", "used"]
+        parts.append(table(head, phrases))
+    shown = [
+        [
+            one.id,
+            f"exemplar of task {one.task}",
+            _figure(one.iou, 3),
+            _figure(one.gain, 3, "+"),
+            str(one.masks),
+            _used(one.used, one.reason),
+        ]
+        for one in entry.exemplars
+    ]
+    if shown:
+        head = ["exemplar", "from", "IoU alone", "gain", "masks", "used"]
+        parts.append(table(head, shown))
+    for name, curve, chosen in (
+        ("weight", entry.weights, entry.weight),
+        ("threshold", entry.thresholds, entry.threshold),
+    ):
+        if curve:
+            parts.append(f"IoU by {name}, on {entry.masks} masks:\n{_drawn(curve, chosen)}")
+    return "\n\n".join(parts)
+
+
+def _set(books: Books, options: argparse.Namespace) -> str:
+    changes: dict[str, object] = {}
+    for name in options.reset or ():
+        every = ("texts", "exemplars", "negatives", "weight", "threshold")
+        changes |= dict.fromkeys(every if name == "all" else (name,))
+    for name, said in (("texts", options.text), ("negatives", options.negative)):
+        if said:
+            changes[name] = tuple(Phrase(_said(text), Origin.HAND) for text in said)
+    if options.threshold is not None:
+        changes["threshold"] = _within(options.threshold, "--threshold", 0.001, 0.999)
+    if options.weight is not None:
+        changes["weight"] = _within(options.weight, "--weight", 0, 1)
+    if not changes and not options.without:
+        raise BadRequest("There is nothing to set: give --text, --threshold, --weight or --reset.")
+
+    def edit(book: PromptBook) -> PromptBook:
+        entry = book.entry(options.label)
+        if options.without:
+            changes["exemplars"] = _without(entry, options.without)
+        return book.having(entry.setting(**changes))
+
+    names = ", ".join(dict.fromkeys([*changes, *(["exemplars"] if options.without else [])]))
+    book = books.change(options.project, f'{names} of "{options.label}" set by hand', edit)
+    return f"{_moved(book)}\n\n{_of_label(book.entry(options.label))}"
+
+
+def _without(entry: Entry, names: list[str]) -> tuple[object, ...]:
+    known = {one.id for one in entry.exemplars}
+    strangers = [name for name in names if name not in known]
+    if strangers:
+        raise BadRequest(f'"{entry.label}" has no exemplar {", ".join(strangers)}.')
+    return tuple(
+        replace(one, used=False, reason="left out by hand") if one.id in names else one
+        for one in entry.exemplars
+    )
+
+
+def _rollback(books: Books, options: argparse.Namespace) -> str:
+    return _moved(books.rollback(options.project, options.to))
+
+
+def _export(books: Books, options: argparse.Namespace) -> str:
+    exported = books.exported(options.project, options.version)
+    text = json.dumps(exported, indent=2, sort_keys=True, ensure_ascii=False)
+    if options.out is None:
+        return text
+    options.out.write_text(f"{text}\n", encoding="utf-8")
+    return f"It is in {options.out}"
+
+
+def _import(books: Books, options: argparse.Namespace) -> str:
+    piped = str(options.file) == "-"
+    try:
+        text = sys.stdin.read() if piped else options.file.read_text(encoding="utf-8")
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"{options.file} is not JSON: {error}.") from error
+    name = "piped in" if piped else options.file.name
+    return _moved(books.imported(options.project, raw, f"imported from {name}"))
+
+
+def _moved(book: PromptBook) -> str:
+    return (
+        f"Version {book.number} of project {book.project}'s prompt book counts from the next task "
+        f"on.\n`promptbrush prelabel --project {book.project}` predicts its tasks anew."
+    )
+
+
+def _said(text: str) -> str:
+    said = text.strip()
+    if not said or len(said) > LONGEST_PROMPT:
+        raise BadPrompt(f"A text has 1 to {LONGEST_PROMPT} characters.")
+    return said
+
+
+def _within(value: float, option: str, low: float, high: float) -> float:
+    if not low <= value <= high:
+        raise BadRequest(f"{option} {value} cannot be used: give a number from {low} to {high}.")
+    return round(value, 4)
+
+
+def _used(used: bool, reason: str) -> str:
+    return "yes" if used else f"no: {reason}" if reason else "no"
+
+
+def _figure(value: float | None, digits: int = 2, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.{digits}f}"
+
+
+def _drawn(curve: Curve, chosen: float | None) -> str:
+    """A curve as bars, one line a point; the nearest one to what was chosen is marked."""
+    top = max(height for _, height in curve) or 1.0
+    nearest = min(curve, key=lambda point: abs(point[0] - (chosen or 0.0)))[0]
+    return "\n".join(
+        f"  {place:.2f}  {height:.3f}  {'#' * max(0, round(BAR * height / top))}"
+        + ("  <" if place == nearest and chosen is not None else "")
+        for place, height in curve
+    )

@@ -1,0 +1,294 @@
+"""Prompt books on disk, a file for each version, beside the conditions of their exemplars.
+
+    MODEL_DIR/<project>/prompts/000012.json                 a version; the highest number counts
+    MODEL_DIR/<project>/prompts/conditions/<id>.safetensors what an exemplar shows, (C,)
+
+Every change is a new version, and no version is ever written over; going back is a new version
+too. Any process on any host that shares the folder may do anything at any time: writers of a
+project take turns and begin from what the one before left, readers need no lock. A version that
+cannot be read, such as one edited by hand into nonsense, is told in the log, and the one before it
+counts. Conditions are named by what they were made of, so that they never change.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import json
+import logging
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from backend.durable import sync, write
+from backend.errors import BadPromptBook, NoSuchVersion
+from backend.inference import booktext
+from backend.inference.promptbook import Entry, Note, PromptBook
+from backend.labelstudio.shapes import Mask
+
+log = logging.getLogger(__name__)
+
+FOLDER = "prompts"
+CONDITIONS = "conditions"
+NAME = re.compile(r"\d{6}\.json")
+UNFINISHED = ".new-"
+
+Condition = NDArray[np.float32]
+Json = dict[str, Any]
+
+
+class Books:
+    """All projects' prompt books in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        # the newest version by project, as long as its file stays the same
+        self._newest: dict[int, tuple[tuple[object, ...], PromptBook]] = {}
+        # and as it is asked from: the checkpoint, the version, and that with its conditions
+        self._asked: dict[int, tuple[str | None, PromptBook, PromptBook]] = {}
+
+    def book(self, project: int) -> PromptBook:
+        """The newest version that can be read; an empty book where there is none."""
+        numbers = self._numbers(project)
+        if not numbers:
+            return PromptBook(project)
+        stamp = self._stamp(project, numbers[-1])
+        held = self._newest.get(project)
+        if held is None or held[0] != stamp:
+            held = stamp, self._readable(project, numbers)
+            self._newest[project] = held
+        return held[1]
+
+    def serving(self, project: int | None, base: str | None) -> PromptBook:
+        """The book to ask the checkpoint of a digest with; exemplars have their conditions.
+
+        Cheap enough to be asked before every task: the newest version's file is looked at, and
+        read only when it changed.
+        """
+        if project is None:
+            return PromptBook()
+        book = self.book(project)
+        held = self._asked.get(project)
+        if held is None or held[0] != base or held[1] is not book:
+            fitting = book.fitting(base)
+            names = {one.id for entry in fitting.entries.values() for one in entry.exemplars}
+            found = {name: self.condition(project, name) for name in names}
+            conditions = {name: one for name, one in found.items() if one is not None}
+            held = base, book, replace(fitting, conditions=conditions)
+            self._asked[project] = held
+        return held[2]
+
+    def history(self, project: int) -> list[PromptBook]:
+        """Every version that can be read, oldest first."""
+        found = []
+        for number in self._numbers(project):
+            try:
+                found.append(self.version(project, number))
+            except BadPromptBook as error:
+                log.error("%s", error)
+        return found
+
+    def version(self, project: int, number: int) -> PromptBook:
+        """One version.
+
+        Raises:
+            NoSuchVersion: there is none of that number.
+            BadPromptBook: it cannot be read.
+        """
+        path = self._path(project, number)
+        try:
+            return booktext.read(json.loads(path.read_bytes()), number)
+        except FileNotFoundError:
+            raise NoSuchVersion(
+                f"Project {project} has no version {number} of its prompt book: "
+                f"`promptbrush prompts list --project {project}` names them."
+            ) from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise BadPromptBook(f"{path} cannot be read: {error}.") from error
+        except BadPromptBook as error:
+            raise BadPromptBook(f"{path} cannot be used: {error}.") from None
+
+    def change(
+        self,
+        project: int,
+        by: str,
+        edit: Callable[[PromptBook], PromptBook],
+        *,
+        base: str | None = None,
+        tuned: str | None = None,
+    ) -> PromptBook:
+        """Write what `edit` makes of the newest version as the next one.
+
+        Nobody else writes meanwhile, so that `edit` may be called a little later, and should keep
+        what it does not mean to change. Where it changes nothing, nothing is written.
+
+        Args:
+            project: The project's id.
+            by: What is done, in words.
+            edit: Gives the new book for the old one.
+            base: The checkpoint that new figures were measured with; None leaves the old note.
+            tuned: The project's version that they were measured with.
+        """
+        with self._alone(project) as folder:
+            now = self.book(project)
+            new = edit(now)
+            base, tuned = (base, tuned) if base else (new.note.base, new.note.tuned)
+            if new.entries == now.entries and (base, tuned) == (now.note.base, now.note.tuned):
+                return now
+            number = 1 + max(self._numbers(project), default=0)
+            at = datetime.now(UTC).isoformat(timespec="milliseconds")
+            note = Note(at, by, base, tuned)
+            new = replace(new, project=project, number=number, note=note)
+            unfinished = folder / f"{UNFINISHED}{uuid.uuid4().hex}"
+            write(unfinished, _text(booktext.written(new)))
+            unfinished.replace(self._path(project, number))
+            sync(folder)
+            return self.book(project)
+
+    def put(self, project: int, by: str, *entries: Entry) -> PromptBook:
+        """Write a new version with these entries in place of their labels' old ones."""
+        return self.change(project, by, lambda book: book.having(*entries))
+
+    def rollback(self, project: int, number: int | None = None) -> PromptBook:
+        """Make a version count again, as a new one; None is the one before the newest.
+
+        Raises:
+            NoSuchVersion: there is none.
+            BadPromptBook: it cannot be read.
+        """
+
+        def back(now: PromptBook) -> PromptBook:
+            chosen = now.number - 1 if number is None else number
+            if chosen == 0:
+                return PromptBook(project)
+            return self.version(project, chosen)
+
+        if not self._numbers(project):
+            raise NoSuchVersion(f"Project {project} has no prompt book to roll back.")
+        told = "the one before" if number is None else f"version {number}"
+        return self.change(project, f"rolled back to {told}", back)
+
+    def exported(self, project: int, number: int | None = None) -> Json:
+        """A version with the conditions of its exemplars, to be imported elsewhere."""
+        book = self.book(project) if number is None else self.version(project, number)
+        names = sorted({one.id for entry in book.entries.values() for one in entry.exemplars})
+        found = {name: self.condition(project, name) for name in names}
+        told = {
+            name: base64.b64encode(condition.astype("<f4").tobytes()).decode()
+            for name, condition in found.items()
+            if condition is not None
+        }
+        return {**booktext.written(book), "conditions": told}
+
+    def imported(self, project: int, raw: object, by: str) -> PromptBook:
+        """Write what `exported` gave, of any project, as this project's newest version.
+
+        Raises:
+            BadPromptBook: it cannot be meant; nothing is written.
+        """
+        if not isinstance(raw, Mapping):
+            raise BadPromptBook("A prompt book is a JSON object, and this is none.")
+        held = dict(raw)
+        conditions = _conditions(held.pop("conditions", {}))
+        book = booktext.read(held)
+        for name, condition in conditions.items():
+            self.keep(project, name, condition)
+        return self.change(project, by, lambda _: book)
+
+    def keep(self, project: int, name: str, condition: Condition) -> None:
+        """Store what an exemplar shows, (C,)."""
+        path = self._condition(project, name)
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
+        write(unfinished, save({"condition": np.ascontiguousarray(condition, np.float32)}))
+        unfinished.replace(path)
+
+    def condition(self, project: int, name: str) -> Condition | None:
+        """What an exemplar shows, (C,); None, told in the log, where that is lost."""
+        path = self._condition(project, name)
+        try:
+            condition: Condition = load(path.read_bytes())["condition"]
+        except (OSError, SafetensorError, KeyError) as error:
+            log.error("%s cannot be read, and the exemplar is not shown: %s", path, error)
+            return None
+        return condition
+
+    def _readable(self, project: int, numbers: list[int]) -> PromptBook:
+        for number in reversed(numbers):
+            try:
+                return self.version(project, number)
+            except NoSuchVersion:
+                continue
+            except BadPromptBook as error:
+                log.error("%s The version before it counts.", error)
+        return PromptBook(project)
+
+    def _numbers(self, project: int) -> list[int]:
+        try:
+            names = [path.name for path in (self._folder / str(project) / FOLDER).iterdir()]
+        except FileNotFoundError:
+            return []
+        return sorted(int(name[:6]) for name in names if NAME.fullmatch(name))
+
+    def _stamp(self, project: int, number: int) -> tuple[object, ...]:
+        try:
+            found = self._path(project, number).stat()
+        except FileNotFoundError:
+            return (number,)
+        return number, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+
+    def _path(self, project: int, number: int) -> Path:
+        return self._folder / str(project) / FOLDER / f"{number:06}.json"
+
+    def _condition(self, project: int, name: str) -> Path:
+        return self._folder / str(project) / FOLDER / CONDITIONS / f"{name}.safetensors"
+
+    @contextmanager
+    def _alone(self, project: int) -> Iterator[Path]:
+        """The project's book while no other process or thread, on any host, writes there."""
+        folder = self._folder / str(project) / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # freed with the file, and so when we are killed
+            for left in folder.glob(f"{UNFINISHED}*"):  # by who was killed: nobody else is here
+                left.unlink(missing_ok=True)
+            yield folder
+
+
+def exemplar_id(base: str, image: str, mask: Mask) -> str:
+    """Names an exemplar's condition: by checkpoint, image's digest and mask, (H, W)."""
+    total = hashlib.sha256(f"{base} {image} {mask.shape} ".encode())
+    total.update(np.packbits(mask).tobytes())
+    return total.hexdigest()[:16]
+
+
+def _text(content: Json) -> bytes:
+    """For people: one version beside another shows what changed, and nothing else."""
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _conditions(raw: object) -> dict[str, Condition]:
+    if not isinstance(raw, Mapping):
+        raise BadPromptBook("conditions: expected an object in braces")
+    found = {}
+    for name, content in raw.items():
+        try:
+            found[name] = np.frombuffer(base64.b64decode(content, validate=True), "<f4")
+        except (TypeError, ValueError) as error:
+            raise BadPromptBook(f"conditions, {name}: cannot be read ({error})") from None
+        if not name.isalnum() or not found[name].size or not np.isfinite(found[name]).all():
+            raise BadPromptBook(f"conditions, {name}: expected finite numbers under a plain name")
+    return found

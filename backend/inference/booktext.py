@@ -1,0 +1,223 @@
+"""A prompt book as JSON that people can read, compare and edit.
+
+What is the default is left out. What people write is read strictly: a word out of place is told
+with its place, since a book that is half understood would be asked wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from backend.errors import BadPromptBook
+from backend.inference.promptbook import (
+    FIELDS,
+    Entry,
+    Note,
+    Origin,
+    Phrase,
+    PromptBook,
+    Proof,
+    Shown,
+)
+from backend.labelstudio.labels import LONGEST_PROMPT
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+
+def written(book: PromptBook) -> Json:
+    """What a book's file holds."""
+    return {
+        "project": book.project,
+        "note": _plain(book.note),
+        "labels": {label: _of_entry(entry) for label, entry in book.entries.items()},
+    }
+
+
+def read(raw: object, number: int = 0) -> PromptBook:
+    """The inverse of `written`; `number` is the version's.
+
+    Raises:
+        BadPromptBook: something in it cannot be meant; the message says where.
+    """
+    held = _object(raw, "the book", {"project", "note", "labels"})
+    note = _object(held.get("note", {}), "note", {"at", "by", "base", "tuned"})
+    labels = _object(held.get("labels", {}), "labels", None)
+    return PromptBook(
+        project=_whole(held.get("project"), "project"),
+        number=number,
+        note=Note(
+            at=_text(note.get("at", ""), "note, at"),
+            by=_text(note.get("by", ""), "note, by"),
+            base=_maybe(_text)(note.get("base"), "note, base"),
+            tuned=_maybe(_text)(note.get("tuned"), "note, tuned"),
+        ),
+        entries={label: _entry(label, one) for label, one in labels.items()},
+    )
+
+
+def _plain(held: Any) -> Json:
+    """A dataclass's fields that are not their defaults."""
+    values = {name: getattr(held, name) for name in held.__dataclass_fields__}
+    defaults = {name: one.default for name, one in held.__dataclass_fields__.items()}
+    return {
+        name: round(value, 4) if isinstance(value, float) else value
+        for name, value in values.items()
+        if value != defaults[name]
+    }
+
+
+def _of_entry(entry: Entry) -> Json:
+    told = _plain(entry)
+    del told["label"]
+    for name in ("texts", "negatives", "exemplars"):
+        if name in told:
+            told[name] = [_plain(one) for one in told[name]]
+    for name in ("weights", "thresholds"):
+        if name in told:
+            told[name] = [[round(x, 4), round(y, 4)] for x, y in told[name]]
+    if "by_hand" in told:
+        told["by_hand"] = sorted(told["by_hand"])
+    if entry.proof is not None:
+        told["proof"] = _plain(entry.proof)
+    return told
+
+
+def _entry(label: str, raw: object) -> Entry:
+    where = f'label "{label}"'
+    known = {name for name in Entry.__dataclass_fields__ if name != "label"}
+    held = _object(raw, where, known)
+    proof = held.get("proof")
+    return Entry(
+        label,
+        texts=_each(held, "texts", where, _phrase),
+        exemplars=_each(held, "exemplars", where, _shown),
+        negatives=_each(held, "negatives", where, _phrase),
+        weight=_maybe(_share)(held.get("weight"), f"{where}, weight"),
+        threshold=_maybe(_probability)(held.get("threshold"), f"{where}, threshold"),
+        by_hand=frozenset(_each(held, "by_hand", where, _settable)),
+        proof=None if proof is None else _proof(proof, f"{where}, proof"),
+        weights=_each(held, "weights", where, _point),
+        thresholds=_each(held, "thresholds", where, _point),
+        masks=_whole(held.get("masks", 0), f"{where}, masks"),
+    )
+
+
+def _phrase(raw: object, where: str) -> Phrase:
+    held = _object(raw, where, set(Phrase.__dataclass_fields__))
+    text = _text(held.get("text"), f"{where}, text")
+    if not text.strip() or len(text) > LONGEST_PROMPT:
+        raise BadPromptBook(f"{where}, text: expected 1 to {LONGEST_PROMPT} characters")
+    origin = held.get("origin", Origin.HAND.value)
+    if origin not in set(Origin):
+        raise BadPromptBook(f"{where}, origin: expected one of {', '.join(Origin)}")
+    return Phrase(
+        text.strip(),
+        Origin(origin),
+        iou=_maybe(_share)(held.get("iou"), f"{where}, iou"),
+        masks=_whole(held.get("masks", 0), f"{where}, masks"),
+        accepted=_maybe(_share)(held.get("accepted"), f"{where}, accepted"),
+        times=_whole(held.get("times", 0), f"{where}, times"),
+        used=_yes(held.get("used", True), f"{where}, used"),
+        reason=_text(held.get("reason", ""), f"{where}, reason"),
+    )
+
+
+def _shown(raw: object, where: str) -> Shown:
+    held = _object(raw, where, set(Shown.__dataclass_fields__))
+    name = _text(held.get("id"), f"{where}, id")
+    if not name.isalnum():
+        raise BadPromptBook(f"{where}, id: {name!r} names no exemplar")
+    gain = held.get("gain")
+    return Shown(
+        name,
+        _whole(held.get("task"), f"{where}, task"),
+        iou=_maybe(_share)(held.get("iou"), f"{where}, iou"),
+        gain=None if gain is None else _number(gain, f"{where}, gain"),
+        masks=_whole(held.get("masks", 0), f"{where}, masks"),
+        used=_yes(held.get("used", True), f"{where}, used"),
+        reason=_text(held.get("reason", ""), f"{where}, reason"),
+    )
+
+
+def _proof(raw: object, where: str) -> Proof:
+    held = _object(raw, where, set(Proof.__dataclass_fields__))
+    return Proof(
+        _share(held.get("iou"), f"{where}, iou"),
+        _share(held.get("before"), f"{where}, before"),
+        _whole(held.get("masks"), f"{where}, masks"),
+        _text(held.get("part"), f"{where}, part"),
+    )
+
+
+def _point(raw: object, where: str) -> tuple[float, float]:
+    if not isinstance(raw, list) or len(raw) != 2:
+        raise BadPromptBook(f"{where}: expected two numbers")
+    return _number(raw[0], where), _number(raw[1], where)
+
+
+def _settable(raw: object, where: str) -> str:
+    if raw not in FIELDS:
+        raise BadPromptBook(f"{where}: expected one of {', '.join(FIELDS)}")
+    return str(raw)
+
+
+def _each(
+    held: Mapping[str, Any], name: str, where: str, read: Callable[[object, str], T]
+) -> tuple[T, ...]:
+    listed = held.get(name, [])
+    if not isinstance(listed, list):
+        raise BadPromptBook(f"{where}, {name}: expected a list")
+    return tuple(read(one, f"{where}, {name}, no. {i}") for i, one in enumerate(listed, start=1))
+
+
+def _maybe(read: Callable[[object, str], T]) -> Callable[[object, str], T | None]:
+    return lambda raw, where: None if raw is None else read(raw, where)
+
+
+def _object(raw: object, where: str, known: set[str] | None) -> Mapping[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise BadPromptBook(f"{where}: expected an object in braces")
+    for name in raw:
+        if known is not None and name not in known:
+            raise BadPromptBook(f"{where}: {name!r} is none of {', '.join(sorted(known))}")
+    return raw
+
+
+def _text(raw: object, where: str) -> str:
+    if not isinstance(raw, str):
+        raise BadPromptBook(f"{where}: expected a text")
+    return raw
+
+
+def _yes(raw: object, where: str) -> bool:
+    if not isinstance(raw, bool):
+        raise BadPromptBook(f"{where}: expected true or false")
+    return raw
+
+
+def _whole(raw: object, where: str) -> int:
+    if not isinstance(raw, int) or isinstance(raw, bool) or raw < 0:
+        raise BadPromptBook(f"{where}: expected a whole number from 0")
+    return raw
+
+
+def _number(raw: object, where: str) -> float:
+    if not isinstance(raw, int | float) or isinstance(raw, bool) or not abs(raw) <= 1:
+        raise BadPromptBook(f"{where}: expected a number between -1 and 1")
+    return float(raw)
+
+
+def _share(raw: object, where: str) -> float:
+    number = _number(raw, where)
+    if number < 0:
+        raise BadPromptBook(f"{where}: expected a number between 0 and 1")
+    return number
+
+
+def _probability(raw: object, where: str) -> float:
+    number = _number(raw, where)
+    if not 0 < number < 1:
+        raise BadPromptBook(f"{where}: expected a number above 0 and below 1")
+    return number

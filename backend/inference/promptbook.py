@@ -1,0 +1,177 @@
+"""The prompt book: what a project's labels are asked with, where it came from, and its proof.
+
+What a person set beats what was measured. For each of a label's texts, exemplars, weight and
+threshold, the first of these counts that says something:
+
+1. the book, where a person set it (`promptbrush prompts set`);
+2. the labeling configuration, where it says it: `predicted_values`, `model_score_threshold`;
+3. the book, as it was measured on accepted masks;
+4. the label's name and the default threshold.
+
+What was measured with one checkpoint says nothing of another. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.labelstudio.labels import Label
+from backend.prompting import Query
+
+FIELDS = ("texts", "exemplars", "negatives", "weight", "threshold")  # that a person may set
+
+Curve = tuple[tuple[float, float], ...]
+
+
+class Origin(StrEnum):
+    """Where a phrase came from."""
+
+    CONFIG = "labeling config"
+    TYPED = "typed by an annotator"
+    SUGGESTED = "suggested"
+    HAND = "set by hand"
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """Words for a label, and how good they are by themselves."""
+
+    text: str
+    origin: Origin
+    iou: float | None = None  # mean, against accepted masks
+    masks: int = 0  # which those were
+    accepted: float | None = None  # share of what it predicted that was accepted, where known
+    times: int = 0  # accepted annotations in which it was typed
+    used: bool = True
+    reason: str = ""  # why it is not used
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An accepted mask as an exemplar; figures are on other tasks than its own."""
+
+    id: str  # names its condition
+    task: int
+    iou: float | None = None  # mean, asked with it alone
+    gain: float | None = None  # of the label's IoU, with it beside the others
+    masks: int = 0  # on which that was measured
+    used: bool = True
+    reason: str = ""  # why it is not used
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How good a label's entry is, beside what the labeling configuration alone gives."""
+
+    iou: float  # mean, against accepted masks
+    before: float  # the same of the labeling configuration with the default threshold
+    masks: int
+    part: str  # which tasks judged
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One label in the book; None and nothing leave it to the labeling configuration."""
+
+    label: str
+    texts: tuple[Phrase, ...] = ()
+    exemplars: tuple[Shown, ...] = ()
+    negatives: tuple[Phrase, ...] = ()
+    weight: float | None = None  # the exemplars' share, beside that of the texts
+    threshold: float | None = None
+    by_hand: frozenset[str] = frozenset()  # which of FIELDS a person set
+    proof: Proof | None = None
+    weights: Curve = ()  # mean IoU by weight, as it was measured
+    thresholds: Curve = ()  # mean IoU by threshold
+    masks: int = 0  # on which weight and threshold were chosen
+
+    def setting(self, **changed: Any) -> Self:
+        """The same with fields as a person sets them; None gives one back to measuring.
+
+        Exemplars that are given back stay as they are until then.
+        """
+        unset = {name for name, value in changed.items() if value is None}
+        values = {name: value for name, value in changed.items() if value is not None}
+        values |= dict.fromkeys(unset & {"texts", "negatives"}, ())
+        values |= dict.fromkeys(unset & {"weight", "threshold"})
+        return replace(self, **values, by_hand=(self.by_hand | changed.keys()) - unset)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """How a version of a book came to be."""
+
+    at: str = ""  # ISO 8601, UTC
+    by: str = ""  # what was done
+    base: str | None = None  # digest of the checkpoint that its figures were measured with
+    tuned: str | None = None  # the project's version that they were measured with
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBook:
+    """One version of a project's book."""
+
+    project: int = 0
+    number: int = 0  # of the version; 0 where nothing was written yet
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    note: Note = Note()
+    conditions: Mapping[str, NDArray[np.float32]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Of exemplars, (C,) each, where it is read to be asked from."""
+
+    def entry(self, label: str) -> Entry:
+        """What it says of a label; an empty entry where that is nothing."""
+        return self.entries.get(label) or Entry(label)
+
+    def having(self, *entries: Entry) -> PromptBook:
+        """The same with some entries in place of their labels' old ones; empty ones go."""
+        merged = {**self.entries, **{entry.label: entry for entry in entries}}
+        kept = {label: entry for label, entry in merged.items() if entry != Entry(label)}
+        return replace(self, entries=kept)
+
+    def fitting(self, base: str | None) -> PromptBook:
+        """The same without what was measured with another checkpoint than that of this digest."""
+        if base is None or self.note.base in {None, base}:
+            return self
+        said = map(_unmeasured, self.entries.values())
+        return replace(self, entries={}).having(*said)
+
+    def over(self, query: Query, label: Label) -> Query:
+        """A label's query with what the book says over the labeling configuration."""
+        entry = self.entries.get(query.label)
+        if entry is None:
+            return query
+        texts = tuple(phrase.text for phrase in entry.texts if phrase.used)
+        if texts and ("texts" in entry.by_hand or not label.worded):
+            query = replace(query, prompts=texts)
+        if entry.threshold is not None and (
+            "threshold" in entry.by_hand or label.threshold is None
+        ):
+            query = replace(query, threshold=entry.threshold)
+        if entry.negatives:
+            said = tuple(phrase.text for phrase in entry.negatives if phrase.used)
+            query = replace(query, negatives=said)
+        shown = [one.id for one in entry.exemplars if one.used and one.id in self.conditions]
+        if not shown or entry.weight is None or entry.weight <= 0:
+            return query
+        mean = np.stack([self.conditions[name] for name in shown]).mean(axis=0)
+        return replace(query, exemplars=tuple(shown), weight=entry.weight, shown=mean)
+
+
+def _unmeasured(entry: Entry) -> Entry:
+    """What persons said, in words and numbers: it counts for every checkpoint."""
+    chosen = "texts" in entry.by_hand
+    return Entry(
+        entry.label,
+        texts=tuple(p for p in entry.texts if chosen or p.origin is Origin.TYPED),
+        negatives=entry.negatives,
+        threshold=entry.threshold if "threshold" in entry.by_hand else None,
+        by_hand=entry.by_hand - {"exemplars", "weight"},
+    )

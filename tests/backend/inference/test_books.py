@@ -1,0 +1,176 @@
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend.errors import BadPromptBook, NoSuchVersion
+from backend.inference.books import Books, exemplar_id
+from backend.inference.promptbook import Entry, Note, Origin, Phrase, PromptBook, Shown
+
+WIDGET = Entry("Widget").setting(threshold=0.3)
+GASKET = Entry("Gasket").setting(texts=(Phrase("a ring", Origin.HAND),))
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Books:
+    return Books(tmp_path)
+
+
+def file(tmp_path: Path, number: int) -> Path:
+    return tmp_path / "7" / "prompts" / f"{number:06}.json"
+
+
+def test_a_project_without_a_book_has_an_empty_one(books: Books) -> None:
+    assert books.book(7) == PromptBook(7)
+    assert books.serving(None, "base") == PromptBook()
+    assert books.history(7) == []
+
+
+def test_every_change_is_a_new_version_and_none_is_lost(books: Books) -> None:
+    books.put(7, "one", WIDGET)
+    books.put(7, "two", GASKET)
+    assert books.book(7).entries == {"Widget": WIDGET, "Gasket": GASKET}
+    assert [(one.number, one.note.by) for one in books.history(7)] == [(1, "one"), (2, "two")]
+    assert books.version(7, 1).entries == {"Widget": WIDGET}
+    assert books.book(8) == PromptBook(8)
+
+
+def test_what_changes_nothing_writes_nothing(books: Books) -> None:
+    books.put(7, "one", WIDGET)
+    assert books.put(7, "again", WIDGET).number == 1
+
+
+def test_versions_differ_in_the_lines_that_changed(books: Books, tmp_path: Path) -> None:
+    books.put(7, "one", WIDGET, GASKET)
+    books.put(7, "one", Entry("Widget").setting(threshold=0.25))
+    before, after = (file(tmp_path, n).read_text().splitlines() for n in (1, 2))
+    changed = [(a, b) for a, b in zip(before, after, strict=True) if a != b and '"at"' not in a]
+    assert changed == [('      "threshold": 0.3', '      "threshold": 0.25')]
+
+
+def test_another_process_sees_a_change_at_once(books: Books, tmp_path: Path) -> None:
+    here = Books(tmp_path)
+    assert here.book(7).number == 0
+    books.put(7, "one", WIDGET)
+    first = here.serving(7, "base")
+    assert first.entries == {"Widget": WIDGET}
+    assert here.serving(7, "base") is first
+    books.put(7, "two", GASKET)
+    assert set(here.serving(7, "base").entries) == {"Widget", "Gasket"}
+
+
+def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        for step in range(5):
+            label = f"{number} {step}"
+            Books(tmp_path).put(7, label, replace(WIDGET, label=label))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    book = Books(tmp_path).book(7)
+    assert (len(book.entries), book.number) == (20, 20)
+
+
+def test_going_back_is_a_version_too(books: Books) -> None:
+    books.put(7, "one", WIDGET)
+    books.put(7, "two", GASKET)
+    back = books.rollback(7)
+    assert (back.number, back.entries) == (3, {"Widget": WIDGET})
+    assert books.rollback(7, 2).entries == {"Widget": WIDGET, "Gasket": GASKET}
+    assert books.rollback(7, 0).entries == {}
+    with pytest.raises(NoSuchVersion, match="no version 9"):
+        books.rollback(7, 9)
+    with pytest.raises(NoSuchVersion, match="no prompt book"):
+        books.rollback(8)
+
+
+@pytest.mark.parametrize("nonsense", ["", "{", "[]", '{"labels": 3}', "[" * 100_000, "\udcff"])
+def test_a_book_edited_into_nonsense_is_told_and_the_one_before_it_counts(
+    books: Books, tmp_path: Path, caplog: pytest.LogCaptureFixture, nonsense: str
+) -> None:
+    books.put(7, "one", WIDGET)
+    books.put(7, "two", GASKET)
+    file(tmp_path, 2).write_bytes(nonsense.encode(errors="surrogateescape"))
+    assert books.serving(7, "base").entries == {"Widget": WIDGET}
+    assert books.serving(7, "base").number == 1
+    assert caplog.text.count("The version before it counts") == 1
+    assert str(file(tmp_path, 2)) in caplog.text
+    with pytest.raises(BadPromptBook):
+        books.version(7, 2)
+    after = books.put(7, "three", replace(GASKET, threshold=0.2))
+    assert (after.number, set(after.entries)) == (3, {"Widget", "Gasket"})
+    assert [one.number for one in books.history(7)] == [1, 3]
+    assert file(tmp_path, 2).exists()  # for whoever edited it
+
+
+def test_a_book_edited_by_hand_counts_at_once(books: Books, tmp_path: Path) -> None:
+    books.put(7, "one", WIDGET)
+    assert books.serving(7, "base").entry("Widget").threshold == 0.3
+    edited = file(tmp_path, 1).read_text().replace("0.3", "0.35")
+    file(tmp_path, 1).write_text(edited)
+    assert books.serving(7, "base").entry("Widget").threshold == 0.35
+
+
+def test_the_figures_name_what_they_were_measured_with(books: Books) -> None:
+    books.change(7, "measured", lambda b: b.having(WIDGET), base="b", tuned="t")
+    after = books.put(7, "by hand", GASKET)
+    assert after.note == Note(after.note.at, "by hand", "b", "t")
+
+
+def test_conditions_are_kept_and_go_with_an_export(books: Books, tmp_path: Path) -> None:
+    condition = np.array([0.25, -3e-9, 7.0], np.float32)
+    books.keep(7, "ab", condition)
+    entry = Entry("Widget", exemplars=(Shown("ab", 3),), weight=0.5)
+    books.change(7, "measured", lambda book: book.having(entry), base="b")
+    exported = json.loads(json.dumps(books.exported(7)))
+    elsewhere = Books(tmp_path / "elsewhere")
+    imported = elsewhere.imported(9, exported, "imported")
+    assert (imported.project, imported.entries, imported.note.base) == (9, {"Widget": entry}, "b")
+    served = elsewhere.serving(9, "b")
+    assert served.conditions["ab"].tolist() == condition.tolist()
+    assert not elsewhere.serving(9, "another").entries
+
+
+def test_a_lost_condition_is_told_and_missed_no_more_than_that(
+    books: Books, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = Entry("Widget", exemplars=(Shown("ab", 3),), weight=0.5)
+    books.put(7, "measured", entry)
+    assert books.serving(7, "b").conditions == {}
+    assert "the exemplar is not shown" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        [],
+        {"project": 7, "conditions": []},
+        {"project": 7, "conditions": {"ab": "!"}},
+        {"project": 7, "conditions": {"../ab": "AACAPw=="}},
+        {"project": 7, "conditions": {"ab": "AAA="}},
+        {"project": 7, "conditions": {"ab": "AADAfw=="}},
+        {"project": 7, "labels": {"Widget": {"threshold": 2}}, "conditions": {"ab": "AACAPw=="}},
+    ],
+)
+def test_an_import_of_nonsense_writes_nothing(books: Books, tmp_path: Path, raw: object) -> None:
+    with pytest.raises(BadPromptBook):
+        books.imported(7, raw, "imported")
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_an_exemplar_is_named_by_checkpoint_image_and_mask() -> None:
+    mask = np.eye(4, dtype=bool)
+    names = {
+        exemplar_id("base", "image", mask),
+        exemplar_id("another", "image", mask),
+        exemplar_id("base", "another", mask),
+        exemplar_id("base", "image", ~mask),
+        exemplar_id("base", "image", np.eye(8, 2, dtype=bool)),
+    }
+    assert len(names) == 5

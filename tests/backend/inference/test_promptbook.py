@@ -1,0 +1,200 @@
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.errors import BadPromptBook
+from backend.inference import booktext
+from backend.inference.promptbook import (
+    Entry,
+    Note,
+    Origin,
+    Phrase,
+    PromptBook,
+    Proof,
+    Shown,
+)
+from backend.labelstudio.config import parse_label_config
+from backend.prompting import Query, model_version, queries
+
+CONFIG = parse_label_config(
+    """<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">
+    <Label value="Widget"/>
+    <Label value="Said" predicted_values="a gear" model_score_threshold="0.7"/>
+    </BrushLabels></View>"""
+)
+CONDITIONS = {
+    "aa": np.array([1.0, 3.0], np.float32),
+    "bb": np.array([3.0, 5.0], np.float32),
+}
+MEASURED = Entry(
+    "Widget",
+    texts=(Phrase("a cog", Origin.TYPED, 0.5, 4, times=2), Phrase("x", Origin.CONFIG, used=False)),
+    exemplars=(Shown("aa", 3, 0.4, 0.1, 5), Shown("bb", 4), Shown("cc", 5, used=False)),
+    weight=0.75,
+    threshold=0.2,
+    proof=Proof(0.6, 0.2, 7, "held-out"),
+    weights=((0.0, 0.5), (1.0, 0.6)),
+    masks=7,
+)
+
+
+def asked(*entries: Entry, **changes: Any) -> tuple[Query, ...]:
+    book = PromptBook(1, note=Note(base="base"), conditions=CONDITIONS).having(*entries)
+    return queries(CONFIG, 0.4, replace(book, **changes))
+
+
+def test_a_book_that_says_nothing_leaves_it_to_the_labeling_configuration() -> None:
+    assert asked() == asked(replace(MEASURED, label="Another")) == queries(CONFIG, 0.4)
+
+
+def test_what_was_measured_stands_where_the_configuration_says_nothing() -> None:
+    widget, _ = asked(MEASURED)
+    assert (widget.prompts, widget.threshold, widget.weight) == (("a cog",), 0.2, 0.75)
+
+
+def test_exemplars_that_are_used_are_averaged() -> None:
+    widget, _ = asked(MEASURED)
+    assert widget.exemplars == ("aa", "bb")
+    assert widget.shown is not None
+    assert widget.shown.tolist() == [2.0, 4.0]
+
+
+def test_an_exemplar_whose_condition_is_lost_is_not_asked_with() -> None:
+    widget, _ = asked(MEASURED, conditions={"bb": CONDITIONS["bb"]})
+    assert widget.exemplars == ("bb",)
+    widget, _ = asked(MEASURED, conditions={})
+    assert (widget.exemplars, widget.shown, widget.prompts) == ((), None, ("a cog",))
+
+
+def test_what_the_configuration_says_beats_what_was_measured() -> None:
+    _, said = asked(replace(MEASURED, label="Said"))
+    assert (said.prompts, said.threshold) == (("a gear",), 0.7)
+    assert said.exemplars == ("aa", "bb")  # of which it says nothing
+
+
+def test_what_a_person_set_in_the_book_beats_the_configuration() -> None:
+    entry = Entry("Said").setting(texts=(Phrase("gears", Origin.HAND),), threshold=0.3)
+    _, said = asked(entry)
+    assert (said.prompts, said.threshold) == (("gears",), 0.3)
+
+
+def test_a_field_can_be_given_back_to_measuring() -> None:
+    entry = Entry("Said").setting(threshold=0.3).setting(threshold=None)
+    assert entry == Entry("Said")
+
+
+def test_what_another_checkpoint_measured_does_not_count_and_what_persons_said_does() -> None:
+    book = PromptBook(1, note=Note(base="base"), conditions=CONDITIONS).having(
+        MEASURED, Entry("Said").setting(threshold=0.3)
+    )
+    assert book.fitting("base") is book
+    widget, said = queries(CONFIG, 0.4, book.fitting("another"))
+    assert (widget.prompts, widget.threshold, widget.exemplars) == (("a cog",), 0.4, ())
+    assert said.threshold == 0.3
+
+
+def test_whatever_is_asked_with_is_in_the_version() -> None:
+    changes = [
+        MEASURED,
+        replace(MEASURED, texts=()),
+        replace(MEASURED, threshold=0.25),
+        replace(MEASURED, weight=0.5),
+        replace(MEASURED, weight=0.0),
+        replace(MEASURED, exemplars=MEASURED.exemplars[:1]),
+        replace(MEASURED, negatives=(Phrase("a shadow", Origin.HAND),)),
+    ]
+    versions = {model_version("m", "0" * 64, asked(entry)) for entry in changes}
+    assert len(versions | {model_version("m", "0" * 64, asked())}) == 8
+
+
+def test_figures_alone_do_not_change_the_version() -> None:
+    figures = replace(MEASURED, proof=Proof(0.9, 0.2, 70, "held-out"), weights=(), masks=70)
+    assert asked(figures) == asked(MEASURED)
+
+
+shares = st.floats(0, 1).map(lambda x: round(x, 4))
+words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(
+    lambda text: bool(text.strip())
+)
+phrases = st.builds(
+    Phrase,
+    words.map(str.strip),
+    st.sampled_from(Origin),
+    st.none() | shares,
+    st.integers(0, 99),
+    st.none() | shares,
+    st.integers(0, 99),
+    st.booleans(),
+    st.text(max_size=9),
+)
+shown = st.builds(
+    Shown,
+    st.text("0123456789abcdef", min_size=1, max_size=16),
+    st.integers(0, 10**9),
+    st.none() | shares,
+    st.none() | st.floats(-1, 1).map(lambda x: round(x, 4)),
+    st.integers(0, 99),
+    st.booleans(),
+    st.text(max_size=9),
+)
+entries = st.builds(
+    Entry,
+    words,
+    st.lists(phrases, max_size=3).map(tuple),
+    st.lists(shown, max_size=3).map(tuple),
+    st.lists(phrases, max_size=2).map(tuple),
+    st.none() | shares,
+    st.none() | st.floats(0.01, 0.99).map(lambda x: round(x, 4)),
+    st.frozensets(st.sampled_from(["texts", "threshold"])),
+    st.none() | st.builds(Proof, shares, shares, st.integers(0, 99), words),
+    st.lists(st.tuples(shares, shares), max_size=3).map(tuple),
+    st.lists(st.tuples(shares, shares), max_size=3).map(tuple),
+    st.integers(0, 99),
+)
+
+
+@given(st.lists(entries, max_size=3))
+def test_a_book_is_read_as_it_was_written(held: list[Entry]) -> None:
+    book = PromptBook(7, 3, note=Note("now", "measured", "b", "t")).having(*held)
+    assert booktext.read(json.loads(json.dumps(booktext.written(book))), 3) == book
+
+
+@pytest.mark.parametrize(
+    ("path", "nonsense", "told"),
+    [
+        ((), [], "the book: expected an object"),
+        (("labels",), ["Widget"], "labels: expected an object"),
+        (("labels", "Widget"), 3, 'label "Widget": expected an object'),
+        (("labels", "Widget", "treshold"), 0.3, "'treshold' is none of"),
+        (("labels", "Widget", "threshold"), "0.3", "threshold: expected a number"),
+        (("labels", "Widget", "threshold"), 1, "above 0 and below 1"),
+        (("labels", "Widget", "threshold"), float("nan"), "threshold: expected a number"),
+        (("labels", "Widget", "weight"), -0.1, "weight: expected a number between 0 and 1"),
+        (("labels", "Widget", "texts"), "a cog", "texts: expected a list"),
+        (("labels", "Widget", "texts", 0), "a cog", "texts, no. 1: expected an object"),
+        (("labels", "Widget", "texts", 0, "text"), " ", "text: expected 1 to 500 characters"),
+        (("labels", "Widget", "texts", 0, "origin"), "a dream", "origin: expected one of"),
+        (("labels", "Widget", "texts", 0, "used"), 1, "used: expected true or false"),
+        (("labels", "Widget", "exemplars", 1, "id"), "../x", "names no exemplar"),
+        (("labels", "Widget", "exemplars", 1, "task"), True, "task: expected a whole number"),
+        (("labels", "Widget", "by_hand"), ["colour"], "by_hand, no. 1: expected one of texts"),
+        (("labels", "Widget", "weights", 0), [1], "weights, no. 1: expected two numbers"),
+        (("project",), "7", "project: expected a whole number"),
+    ],
+)
+def test_nonsense_is_told_with_its_place(
+    path: tuple[str | int, ...], nonsense: object, told: str
+) -> None:
+    whole: Any = {"book": json.loads(json.dumps(booktext.written(PromptBook(7).having(MEASURED))))}
+    *steps, last = ("book", *path)
+    place = whole
+    for step in steps:
+        place = place[step]
+    place[last] = nonsense
+    with pytest.raises(BadPromptBook, match=told.replace("(", r"\(")):
+        booktext.read(whole["book"])

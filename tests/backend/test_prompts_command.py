@@ -1,0 +1,117 @@
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backend.cli import main
+from backend.inference.books import Books
+from backend.inference.promptbook import Entry, Origin, Phrase, Proof, Shown
+
+MEASURED = Entry(
+    "Widget",
+    texts=(Phrase("a cog", Origin.TYPED, 0.5, 4, times=2), Phrase("widget", Origin.CONFIG)),
+    exemplars=(
+        Shown("aa", 3, 0.4, 0.1, 5),
+        Shown("bb", 4, 0.1, -0.2, 5, used=False, reason="it lowers the IoU"),
+    ),
+    weight=0.75,
+    threshold=0.2,
+    proof=Proof(0.61, 0.23, 7, "held-out"),
+    weights=((0.0, 0.23), (1.0, 0.6)),
+    thresholds=((0.2, 0.61), (0.4, 0.5)),
+    masks=12,
+)
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Books:
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    return Books(tmp_path)
+
+
+@pytest.fixture
+def run(books: Books, capsys: pytest.CaptureFixture[str]) -> Run:
+    def command(deed: str, *rest: str, status: int = 0) -> str:
+        assert main(["prompts", deed, "--project", "7", *rest]) == status
+        captured = capsys.readouterr()
+        return captured.err if status else captured.out
+
+    return command
+
+
+def test_a_project_without_a_book_is_told_so(run: Run) -> None:
+    assert "has no prompt book" in run("show")
+    assert "has no prompt book" in run("list")
+    assert "no prompt book to roll back" in run("rollback", status=1)
+
+
+def test_a_label_is_shown_with_its_proof_and_what_was_left_out(run: Run, books: Books) -> None:
+    books.change(7, "measured", lambda book: book.having(MEASURED), base="b" * 64)
+    overview = run("show")
+    for told in ("a cog, widget", "1 of 2", "0.75", "0.20", "0.610", "0.230", "7 held-out"):
+        assert told in overview
+    label = run("show", "--label", "Widget")
+    for told in ("typed by an annotator", "exemplar of task 4", "no: it lowers the IoU", "-0.200"):
+        assert told in label
+    assert "IoU by threshold, on 12 masks" in label
+    assert "says nothing of" in run("show", "--label", "Nut", status=1)
+
+
+def test_what_is_set_is_kept_as_a_version_and_can_be_taken_back(run: Run, books: Books) -> None:
+    books.put(7, "measured", MEASURED)
+    run("set", "--label", "Widget", "--text", "a gear", "--text", "gears", "--threshold", "0.3")
+    entry = books.book(7).entry("Widget")
+    assert [(one.text, one.origin) for one in entry.texts] == [
+        ("a gear", Origin.HAND),
+        ("gears", Origin.HAND),
+    ]
+    assert (entry.threshold, entry.by_hand) == (0.3, frozenset({"texts", "threshold"}))
+    assert 'texts, threshold of "Widget" set by hand' in run("list")
+    run("rollback")
+    assert books.book(7).entry("Widget") == MEASURED
+    run("rollback", "--to", "2")
+    run("set", "--label", "Widget", "--reset", "threshold")
+    entry = books.book(7).entry("Widget")
+    assert (entry.threshold, entry.by_hand) == (None, frozenset({"texts"}))
+    run("set", "--label", "Widget", "--without", "aa", "--not", "a shadow", "--weight", "1")
+    entry = books.book(7).entry("Widget")
+    assert [one.used for one in entry.exemplars] == [False, False]
+    assert (entry.weight, entry.negatives[0].text) == (1.0, "a shadow")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "nothing to set"),
+        (["--threshold", "1.5"], "--threshold 1.5 cannot be used"),
+        (["--weight", "nan"], "--weight nan cannot be used"),
+        (["--text", " "], "1 to 500 characters"),
+        (["--without", "zz"], "has no exemplar zz"),
+    ],
+)
+def test_what_cannot_be_set_is_told_and_changes_nothing(
+    run: Run, books: Books, options: list[str], told: str
+) -> None:
+    assert told in run("set", "--label", "Widget", *options, status=1)
+    assert books.book(7).number == 0
+
+
+def test_an_export_can_be_edited_and_imported(
+    run: Run, books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.put(7, "measured", MEASURED)
+    file = tmp_path / "book.json"
+    run("export", "--out", str(file))
+    assert json.loads(run("export", "--version", "1")) == json.loads(file.read_text())
+    file.write_text(file.read_text().replace("0.75", "0.5"))
+    assert "counts from the next task on" in run("import", str(file))
+    assert books.book(7).entry("Widget").weight == 0.5
+    monkeypatch.setattr("sys.stdin", io.StringIO(file.read_text().replace("0.5", '"half"')))
+    assert "expected a number" in run("import", "-", status=1)
+    file.write_text("{")
+    assert "is not JSON" in run("import", str(file), status=1)
+    assert books.book(7).number == 2
