@@ -17,7 +17,7 @@ from demo import CHECKPOINT
 from demo.losses import contrast_loss, mask_loss, overlap
 from demo.pool import Pool
 from demo.sampling import PromptSampler
-from demo.training import Recipe, Trainer, command
+from demo.training import Recipe, Trainer, command, text_shape
 from models import (
     CLIPSegConfig,
     CLIPSegForImageSegmentation,
@@ -49,16 +49,7 @@ class CLIPSegRecipe(Recipe):
 def configuration(recipe: CLIPSegRecipe, vocabulary_size: int) -> CLIPSegConfig:
     """The architecture of a recipe."""
     return CLIPSegConfig(
-        text_config=CLIPSegTextConfig(
-            vocab_size=vocabulary_size,
-            hidden_size=recipe.text_width,
-            intermediate_size=4 * recipe.text_width,
-            num_hidden_layers=3,
-            num_attention_heads=recipe.text_width // 32,
-            bos_token_id=vocabulary_size - 2,
-            eos_token_id=vocabulary_size - 1,
-            pad_token_id=vocabulary_size - 1,
-        ),
+        text_config=CLIPSegTextConfig(**text_shape(recipe, vocabulary_size)),
         vision_config=CLIPSegVisionConfig(
             hidden_size=recipe.width,
             intermediate_size=4 * recipe.width,

@@ -50,6 +50,20 @@ class Recipe:
     speaking: float = 0.1  # weight of the condition heads
 
 
+def text_shape(recipe: Recipe, vocabulary_size: int) -> dict[str, int]:
+    """The fields of a text tower's configuration, the same for both models."""
+    return {
+        "vocab_size": vocabulary_size,
+        "hidden_size": recipe.text_width,
+        "intermediate_size": 4 * recipe.text_width,
+        "num_hidden_layers": 3,
+        "num_attention_heads": recipe.text_width // 32,
+        "bos_token_id": vocabulary_size - 2,
+        "eos_token_id": vocabulary_size - 1,
+        "pad_token_id": vocabulary_size - 1,
+    }
+
+
 M = TypeVar("M", bound=PretrainedModel)
 R = TypeVar("R", bound=Recipe)
 

@@ -24,7 +24,7 @@ from PIL import Image
 from redis import Redis
 
 from backend import broker
-from backend.queue import connect
+from backend.queue import PredictionQueue, connect
 
 LABEL_CONFIG = """
 <View>
@@ -196,6 +196,12 @@ class ImageHost:
     url: str = ""
     asked: list[str] = field(default_factory=list)
     before: Callable[[str, int], None] = lambda path, count: None
+
+
+@pytest.fixture
+def queue(redis: Redis) -> PredictionQueue:
+    redis.flushdb()
+    return PredictionQueue(redis)
 
 
 @pytest.fixture

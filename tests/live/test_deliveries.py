@@ -1,114 +1,25 @@
-"""The queue on a real broker, with workers and askers that die at any step."""
-
-import threading
-import time
-from collections.abc import Callable
-from typing import Any
+"""The queue on a real broker: who is answered, what is pushed, what waits."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from redis import Redis
-from rq.utils import as_text
 
-from backend import journal
-from backend.delivery import Deliveries, group_of
-from backend.pusher import LOCK, Pusher
-from backend.queue import QUEUE, Asking, PredictionQueue
+from backend.queue import PredictionQueue
 from backend.scripts import MOST_UNPUSHED, PREFIX
-from tests.live.conftest import LABEL_CONFIG, wait_until
+from tests.live.conftest import LABEL_CONFIG
+from tests.live.hand import (
+    GROUP,
+    VERSION,
+    Hand,
+    ask,
+    collect,
+    lose_leases,
+    payloads,
+    pending,
+    push_all,
+    unpushed,
+)
 from tests.live.studio import PROJECT, Studio
 
 pytestmark = pytest.mark.live
-
-VERSION = "v1"
-GROUP = group_of(PROJECT, VERSION)
-NEVER: Callable[[], bool] = lambda: False  # noqa: E731
-
-
-@pytest.fixture
-def queue(redis: Redis) -> PredictionQueue:
-    redis.flushdb()
-    return PredictionQueue(redis)
-
-
-def payloads(*tasks: int) -> list[dict[str, Any]]:
-    return [
-        {"task": {"id": task, "data": {}}, "label_config": LABEL_CONFIG, "project": PROJECT}
-        for task in tasks
-    ]
-
-
-def answer(task: int) -> dict[str, Any]:
-    return {"regions": [], "score": task / 10_000, "model_version": VERSION}
-
-
-class Hand:
-    """A worker without a model, one step at a time."""
-
-    def __init__(self, redis: Redis) -> None:
-        self.redis = redis
-        self.deliveries = Deliveries(redis)
-        self.worked: list[int] = []
-
-    def take(self) -> str | None:
-        self.deliveries.feed(2)
-        raw = self.redis.lmove(f"rq:queue:{QUEUE}", "held")
-        return as_text(raw) if raw else None
-
-    def give(self, job: str, failing: frozenset[int] = frozenset()) -> None:
-        task = int(self.redis.hget(f"rq:job:{job}", "pb_task") or 0)
-        self.worked.append(task)
-        told = {"error": "ImageMissing", "detail": "gone"} if task in failing else answer(task)
-        with self.redis.pipeline() as pipeline:
-            self.deliveries.deliver(pipeline, job, told)
-            pipeline.delete(f"rq:job:{job}")
-            pipeline.lrem("held", 1, job)
-            pipeline.execute()
-
-    def work(self, most: int = 10**9, failing: frozenset[int] = frozenset()) -> int:
-        done = 0
-        while done < most and (job := self.take()):
-            self.give(job, failing)
-            done += 1
-        return done
-
-    def die(self) -> None:
-        """What is held goes back, as `backend.recovery` does it."""
-        while self.redis.lmove("held", f"rq:queue:{QUEUE}", "RIGHT", "LEFT"):
-            pass
-
-
-def ask(queue: PredictionQueue, *tasks: int) -> Asking:
-    urgent = len(tasks) == 1
-    return queue.submit(payloads(*tasks), urgent=urgent, deadline=90, group=GROUP)
-
-
-def collect(queue: PredictionQueue, asking: Asking, seconds: float = 0.0) -> list[bool]:
-    """Whether there was an answer, per task."""
-    answers = queue.wait(asking, time.monotonic() + seconds, NEVER)
-    return [one is not None for one in answers]
-
-
-def lose_leases(redis: Redis) -> None:
-    """As if every asker had died some time ago."""
-    for key in redis.keys(f"{PREFIX}lease:*"):
-        redis.delete(key)
-
-
-def pending(redis: Redis) -> int:
-    return redis.hlen(f"{PREFIX}pending:{GROUP}")
-
-
-def push_all(queue: PredictionQueue, studio: Studio) -> None:
-    pusher = Pusher(queue.connection, studio)
-    queue.deliveries.recover()
-    while jobs := queue.deliveries.take(25, seconds=0) if unpushed(queue) else []:
-        pusher.push(jobs)
-
-
-def unpushed(queue: PredictionQueue) -> int:
-    return queue.connection.llen(f"{PREFIX}outbox")
 
 
 def test_what_is_late_is_pushed_and_what_was_in_time_is_not(queue: PredictionQueue) -> None:
@@ -260,157 +171,3 @@ def test_the_background_pauses_while_too_much_waits_to_be_pushed(queue: Predicti
     assert collect(queue, asking, 1) == [True, True]  # those who wait are served all the same
     push_all(queue, Studio(LABEL_CONFIG, dict.fromkeys(range(1, 1000), "")))
     assert hand.work() > 0
-
-
-def test_a_deleted_task_is_dropped_with_a_word(queue: PredictionQueue) -> None:
-    studio = Studio(LABEL_CONFIG, {1: "", 3: ""})
-    queue.submit_background(payloads(1, 2, 3), GROUP)
-    Hand(queue.connection).work()
-    push_all(queue, studio)
-    assert studio.copies() == {(1, VERSION): 1, (3, VERSION): 1}
-    dropped = [entry for entry in queue.jobs()["ended"] if entry["outcome"] == "dropped"]
-    assert [(entry["task"], entry["detail"]) for entry in dropped] == [(2, "the task was deleted")]
-    assert pending(queue.connection) == 0
-
-
-def test_a_pusher_that_died_after_saving_does_not_save_twice(queue: PredictionQueue) -> None:
-    studio = Studio(LABEL_CONFIG, dict.fromkeys(range(1, 31), ""))
-    queue.submit_background(payloads(*range(1, 31)), GROUP)
-    Hand(queue.connection).work()
-
-    def die() -> None:
-        raise KeyboardInterrupt
-
-    studio.after_saving = die
-    with pytest.raises(KeyboardInterrupt):
-        push_all(queue, studio)
-    assert len(studio.saved) == 25
-    studio.after_saving = lambda: None
-    push_all(queue, studio)
-    assert studio.copies() == {(task, VERSION): 1 for task in range(1, 31)}
-
-
-def test_two_pushers_take_turns_and_label_studio_may_be_away(queue: PredictionQueue) -> None:
-    studio = Studio(LABEL_CONFIG, dict.fromkeys(range(1, 101), ""))
-    studio.down = True
-    queue.submit_background(payloads(*range(1, 101)), GROUP)
-    Hand(queue.connection).work()
-    ended = threading.Event()
-    pushers = [Pusher(queue.connection, studio, ended.is_set) for _ in range(2)]
-    threads = [threading.Thread(target=pusher.run) for pusher in pushers]
-    for thread in threads:
-        thread.start()
-    try:
-        wait_until(lambda: queue.jobs()["unpushed"]["trouble"] is not None)
-        assert not studio.saved
-        studio.down = False
-        wait_until(lambda: len(studio.saved) == 100)
-        wait_until(lambda: pending(queue.connection) == 0)
-        assert queue.jobs()["unpushed"] == {"count": 0, "trouble": None}
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join(10)
-    assert set(studio.copies().values()) == {1}
-    assert not queue.connection.exists(LOCK)
-
-
-STEPS = ("work", "take", "give", "die", "ask", "open", "prelabel", "end", "crash", "push")
-
-
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 12)), max_size=40))
-def test_whatever_dies_every_task_reaches_label_studio_once(
-    queue: PredictionQueue, steps: list[tuple[str, int]]
-) -> None:
-    """Label Studio has what an asker sent and what was pushed; it asks only for what it lacks."""
-    queue.connection.flushdb()
-    studio = Studio(LABEL_CONFIG, dict.fromkeys(range(1, 13), ""))
-    hand = Hand(queue.connection)
-    asked: set[int] = set()
-    open_requests: list[tuple[list[int], Asking]] = []
-
-    def lacking(*wanted: int) -> list[int]:
-        there = {one["task"] for one in studio.saved}
-        return [task for task in dict.fromkeys(wanted) if task not in there]
-
-    def request(*wanted: int) -> None:
-        tasks = lacking(*wanted)
-        asked.update(tasks)
-        if tasks:
-            open_requests.append((tasks, ask(queue, *tasks)))
-
-    def end_request(send: bool) -> None:
-        if open_requests:
-            tasks, asking = open_requests.pop(0)
-            got = collect(queue, asking, 0)
-            if send:
-                studio.saved += [
-                    {"task": task, "model_version": VERSION}
-                    for task, there in zip(tasks, got, strict=True)
-                    if there
-                ]
-                queue.finish(asking)
-
-    for step, pick in steps:
-        match step:
-            case "work":
-                hand.work(pick)
-            case "take":
-                hand.take()
-            case "give":
-                for held in queue.connection.lrange("held", 0, -1):
-                    hand.give(as_text(held))
-            case "die":
-                hand.die()
-            case "ask":
-                request(*range(pick, 13, 2))
-            case "open":
-                request(pick)
-            case "prelabel":
-                tasks = lacking(*range(1, pick + 1))
-                asked.update(tasks)
-                queue.submit_background(payloads(*tasks), GROUP)
-            case "end":
-                end_request(send=True)
-            case "crash":
-                end_request(send=False)
-            case "push":
-                push_all(queue, studio)
-    while open_requests:
-        end_request(send=False)
-    lose_leases(queue.connection)
-    queue.deliveries.sweep()
-    hand.die()
-    hand.work()
-    push_all(queue, studio)
-    assert studio.copies() == {(task, VERSION): 1 for task in asked}
-    assert pending(queue.connection) == 0
-    left = [
-        key
-        for key in map(as_text, queue.connection.keys("*"))
-        if not key.startswith((journal.KEY, f"{PREFIX}counts", f"{PREFIX}pushed"))
-    ]
-    assert left == ([f"{PREFIX}groups"] if asked else [])
-
-
-def test_two_thousand_tasks_survive_deaths_in_the_middle(queue: PredictionQueue) -> None:
-    tasks = range(1, 2001)
-    studio = Studio(LABEL_CONFIG, dict.fromkeys(tasks, ""))
-    hand = Hand(queue.connection)
-    queue.submit_background(payloads(*tasks[:900]), GROUP)  # the command dies here
-    for _ in range(100):
-        hand.work(7)
-        hand.take()
-        hand.die()
-        push_all(queue, studio)
-    saved = {one["task"] for one in studio.saved}
-    queue.submit_background(payloads(*(set(tasks) - saved)), GROUP)  # and begins again
-    while hand.work(50):
-        jobs = queue.deliveries.take(25, seconds=1)
-        assert jobs  # a pusher that dies with them
-        push_all(queue, studio)
-    assert studio.copies() == {(task, VERSION): 1 for task in tasks}
-    assert sorted(hand.worked) == list(tasks)

@@ -1,8 +1,6 @@
 """Every field of every documented output, as transformers 4.37.2 gave it (tests/golden)."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import models
-from models.outputs import ModelOutput
+from tests.outputs import tensors
 
 FOLDER = Path(__file__).parents[1] / "golden"
 FILES = sorted(FOLDER.glob("*.safetensors"))
@@ -35,19 +33,6 @@ def tensors_under(path: Path, front: str) -> dict[str, Tensor]:
             for key in file.keys()  # noqa: SIM118
             if key.startswith(front)
         }
-
-
-def flat(output: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(output, Tensor):
-        yield name, output
-    elif isinstance(output, ModelOutput):
-        for field in fields(output):
-            value = getattr(output, field.name)
-            if value is not None:
-                yield from flat(value, f"{name}.{field.name}" if name else field.name)
-    else:
-        for i, value in enumerate(output):
-            yield from flat(value, f"{name}.{i}")
 
 
 def shapes(output: Any) -> Any:
@@ -82,7 +67,7 @@ def test_every_output_is_the_recorded_one(
     with torch.no_grad():
         output = model(**inputs)
         as_tuple = model(**inputs, return_dict=False)
-    ours = dict(flat(output))
+    ours = dict(tensors(output))
     expected = tensors_under(path, f"{call}/{form}/")
     assert ours.keys() == expected.keys()
     for name, tensor in expected.items():

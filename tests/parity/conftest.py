@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from models.outputs import ModelOutput
-
-
-def tensors(output: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of an output of ours, with its path."""
-    if isinstance(output, Tensor):
-        yield name, output
-    elif isinstance(output, ModelOutput):
-        for field in fields(output):
-            value = getattr(output, field.name)
-            if value is not None:
-                yield from tensors(value, f"{name}.{field.name}".lstrip("."))
-    else:
-        for index, value in enumerate(output):
-            yield from tensors(value, f"{name}.{index}")
+from tests.outputs import tensors
 
 
 def at(output: Any, path: str) -> Any:

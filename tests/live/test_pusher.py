@@ -1,0 +1,182 @@
+"""The pusher on a real broker, with workers, askers and pushers that die at any step."""
+
+import threading
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rq.utils import as_text
+
+from backend import journal
+from backend.pusher import LOCK, Pusher
+from backend.queue import Asking, PredictionQueue
+from backend.scripts import PREFIX
+from tests.live.conftest import LABEL_CONFIG, wait_until
+from tests.live.hand import (
+    GROUP,
+    VERSION,
+    Hand,
+    ask,
+    collect,
+    lose_leases,
+    payloads,
+    pending,
+    push_all,
+)
+from tests.live.studio import Studio
+
+pytestmark = pytest.mark.live
+
+
+def test_a_deleted_task_is_dropped_with_a_word(queue: PredictionQueue) -> None:
+    studio = Studio(LABEL_CONFIG, {1: "", 3: ""})
+    queue.submit_background(payloads(1, 2, 3), GROUP)
+    Hand(queue.connection).work()
+    push_all(queue, studio)
+    assert studio.copies() == {(1, VERSION): 1, (3, VERSION): 1}
+    dropped = [entry for entry in queue.jobs()["ended"] if entry["outcome"] == "dropped"]
+    assert [(entry["task"], entry["detail"]) for entry in dropped] == [(2, "the task was deleted")]
+    assert pending(queue.connection) == 0
+
+
+def test_a_pusher_that_died_after_saving_does_not_save_twice(queue: PredictionQueue) -> None:
+    studio = Studio(LABEL_CONFIG, dict.fromkeys(range(1, 31), ""))
+    queue.submit_background(payloads(*range(1, 31)), GROUP)
+    Hand(queue.connection).work()
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    studio.after_saving = die
+    with pytest.raises(KeyboardInterrupt):
+        push_all(queue, studio)
+    assert len(studio.saved) == 25
+    studio.after_saving = lambda: None
+    push_all(queue, studio)
+    assert studio.copies() == {(task, VERSION): 1 for task in range(1, 31)}
+
+
+def test_two_pushers_take_turns_and_label_studio_may_be_away(queue: PredictionQueue) -> None:
+    studio = Studio(LABEL_CONFIG, dict.fromkeys(range(1, 101), ""))
+    studio.down = True
+    queue.submit_background(payloads(*range(1, 101)), GROUP)
+    Hand(queue.connection).work()
+    ended = threading.Event()
+    pushers = [Pusher(queue.connection, studio, ended.is_set) for _ in range(2)]
+    threads = [threading.Thread(target=pusher.run) for pusher in pushers]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: queue.jobs()["unpushed"]["trouble"] is not None)
+        assert not studio.saved
+        studio.down = False
+        wait_until(lambda: len(studio.saved) == 100)
+        wait_until(lambda: pending(queue.connection) == 0)
+        assert queue.jobs()["unpushed"] == {"count": 0, "trouble": None}
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join(10)
+    assert set(studio.copies().values()) == {1}
+    assert not queue.connection.exists(LOCK)
+
+
+STEPS = ("work", "take", "give", "die", "ask", "open", "prelabel", "end", "crash", "push")
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 12)), max_size=40))
+def test_whatever_dies_every_task_reaches_label_studio_once(
+    queue: PredictionQueue, steps: list[tuple[str, int]]
+) -> None:
+    """Label Studio has what an asker sent and what was pushed; it asks only for what it lacks."""
+    queue.connection.flushdb()
+    studio = Studio(LABEL_CONFIG, dict.fromkeys(range(1, 13), ""))
+    hand = Hand(queue.connection)
+    asked: set[int] = set()
+    open_requests: list[tuple[list[int], Asking]] = []
+
+    def lacking(*wanted: int) -> list[int]:
+        there = {one["task"] for one in studio.saved}
+        return [task for task in dict.fromkeys(wanted) if task not in there]
+
+    def request(*wanted: int) -> None:
+        tasks = lacking(*wanted)
+        asked.update(tasks)
+        if tasks:
+            open_requests.append((tasks, ask(queue, *tasks)))
+
+    def end_request(send: bool) -> None:
+        if open_requests:
+            tasks, asking = open_requests.pop(0)
+            got = collect(queue, asking, 0)
+            if send:
+                studio.saved += [
+                    {"task": task, "model_version": VERSION}
+                    for task, there in zip(tasks, got, strict=True)
+                    if there
+                ]
+                queue.finish(asking)
+
+    for step, pick in steps:
+        match step:
+            case "work":
+                hand.work(pick)
+            case "take":
+                hand.take()
+            case "give":
+                for held in queue.connection.lrange("held", 0, -1):
+                    hand.give(as_text(held))
+            case "die":
+                hand.die()
+            case "ask":
+                request(*range(pick, 13, 2))
+            case "open":
+                request(pick)
+            case "prelabel":
+                tasks = lacking(*range(1, pick + 1))
+                asked.update(tasks)
+                queue.submit_background(payloads(*tasks), GROUP)
+            case "end":
+                end_request(send=True)
+            case "crash":
+                end_request(send=False)
+            case "push":
+                push_all(queue, studio)
+    while open_requests:
+        end_request(send=False)
+    lose_leases(queue.connection)
+    queue.deliveries.sweep()
+    hand.die()
+    hand.work()
+    push_all(queue, studio)
+    assert studio.copies() == {(task, VERSION): 1 for task in asked}
+    assert pending(queue.connection) == 0
+    left = [
+        key
+        for key in map(as_text, queue.connection.keys("*"))
+        if not key.startswith((journal.KEY, f"{PREFIX}counts", f"{PREFIX}pushed"))
+    ]
+    assert left == ([f"{PREFIX}groups"] if asked else [])
+
+
+def test_two_thousand_tasks_survive_deaths_in_the_middle(queue: PredictionQueue) -> None:
+    tasks = range(1, 2001)
+    studio = Studio(LABEL_CONFIG, dict.fromkeys(tasks, ""))
+    hand = Hand(queue.connection)
+    queue.submit_background(payloads(*tasks[:900]), GROUP)  # the command dies here
+    for _ in range(100):
+        hand.work(7)
+        hand.take()
+        hand.die()
+        push_all(queue, studio)
+    saved = {one["task"] for one in studio.saved}
+    queue.submit_background(payloads(*(set(tasks) - saved)), GROUP)  # and begins again
+    while hand.work(50):
+        jobs = queue.deliveries.take(25, seconds=1)
+        assert jobs  # a pusher that dies with them
+        push_all(queue, studio)
+    assert studio.copies() == {(task, VERSION): 1 for task in tasks}
+    assert sorted(hand.worked) == list(tasks)
