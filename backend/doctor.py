@@ -19,7 +19,7 @@ from backend.labelstudio.images import ImageStore
 from backend.labelstudio.tasks import Task, image_url
 from backend.labelstudio.wiring import Address, Wiring
 from backend.prompting import queries
-from backend.settings import DEMO, PUBLISHED, Settings
+from backend.settings import DEMOS, PUBLISHED, Settings
 
 CONNECT = "run promptbrush connect again"
 
@@ -93,7 +93,7 @@ class Doctor:
             )
             return
         yield ok("worker", f"{health['workers']} ready, on {health['device']}")
-        if health["checkpoint"] == DEMO:
+        if health["checkpoint"] in DEMOS:
             yield warning(
                 "model",
                 f"{health['model']}, the demo checkpoint, which knows drawn shapes only: for "

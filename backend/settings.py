@@ -17,6 +17,8 @@ from backend.errors import BadSetting
 T = TypeVar("T")
 
 DEMO = "demo"
+DEMO_GROUPVIT = "demo-groupvit"
+DEMOS = (DEMO, DEMO_GROUPVIT)  # the checkpoints that come with the package
 PUBLISHED = "CIDAS/clipseg-rd64-refined"
 DTYPES = ("float32", "bfloat16", "float16")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")

@@ -71,7 +71,7 @@ the demo CLIPSeg. Everything is trained together on masks of generated scenes, t
 competition of labels and background that later makes the masks. The published checkpoints learned
 to group from captions alone, 26 million of them; in minutes, that does not happen. Templates and
 background similarity in `config.json` are those of training.
-The input is 128 pixels on the shorter side in patches of 8.""",
+The input is 96 pixels on the shorter side in patches of 8.""",
 }
 BY_NAME = {"clipseg": CLIPSEG, "groupvit": GROUPVIT}
 

@@ -48,7 +48,7 @@ FROM_CLIPSEG = {
 
 @dataclass(frozen=True)
 class GroupViTRecipe(Recipe):
-    """What made the demo; larger inputs learnt no more in the same time."""
+    """What made the demo checkpoint."""
 
     steps: int = 2500
     scenes: int = 8000

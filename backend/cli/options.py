@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 
-from backend.settings import DEMO, PUBLISHED, Settings, environment
+from backend.settings import DEMO, DEMO_GROUPVIT, PUBLISHED, Settings, environment
 
 
 def checkpoint_option(parser: argparse.ArgumentParser) -> None:
     """`--checkpoint`."""
-    parser.add_argument("--checkpoint", metavar="ID_OR_FOLDER", help=f"({DEMO}, or {PUBLISHED})")
+    parser.add_argument(
+        "--checkpoint", metavar="ID_OR_FOLDER", help=f"({DEMO}; or {DEMO_GROUPVIT}, {PUBLISHED})"
+    )
 
 
 def label_studio_options(parser: argparse.ArgumentParser) -> None:

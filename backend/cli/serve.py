@@ -12,7 +12,7 @@ from pathlib import Path
 from backend import __version__
 from backend.cli.options import checkpoint_option, settings_of
 from backend.connect import LABEL_STUDIO_NEEDS
-from backend.settings import DEMO, PUBLISHED, Settings, environment
+from backend.settings import DEMOS, PUBLISHED, Settings, environment
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -87,7 +87,7 @@ def _ready_message(settings: Settings) -> Callable[[], None]:
         ]
     if settings.basic_auth_user is not None:
         lines.append("Basic authentication is on: run connect with the same user and password.")
-    if settings.checkpoint == DEMO:
+    if settings.checkpoint in DEMOS:
         lines += [
             "",
             "This is the DEMO checkpoint: it knows drawn shapes, not photographs. For those:",

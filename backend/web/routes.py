@@ -33,7 +33,7 @@ from backend.labelstudio.events import Event, Kind
 from backend.learning.versions import Versions
 from backend.prompting import model_version, queries
 from backend.queue import PredictionQueue
-from backend.settings import DEMO, PUBLISHED, Settings
+from backend.settings import DEMOS, PUBLISHED, Settings
 from backend.web.payloads import PredictRequest, setup_request
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Routes:
         }
         if serving:
             answer |= {"model": serving.model, "device": serving.device}
-        if answer["checkpoint"] == DEMO:
+        if answer["checkpoint"] in DEMOS:
             answer["notice"] = (
                 "The demo checkpoint knows drawn shapes only. For photographs set "
                 f"PROMPTBRUSH_CHECKPOINT={PUBLISHED}."

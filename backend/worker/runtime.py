@@ -17,15 +17,16 @@ from backend.inference.pipeline import Pipeline
 from backend.labelstudio.images import ImageStore
 from backend.learning.registry import Registry
 from backend.queue import WorkerPulse, connect
-from backend.settings import DEMO, PUBLISHED, Settings
+from backend.settings import DEMO, DEMO_GROUPVIT, DEMOS, PUBLISHED, Settings
 from backend.worker.jobs import BatchWorker
 from backend.worker.serving import Serving
-from demo import CHECKPOINT
+from demo import CHECKPOINT, GROUPVIT
 from models import CheckpointError, Segmenter, UnusableDtype, checkpoint
 
 log = logging.getLogger(__name__)
 
 MEGABYTE = 1024**2
+DEMO_FOLDERS = {DEMO: CHECKPOINT, DEMO_GROUPVIT: GROUPVIT}
 
 
 def load(name: str, device: str | None, dtype: str) -> tuple[Segmenter, str]:
@@ -36,11 +37,11 @@ def load(name: str, device: str | None, dtype: str) -> tuple[Segmenter, str]:
         BadSetting: the device cannot compute in `dtype`.
     """
     try:
-        folder = CHECKPOINT if name == DEMO else checkpoint.locate(name)
+        folder = DEMO_FOLDERS.get(name) or checkpoint.locate(name)
         segmenter = Segmenter.from_pretrained(folder, device=device, dtype=getattr(torch, dtype))
         return segmenter, checkpoint.digest(folder)
     except CheckpointError as error:
-        hint = "" if name == DEMO else f" PROMPTBRUSH_CHECKPOINT={DEMO} needs no network."
+        hint = "" if name in DEMOS else f" PROMPTBRUSH_CHECKPOINT={DEMO} needs no network."
         raise CheckpointUnavailable(f"{error}{hint}") from error
     except UnusableDtype as error:
         raise BadSetting(f"PROMPTBRUSH_DTYPE={dtype} cannot be used: {error}") from error
@@ -81,7 +82,7 @@ def run(settings: Settings, name: str | None = None) -> None:
         threshold=settings.threshold,
         books=Books(settings.model_dir).serving,
     )
-    if settings.checkpoint == DEMO:
+    if settings.checkpoint in DEMOS:
         log.warning(
             "serving the demo checkpoint, trained on drawn shapes; for photographs set "
             "PROMPTBRUSH_CHECKPOINT=%s",

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from backend.errors import BadSetting, CheckpointUnavailable
-from backend.settings import DEMO
+from backend.settings import DEMO, DEMO_GROUPVIT
 from backend.worker.runtime import load
 from demo import IMAGES
 
@@ -33,3 +33,10 @@ def test_a_dtype_that_the_device_lacks_is_a_bad_setting() -> None:
 def test_a_checkpoint_that_is_not_there_names_the_one_that_is() -> None:
     with pytest.raises(CheckpointUnavailable, match="PROMPTBRUSH_CHECKPOINT=demo"):
         load("/no/such/folder", "cpu", "float32")
+
+
+@pytest.mark.parametrize(("name", "family"), [(DEMO, "clipseg"), (DEMO_GROUPVIT, "groupvit")])
+def test_the_demos_load_by_name(name: str, family: str) -> None:
+    segmenter, digest = load(name, "cpu", "float32")
+    assert segmenter.name == family
+    assert len(digest) == 64
