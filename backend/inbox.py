@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from redis import Redis
+from redis.client import Pipeline
 from rq.utils import as_text
 
 from backend.labelstudio.events import Event
@@ -63,9 +64,9 @@ class Inbox:
         entries: Any = self._connection.xrange(STREAM, count=most)
         return [(as_text(name), json.loads(fields[b"event"])) for name, fields in entries]
 
-    def forget(self, names: Sequence[str]) -> None:
-        """Drop events that were learnt from."""
-        self._connection.eval(_FORGET, 0, *names)
+    def forget(self, names: Sequence[str], pipeline: Pipeline | None = None) -> None:
+        """Drop events that were learnt from; with a pipeline, when that is executed."""
+        (self._connection if pipeline is None else pipeline).eval(_FORGET, 0, *names)
 
     def counts(self) -> dict[str, int]:
         """How many wait, how large they are together, and how many fell out."""

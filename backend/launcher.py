@@ -1,4 +1,4 @@
-"""`promptbrush up`: start broker, workers, pusher and web, watch over them, stop them.
+"""`promptbrush up`: start broker, workers, trainer, pusher and web, watch over them, stop them.
 
 Children live in sessions of their own, so that Ctrl-C reaches the launcher alone and it decides
 the order: the web process ends first, while workers can still answer what it waits for.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import logging
 import os
 import shutil
@@ -26,10 +25,13 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from backend import broker
+from backend.connect import address
 from backend.errors import CONFIG_FAULT, BackendError, BadSetting, BrokerUnavailable
+from backend.filelock import locked
 from backend.queue import connect
 from backend.recovery import Recovery
 from backend.settings import Settings
+from backend.training import TrainingLane
 
 log = logging.getLogger(__name__)
 
@@ -145,13 +147,19 @@ class Launcher:
             self._environment["REDIS_URL"] = url
         else:
             _check_broker(settings.redis_url)
-        self._recovery = Recovery(connect(self._environment["REDIS_URL"]))
+        connection = connect(self._environment["REDIS_URL"])
+        self._recovery, self._lane = Recovery(connection), TrainingLane(connection)
         python = [sys.executable, "-m", "backend.cli"]
         threads = max(1, (os.cpu_count() or 1) // settings.workers)
         compute = {"OMP_NUM_THREADS": str(threads), **self._environment}
         self._add("web", lambda _: [*python, "web"], self._environment, signal.SIGTERM)
         if settings.pushes:
             self._add("pusher", lambda _: [*python, "pusher"], self._environment, signal.SIGKILL)
+        # wherever it listens, its own machine reaches it
+        here = {"PROMPTBRUSH_URL": address(settings).url, **self._environment}
+        self._add(
+            "trainer", lambda name: [*python, "trainer", "--name", name], here, signal.SIGKILL
+        )
         for _ in range(settings.workers):
             self._add(
                 "worker", lambda name: [*python, "worker", "--name", name], compute, signal.SIGKILL
@@ -204,10 +212,13 @@ class Launcher:
         return 0
 
     def _hand_back(self, child: Child) -> None:
-        """Give what a dead worker held to the next one at once."""
+        """Give what a dead worker or trainer held to the next one at once."""
+        gone = child.name
+        if child.role == "trainer":
+            with contextlib.suppress(RedisError):  # else when its lease has run out
+                self._lane.give_back(gone)
         if child.role != "worker":
             return
-        gone = child.name
         try:
             handed = self._recovery.hand_back(lambda name: name == gone)
         except (RedisError, BackendError) as error:
@@ -218,7 +229,7 @@ class Launcher:
 
     def _stop_all(self) -> None:
         stages = (
-            ({"web"}, WEB_STOP),
+            ({"web", "trainer"}, WEB_STOP),
             ({"worker", "pusher"}, WORKER_STOP),
             ({"broker"}, BROKER_STOP),
         )
@@ -260,19 +271,15 @@ def _check_broker(url: str) -> None:
 @contextlib.contextmanager
 def _locked(data_dir: Path) -> Iterator[None]:
     """Hold the data folder; two brokers on the same files would damage them."""
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock = (data_dir / "up.lock").open("w")
-    except OSError as error:
-        raise BadSetting(
-            f"The data folder {data_dir} cannot be written: {error.strerror}."
-        ) from None
-    with lock as file:
+    busy = BrokerUnavailable(
+        f"promptbrush is already up with {data_dir}: stop it, or give another --data-dir."
+    )
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BrokerUnavailable(
-                f"promptbrush is already up with {data_dir}: stop it, or give another --data-dir."
+            held.enter_context(locked(data_dir / "up.lock", otherwise=busy))
+        except OSError as error:
+            raise BadSetting(
+                f"The data folder {data_dir} cannot be written: {error.strerror}."
             ) from None
         yield
 

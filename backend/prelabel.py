@@ -10,25 +10,20 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-import requests
 from tqdm import tqdm
 
-from backend.errors import BackendError, NotReady
-from backend.labelstudio.wiring import Address
 from backend.report import table
+from backend.service import Backend
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 AT_ONCE = 200  # tasks that are handed over together
 POLL = 1.0  # seconds between looks at the progress
-PATIENCE = 120.0  # seconds for the backend to start, or to come back
 
 
 class Studio(Protocol):
@@ -46,57 +41,6 @@ class Studio(Protocol):
         include: Sequence[str] = ("id", "data"),
     ) -> Iterator[dict[str, Any]]:
         """The project's tasks, or those that lack a prediction of a version."""
-
-
-class Backend:
-    """The running backend over HTTP; it may be away for a while, as when it is restarted."""
-
-    def __init__(self, address: Address, patience: float = PATIENCE) -> None:
-        self._url = address.url
-        self._patience = patience
-        self._session = requests.Session()
-        self._session.headers.update(address.headers)
-
-    def version(self, project: int, label_config: str) -> str:
-        """The version of predictions for a labeling configuration, once a model is loaded."""
-
-        def ask() -> str | None:
-            body = {"project": str(project), "schema": label_config}
-            version = self._call("POST", "/setup", json=body)["model_version"]
-            return None if version is None else str(version)
-
-        return self._insist(ask, "its model is still loading")
-
-    def hand_over(
-        self, project: int, label_config: str, tasks: Sequence[Mapping[str, Any]]
-    ) -> dict[str, Any]:
-        """Let tasks be predicted in the background; those that are pending already are left so."""
-        body = {"project": project, "label_config": label_config, "tasks": list(tasks)}
-        return self._call("POST", "/prelabel", json=body)
-
-    def progress(self, project: int, version: str) -> dict[str, Any]:
-        """How far it is; see `Deliveries.group_progress`."""
-        query = {"project": project, "version": version}
-        return self._call("GET", "/prelabel", params=query)
-
-    def _call(self, method: str, path: str, **rest: Any) -> dict[str, Any]:
-        def ask() -> dict[str, Any] | None:
-            try:
-                answer = self._session.request(method, self._url + path, timeout=60, **rest)
-            except (requests.ConnectionError, requests.Timeout):
-                return None
-            return None if answer.status_code == NotReady.status else _read(answer)
-
-        return self._insist(ask, "it does not answer: start it with `promptbrush up`")
-
-    def _insist(self, ask: Callable[[], T | None], problem: str) -> T:
-        """Ask until there is an answer, as long as patience lasts."""
-        end = time.monotonic() + self._patience
-        while (answer := ask()) is None:
-            if time.monotonic() > end:
-                raise BackendError(f"The backend at {self._url} cannot be used: {problem}.")
-            time.sleep(min(1.0, self._patience / 5))
-        return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +102,3 @@ def prelabel(
 def _postfix(progress: Mapping[str, Any]) -> str:
     failed = f"{progress['failed']} failed" if progress["failed"] else ""
     return " ".join(filter(None, (failed, progress["trouble"])))
-
-
-def _read(answer: requests.Response) -> dict[str, Any]:
-    try:
-        content = answer.json()
-        if answer.ok:
-            return dict(content)
-        told = f"{content['error']}: {content['detail']}"
-    except (ValueError, KeyError, TypeError):
-        told = f"{answer.status_code}, and not as promptbrush does"
-    raise BackendError(f"{answer.url.partition('?')[0]} answers {told}")

@@ -27,7 +27,7 @@ def test_every_dependency_is_waited_for_by_its_health(compose: Any) -> None:
 
 def test_every_variable_that_is_passed_is_a_setting(compose: Any) -> None:
     source = Path(settings.__file__).read_text()
-    for name in ("web", "worker", "pusher"):
+    for name in ("web", "worker", "pusher", "trainer"):
         passed = set(compose["services"][name]["environment"])
         assert all(f'"{variable}"' in source for variable in passed)
 

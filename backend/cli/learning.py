@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from backend.cli.options import label_studio_options, studio_settings
+from backend.cli.options import (
+    backend_option,
+    follow_if_known,
+    label_studio_options,
+    studio_settings,
+)
+from backend.settings import Settings
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -18,12 +24,16 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
     train = commands.add_parser("train", help="make a better version from accepted annotations")
     label_studio_options(train)
+    backend_option(train)
     train.add_argument("--project", type=int, required=True, metavar="ID")
     train.add_argument(
         "--from", type=Path, metavar="DIR", dest="folder", help="an export, not Label Studio"
     )
-    train.add_argument("--steps", type=int, default=400, help="at most (400)")
+    train.add_argument("--steps", type=int, help="at most (TRAIN_STEPS, 400)")
     train.add_argument("--seed", type=int, default=0, help="(0)")
+    train.add_argument(
+        "--stop", action="store_true", help="stop what the trainer does for the project"
+    )
     train.set_defaults(run=_train)
 
 
@@ -39,17 +49,45 @@ def _export(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     settings = studio_settings(options)
+    if options.stop:
+        return _stop(settings, options)
     from backend import connect
-    from backend.learning.commands import train_from_folder, train_from_studio
+    from backend.learning import commands
     from backend.learning.finetune import Recipe
     from backend.worker.runtime import load
 
-    recipe = Recipe(steps=options.steps, seed=options.seed)
-    studio = None if options.folder else connect.label_studio(settings)
-    base, digest = load(settings.checkpoint, settings.device, settings.dtype)
-    if studio is None:
-        told = train_from_folder(settings, base, digest, options.folder, options.project, recipe)
+    project = options.project
+    recipe = Recipe(steps=options.steps or settings.train_steps, seed=options.seed)
+    if options.folder:
+        accepted = commands.accepted_in_folder(settings, options.folder, project)
     else:
-        told = train_from_studio(settings, base, digest, studio, options.project, recipe)
-    print(told)
+        accepted = commands.accepted_in_studio(settings, connect.label_studio(settings), project)
+    base, digest = load(settings.checkpoint, settings.device, settings.dtype)
+    try:
+        with commands.progress_bar() as bar:
+            done = commands.train_on(accepted, settings, base, digest, project, recipe, bar)
+    except KeyboardInterrupt:
+        print(
+            "\nStopped. The same command goes on from the last look at the validation tasks; "
+            "nothing else is needed."
+        )
+        raise
+    print(commands.outcome(done))
+    if done.verdict.promoted:
+        print(follow_if_known(settings, options))
+    return 0
+
+
+def _stop(settings: Settings, options: argparse.Namespace) -> int:
+    from backend import connect
+    from backend.service import Backend
+
+    backend = Backend(connect.address(settings, options.backend), patience=5.0)
+    if backend.stop_training(options.project):
+        print(
+            f"The training of project {options.project} is stopped; what is done of it is kept, "
+            "and the next one goes on from there."
+        )
+    else:
+        print(f"No training of project {options.project} runs or waits.")
     return 0

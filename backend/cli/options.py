@@ -40,3 +40,27 @@ def settings_of(**overrides: object) -> Settings:
 def studio_settings(options: argparse.Namespace) -> Settings:
     """The settings, with the Label Studio that options name."""
     return settings_of(LABEL_STUDIO_URL=options.label_studio, LABEL_STUDIO_API_KEY=options.api_key)
+
+
+def follow_if_known(settings: Settings, options: argparse.Namespace) -> str:
+    """Bring Label Studio to the version of a project that is served now; tells what was done.
+
+    Where that cannot be, it tells what will do it.
+    """
+    from backend import connect
+    from backend.errors import BackendError
+    from backend.follow import follow
+    from backend.service import Backend
+
+    project = options.project
+    later = (
+        f"`promptbrush connect --project {project}` brings Label Studio to it, and "
+        f"`promptbrush prelabel --project {project}` predicts the tasks anew."
+    )
+    if not settings.pushes:
+        return later
+    backend = Backend(connect.address(settings, options.backend), patience=5.0)
+    try:
+        return follow(connect.label_studio(settings), backend, project)
+    except BackendError as error:
+        return f"Label Studio does not show it yet: {error}\n{later}"

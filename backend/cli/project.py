@@ -83,7 +83,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _prelabel(options: argparse.Namespace) -> int:
     from backend import connect
-    from backend.prelabel import Backend, prelabel
+    from backend.prelabel import prelabel
+    from backend.service import Backend
 
     settings = studio_settings(options)
     backend = Backend(connect.address(settings, options.backend))

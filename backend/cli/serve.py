@@ -16,8 +16,8 @@ from backend.settings import DEMOS, PUBLISHED, Settings, environment
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """`up`, `web`, `worker` and `pusher`."""
-    up = commands.add_parser("up", help="serve: broker, workers and web on this machine")
+    """`up`, `web`, `worker`, `pusher` and `trainer`."""
+    up = commands.add_parser("up", help="serve: broker, workers, trainer and web here")
     up.add_argument("--host", help="address to listen on (127.0.0.1)")
     up.add_argument("--port", type=int, help="port to listen on (9090)")
     up.add_argument("--data-dir", type=Path, help="where everything is kept")
@@ -38,6 +38,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "pusher", help="the process that sends late predictions to Label Studio; needs REDIS_URL"
     )
     pusher.set_defaults(run=_pusher)
+
+    trainer = commands.add_parser(
+        "trainer", help="the process that trains projects on accepted work; needs REDIS_URL"
+    )
+    trainer.add_argument("--name", help="its name in the training lane")
+    checkpoint_option(trainer)
+    trainer.set_defaults(run=_trainer)
 
 
 def _up(options: argparse.Namespace) -> int:
@@ -126,4 +133,12 @@ def _pusher(_: argparse.Namespace) -> int:
     studio = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
     connection = connect(settings.redis_url or "redis://localhost:6379/0")
     Pusher(connection, studio, stopped.is_set).run()
+    return 0
+
+
+def _trainer(options: argparse.Namespace) -> int:
+    settings = settings_of(PROMPTBRUSH_CHECKPOINT=options.checkpoint)
+    from backend.trainer import run
+
+    run(settings, options.name)
     return 0

@@ -6,7 +6,13 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from backend.cli.options import settings_of
+from backend.cli.options import (
+    backend_option,
+    follow_if_known,
+    label_studio_options,
+    settings_of,
+    studio_settings,
+)
 from backend.learning.card import Version
 from backend.learning.versions import Versions
 from backend.report import table
@@ -30,9 +36,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     show.add_argument("version", metavar="VERSION", help="its name, or how that begins")
     activate = add("activate", _activate, "serve one from the next task on")
     activate.add_argument("version", metavar="VERSION", help=f"or {BASE}, the checkpoint itself")
-    activate.add_argument("--reason", default="by hand", help="kept with the decision (by hand)")
     rollback = add("rollback", _rollback, "serve again what was served before")
-    rollback.add_argument("--reason", default="by hand", help="kept with the decision (by hand)")
+    for parser in (activate, rollback):
+        label_studio_options(parser)
+        backend_option(parser)
+        parser.add_argument("--reason", default="by hand", help="kept with the decision (by hand)")
     delete = add("delete", _delete, "remove one that is not active")
     delete.add_argument("version", metavar="VERSION")
     compare = add("compare", _compare, "their figures side by side")
@@ -66,11 +74,11 @@ def _show(versions: Versions, options: argparse.Namespace) -> str:
 
 def _activate(versions: Versions, options: argparse.Namespace) -> str:
     chosen = None if options.version == BASE else options.version
-    return _moved(options.project, versions.activate(options.project, chosen, options.reason))
+    return _moved(options, versions.activate(options.project, chosen, options.reason))
 
 
 def _rollback(versions: Versions, options: argparse.Namespace) -> str:
-    return _moved(options.project, versions.rollback(options.project, options.reason))
+    return _moved(options, versions.rollback(options.project, options.reason))
 
 
 def _delete(versions: Versions, options: argparse.Namespace) -> str:
@@ -89,12 +97,9 @@ def _compare(versions: Versions, options: argparse.Namespace) -> str:
     return table(["figure", "", *(one.id[:8] for one in chosen)], [states, *rows])
 
 
-def _moved(project: int, version: Version | None) -> str:
-    return (
-        f"Project {project} is served by {_name(version)} from the next task on.\n"
-        f"`promptbrush prelabel --project {project}` predicts its tasks anew, and "
-        f"`promptbrush connect --project {project}` shows the new predictions."
-    )
+def _moved(options: argparse.Namespace, version: Version | None) -> str:
+    served = f"Project {options.project} is served by {_name(version)} from the next task on."
+    return f"{served}\n{follow_if_known(studio_settings(options), options)}"
 
 
 def _name(version: Version | None) -> str:

@@ -13,7 +13,6 @@ counts. Conditions are named by what they were made of, so that they never chang
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import json
 import logging
@@ -33,6 +32,7 @@ from safetensors.numpy import load, save
 
 from backend.durable import sync, write
 from backend.errors import BadPromptBook, NoSuchVersion
+from backend.filelock import locked
 from backend.inference import booktext
 from backend.inference.promptbook import Entry, Note, PromptBook
 from backend.labelstudio.shapes import Mask
@@ -260,9 +260,7 @@ class Books:
     def _alone(self, project: int) -> Iterator[Path]:
         """The project's book while no other process or thread, on any host, writes there."""
         folder = self._folder / str(project) / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # freed with the file, and so when we are killed
+        with locked(folder / ".lock"):
             for left in folder.glob(f"{UNFINISHED}*"):  # by who was killed: nobody else is here
                 left.unlink(missing_ok=True)
             yield folder

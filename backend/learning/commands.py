@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +15,9 @@ from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import ImageStore
 from backend.learning import export as files
 from backend.learning.dataset import Account, Part, Sample, samples
-from backend.learning.finetune import Look, Recipe
+from backend.learning.finetune import Recipe
 from backend.learning.registry import Registry
-from backend.learning.train import Source, train
+from backend.learning.train import Progress, Source, Told, Trained, train
 from backend.settings import Settings
 from models import Segmenter
 
@@ -47,23 +49,32 @@ def export(settings: Settings, studio: Studio, project: int, out: Path) -> str:
     return str(account)
 
 
-def train_from_studio(
-    settings: Settings, base: Segmenter, digest: str, studio: Studio, project: int, recipe: Recipe
-) -> str:
-    """Train a project on what Label Studio has of it; tells how it went."""
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A project's accepted work, wherever it is kept."""
+
+    label_config: str
+    source: Source
+
+
+def accepted_in_studio(settings: Settings, studio: Studio, project: int) -> Accepted:
+    """What Label Studio has of a project.
+
+    Raises:
+        LabelStudioError: Label Studio cannot be asked.
+        BadLabelConfig: the project has nothing to fill.
+    """
     xml = studio.project(project)["label_config"]
     config, images = parse_label_config(xml), ImageStore.of(settings)
 
     def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
         return samples(studio.annotated_tasks(project), config, images, account, parts)
 
-    return _train(settings, base, digest, project, xml, source, recipe)
+    return Accepted(xml, source)
 
 
-def train_from_folder(
-    settings: Settings, base: Segmenter, digest: str, folder: Path, project: int, recipe: Recipe
-) -> str:
-    """Train a project on an export; tells how it went.
+def accepted_in_folder(settings: Settings, folder: Path, project: int) -> Accepted:
+    """What an export has.
 
     Raises:
         BadRequest: the folder is no export of that project.
@@ -76,41 +87,57 @@ def train_from_folder(
     def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
         return files.read(folder, most, account, parts)[2]
 
-    xml = (folder / files.CONFIG).read_text(encoding="utf-8")
-    return _train(settings, base, digest, project, xml, source, recipe)
+    return Accepted((folder / files.CONFIG).read_text(encoding="utf-8"), source)
 
 
-def _train(
+def train_on(
+    accepted: Accepted,
     settings: Settings,
     base: Segmenter,
     digest: str,
     project: int,
-    xml: str,
-    source: Source,
     recipe: Recipe,
-) -> str:
-    with tqdm(total=recipe.steps, unit="step", disable=None) as bar:
+    told: Told,
+) -> Trained:
+    """Train a project on accepted work; see `train`, which says what is raised."""
+    return train(
+        base,
+        digest,
+        Registry(settings.model_dir),
+        settings.model_dir,
+        project,
+        parse_label_config(accepted.label_config),
+        accepted.source,
+        threshold=settings.threshold,
+        recipe=recipe,
+        told=told,
+    )
 
-        def tell(look: Look) -> None:
-            bar.n = look.step
-            bar.set_postfix_str(
-                f"loss {look.loss:.3f}, IoU {look.iou:.3f}, {look.seconds_left:.0f} s left"
-            )
 
-        done = train(
-            base,
-            digest,
-            Registry(settings.model_dir),
-            settings.model_dir,
-            project,
-            parse_label_config(xml),
-            source,
-            threshold=settings.threshold,
-            recipe=recipe,
-            told=tell,
-        )
-    became = "is active" if done.verdict.promoted else "is rejected"
+@contextmanager
+def progress_bar() -> Iterator[Told]:
+    """Shows on the terminal what it is told."""
+    with tqdm(disable=None) as bar:
+
+        def tell(progress: Progress) -> None:
+            look = progress.look
+            bar.set_description_str(progress.stage, refresh=False)
+            bar.unit, bar.total, bar.n = "image", None, progress.images
+            if look is not None:
+                bar.unit, bar.total, bar.n = "step", look.steps, look.step
+                bar.set_postfix_str(
+                    f"loss {look.loss:.3f}, IoU {look.iou:.3f}, {look.seconds_left:.0f} s left",
+                    refresh=False,
+                )
+            bar.update(0)
+
+        yield tell
+
+
+def outcome(trained: Trained) -> str:
+    """How a training went, for people."""
+    became = "is active" if trained.verdict.promoted else "is rejected"
     return (
-        f"{done.account}\n\nVersion {done.version.id} {became}: {done.verdict.reason}.\n"
-        f"Report: {done.report}"
+        f"{trained.account}\n\nVersion {trained.version.id} {became}: {trained.verdict.reason}.\n"
+        f"Report: {trained.report}"
     )

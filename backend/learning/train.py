@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 
-from tqdm import tqdm
-
 from backend.errors import AlreadyTraining
+from backend.filelock import locked
 from backend.labelstudio.config import LabelConfig
 from backend.learning.card import Card, Version
 from backend.learning.dataset import Account, Part, Sample, digest
@@ -27,6 +25,26 @@ from models import Segmenter
 WORK = ".training"  # in a project's folder: lessons, and the unfinished run
 
 Source = Callable[[Collection[Part], Account], Iterator[Sample]]
+
+
+class Stage(StrEnum):
+    """What a training does at a time, in this order."""
+
+    IMAGES = "images"  # they are fetched and encoded
+    TRAINING = "training"
+    JUDGING = "judging"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a training is; `images` is how many of its stage are done."""
+
+    stage: Stage
+    images: int = 0
+    look: Look | None = None  # while it trains
+
+
+Told = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +68,7 @@ def train(
     *,
     threshold: float,
     recipe: Recipe,
-    told: Callable[[Look], None] = lambda _: None,
+    told: Told = lambda _: None,
 ) -> Trained:
     """Train on from what is served, judge on held-out tasks, publish, and promote or reject.
 
@@ -64,14 +82,16 @@ def train(
         source: Gives the samples of some parts, as often as it is asked.
         threshold: Where the labeling configuration says nothing.
         recipe: How to train.
-        told: Is called after each step.
+        told: Is called after each image and each step; what it raises ends the training, which
+            the same call later goes on with.
 
     Raises:
         AlreadyTraining: another process trains this project.
         TooLittleData: there is nothing to train on, or the model cannot be trained.
     """
     work = folder / str(project) / WORK
-    with _alone(work, project):
+    busy = AlreadyTraining(f"Project {project} is being trained by another process: wait for it.")
+    with locked(work / ".lock", otherwise=busy):
         active = registry.active(project, base_digest)
         served = base if active is None else base.with_decoder(registry.weights(active))
         asked = queries(config, threshold)
@@ -81,11 +101,19 @@ def train(
         thresholds = {query.label: query.threshold for query in reversed(asked)}
 
         account, lessons = Account(), Lessons(work / "lessons" / base_digest[:16], base)
-        found = tqdm(source((Part.TRAINING, Part.VALIDATION), account), "images", disable=None)
-        made = [lessons.make(sample) for sample in found]
-        result = finetune(served, made, prompts, thresholds, recipe, work, told)
+        found = source((Part.TRAINING, Part.VALIDATION), account)
+        made = [lessons.make(sample) for sample in _counted(found, Stage.IMAGES, told)]
+        result = finetune(
+            served,
+            made,
+            prompts,
+            thresholds,
+            recipe,
+            work,
+            lambda look: told(Progress(Stage.TRAINING, look=look)),
+        )
         candidate = base.with_decoder(result.weights)
-        judging = source((Part.HELD_OUT,), account)
+        judging = _counted(source((Part.HELD_OUT,), account), Stage.JUDGING, told)
         evaluation = evaluate(judging, served, candidate, asked)
 
         verdict = decide(evaluation)
@@ -97,10 +125,6 @@ def train(
             metrics={**evaluation.to_json(), "step": result.step, "data": account.to_json()},
         )
         version = registry.publish(project, result.weights, card)
-        if verdict.promoted:
-            registry.activate(project, version.id, verdict.reason)
-        elif active is None or version.id != active.id:
-            registry.reject(project, version.id, verdict.reason)
         title = f"Version {version.id} of project {project}"
         report = folder / str(project) / "reports" / f"{version.id}.html"
         report.parent.mkdir(exist_ok=True)
@@ -110,19 +134,17 @@ def train(
         report.write_text(html, encoding="utf-8")
         figures = {**asdict(card), **asdict(verdict), "history": result.history}
         report.with_suffix(".json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
+        if verdict.promoted:
+            registry.activate(project, version.id, verdict.reason)
+        elif active is None or version.id != active.id:
+            registry.reject(project, version.id, verdict.reason)
         (work / "run.pt").unlink(missing_ok=True)
         return Trained(registry.version(project, version.id), verdict, report, account)
 
 
-@contextmanager
-def _alone(work: Path, project: int) -> Iterator[None]:
-    """One training of a project at a time; the lock goes with its process."""
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyTraining(
-                f"Project {project} is being trained by another process: wait for it."
-            ) from None
-        yield
+def _counted(samples: Iterable[Sample], stage: Stage, told: Told) -> Iterator[Sample]:
+    """Samples as they come, told of one by one."""
+    told(Progress(stage))
+    for count, sample in enumerate(samples, start=1):
+        yield sample
+        told(Progress(stage, count))

@@ -12,7 +12,6 @@ here needs torch, so that the web process can read it; `registry` has what does.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -29,6 +28,7 @@ from typing import Any
 from backend import __version__
 from backend.durable import as_json, sync, write
 from backend.errors import NoSuchVersion, VersionDamaged, VersionRefused
+from backend.filelock import locked
 from backend.learning.card import Card, Version
 from backend.learning.decisions import Decisions, Deed
 
@@ -304,9 +304,7 @@ class Versions:
     def _alone(self, project: int) -> Iterator[Path]:
         """The project's folder while no other process or thread, on any host, writes there."""
         folder = self._folder / str(project)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # freed with the file, and so when we are killed
+        with locked(folder / ".lock"):
             yield folder
 
     def _write_down(self, folder: Path, decisions: Decisions) -> None:

@@ -18,6 +18,7 @@ from backend.inference.books import Books
 from backend.learning.versions import Versions
 from backend.queue import PredictionQueue
 from backend.settings import Settings
+from backend.training import TrainingLane
 from backend.web import auth
 from backend.web.pages import Pages
 from backend.web.routes import Routes
@@ -34,9 +35,10 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]
     queue = PredictionQueue(connection)
     versions, books = Versions(settings.model_dir), Books(settings.model_dir)
-    routes = Routes(settings, queue, Inbox(connection), versions, books, stopping)
+    lane = TrainingLane(connection)
+    routes = Routes(settings, queue, Inbox(connection), lane, versions, books, stopping)
     routes.register(app)
-    Pages(settings, queue, stopping, routes.health).register(app)
+    Pages(settings, queue, lane, stopping, routes.health).register(app)
 
     @app.before_request
     def authenticate() -> None:

@@ -19,6 +19,7 @@ from backend.errors import BackendError, BadRequest, QueueUnavailable
 from backend.labelstudio.fetch import too_large
 from backend.queue import PredictionQueue
 from backend.settings import Settings
+from backend.training import TrainingLane
 from backend.web.playground import KEPT, KEPT_BYTES, MOST_PROMPTS, Playground, Shown
 from demo import IMAGES
 
@@ -49,11 +50,13 @@ class Pages:
         self,
         settings: Settings,
         queue: PredictionQueue,
+        lane: TrainingLane,
         stopping: Callable[[], bool],
         health: Callable[[], dict[str, Any]],
     ) -> None:
         self._settings = settings
         self._queue = queue
+        self._lane = lane
         self._health = health
         pictures = (path for path in sorted(IMAGES.iterdir()) if path.suffix in {".jpg", ".png"})
         self._samples = {path.name: path for path in pictures}
@@ -120,6 +123,7 @@ class Pages:
             health=self._health(),
             workers=_unless_down(self._queue.workers),
             jobs=_unless_down(self._jobs),
+            training=_unless_down(self._lane.overview),
             settings=self._settings,
             samples={name: path.stem.partition("-")[2] for name, path in self._samples.items()},
             most_prompts=MOST_PROMPTS,

@@ -30,10 +30,12 @@ from backend.inference import booktext
 from backend.inference.books import Books
 from backend.labelstudio.config import LabelConfig
 from backend.labelstudio.events import Event, Kind
+from backend.labelstudio.tasks import project_id
 from backend.learning.versions import Versions
 from backend.prompting import model_version, queries
 from backend.queue import PredictionQueue
 from backend.settings import DEMOS, PUBLISHED, Settings
+from backend.training import TrainingLane
 from backend.web.payloads import PredictRequest, setup_request
 
 log = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class Routes:
         settings: Settings,
         queue: PredictionQueue,
         inbox: Inbox,
+        lane: TrainingLane,
         versions: Versions,
         books: Books,
         stopping: Callable[[], bool],
@@ -57,6 +60,7 @@ class Routes:
         self._settings = settings
         self._queue = queue
         self._inbox = inbox
+        self._lane = lane
         self._versions = versions
         self._books = books
         self._seats = threading.BoundedSemaphore(max(1, settings.threads - SPARE))
@@ -72,6 +76,8 @@ class Routes:
         app.add_url_rule("/versions", "versions", self.versions, methods=["GET"])
         app.add_url_rule("/prompts", "prompts", self.prompts, methods=["GET"])
         app.add_url_rule("/webhook", "webhook", self.webhook, methods=["POST"])
+        app.add_url_rule("/train", "train", self.train, methods=["POST"])
+        app.add_url_rule("/train", "stop_training", self.stop_training, methods=["DELETE"])
         app.add_url_rule("/jobs", "jobs", self.jobs, methods=["GET"])
         app.add_url_rule("/metrics", "metrics", self.metrics, methods=["GET"])
 
@@ -234,8 +240,14 @@ class Routes:
         return {"version": book.number, **booktext.written(book), "history": history}
 
     def webhook(self) -> ResponseReturnValue:
-        """Acknowledge an event of Label Studio's at once; it is kept for learning."""
+        """Acknowledge an event of Label Studio's at once; it is kept for learning.
+
+        START_TRAINING asks for a training.
+        """
         event = Event.from_json(_body())
+        if event.kind is Kind.TRAIN:
+            job = self._request(event.project)
+            return {"status": "accepted", "action": event.action, "job": job}, 201
         told = "not known" if event.kind is Kind.OTHER else f"{len(event.saved)} annotations"
         log.info("project %s: event %s, %s", event.project, event.action, told)
         response = jsonify({"status": "accepted", "action": event.action})
@@ -251,10 +263,34 @@ class Routes:
         except RedisError as error:
             log.warning("event %s is lost: the broker does not answer: %s", event.action, error)
 
-    def jobs(self) -> ResponseReturnValue:
+    def train(self) -> ResponseReturnValue:
+        """Ask for a project's training: `{"project": ID}`; `/jobs` tells how far it is."""
+        body = _body()
+        project = project_id(body.get("project") if isinstance(body, dict) else None)
+        return {"job": self._request(project), "project": project}, 202
+
+    def _request(self, project: int | None) -> str:
+        if project is None:
+            raise BadRequest('The body needs "project", the number of a project.')
+        job = self._lane.request(project)
+        log.info("project %d: training is asked for: %s", project, job)
+        return job
+
+    def stop_training(self) -> dict[str, Any]:
+        """Stop a project's training: `?project=ID`; the next one goes on from where it was."""
+        project = request.args.get("project", type=int)
+        if project is None:
+            raise BadRequest("The address needs ?project=ID.")
+        return {"project": project, "stopped": self._lane.stop(project)}
+
+    def jobs(self) -> dict[str, Any]:
         """What waits, runs, is pushed and ended, with reasons; `?project=ID` for one project."""
-        jobs = self._queue.jobs(request.args.get("project", type=int))
-        return {**jobs, "events": self._inbox.counts()}
+        project = request.args.get("project", type=int)
+        return {
+            **self._queue.jobs(project),
+            "events": self._inbox.counts(),
+            "training": self._lane.overview(project),
+        }
 
     def metrics(self) -> ResponseReturnValue:
         """Counters and gauges in Prometheus' text form."""

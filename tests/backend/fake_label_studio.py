@@ -68,7 +68,13 @@ class FakeLabelStudio:
     def add_task(self, project: int, **data: Any) -> int:
         """A task with its data; gives its id."""
         number = next(self._ids)
-        self.tasks[number] = {"id": number, "data": data, "project": project, "annotations": []}
+        self.tasks[number] = {
+            "id": number,
+            "data": data,
+            "project": project,
+            "annotations": [],
+            "is_labeled": False,
+        }
         return number
 
     def annotate(self, task: int, result: list[Json], **fields: Any) -> int:
@@ -85,7 +91,14 @@ class FakeLabelStudio:
             **fields,
         }
         self.tasks[task]["annotations"].append(annotation)
+        self.tasks[task]["is_labeled"] = True
         return number
+
+    def look(self, version: str) -> None:
+        """Hear from backends that they serve another version, as the real one does now and then."""
+        self.model_version = version
+        for backend in self.backends.values():
+            backend["model_version"] = version
 
     def app(self) -> Flask:
         """The HTTP side."""
@@ -174,7 +187,18 @@ class FakeLabelStudio:
         fields = set(request.args["include"].split(","))
         if request.args.get("fields") != "all":
             fields -= {"annotations"}
-        return {"total": len(found), "tasks": [_chosen(task, fields) for task in page]}
+        rows = [{**task, "predictions_score": self._score(task)} for task in page]
+        return {"total": len(found), "tasks": [_chosen(row, fields) for row in rows]}
+
+    def _score(self, task: Json) -> float | None:
+        """Of the predictions of the version that the project goes by."""
+        version = self.projects[task["project"]]["model_version"]
+        scores = [
+            one["score"]
+            for one in self.predictions
+            if (one["task"], one["model_version"]) == (task["id"], version)
+        ]
+        return sum(scores) / len(scores) if scores else None
 
     def _backends(self) -> ResponseReturnValue:
         if request.method == "GET":

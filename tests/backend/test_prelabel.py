@@ -8,7 +8,8 @@ import pytest
 
 from backend.errors import BackendError
 from backend.labelstudio.wiring import Address
-from backend.prelabel import AT_ONCE, Backend, prelabel
+from backend.prelabel import AT_ONCE, prelabel
+from backend.service import Backend
 
 Server = Any  # conftest.py has it
 VERSION = "clipseg-1-2"

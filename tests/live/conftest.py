@@ -196,6 +196,7 @@ class ImageHost:
     url: str = ""
     asked: list[str] = field(default_factory=list)
     before: Callable[[str, int], None] = lambda path, count: None
+    picture: Callable[[str], bytes] = lambda path: png(len(path))
 
 
 @pytest.fixture
@@ -212,7 +213,7 @@ def image_host() -> Iterator[ImageHost]:
         def do_GET(self) -> None:
             host.asked.append(self.path)
             host.before(self.path, host.asked.count(self.path))
-            body = png(len(self.path))
+            body = host.picture(self.path)
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

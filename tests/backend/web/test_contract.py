@@ -45,8 +45,9 @@ class Broker:
     def hincrby(self, *_: Any) -> None:
         """The counter of requests."""
 
-    def eval(self, script: str, keys: int, most: int, event: str) -> None:
-        self.events.append(event)
+    def eval(self, script: str, keys: int, *arguments: Any) -> int:
+        self.events.append(arguments[-1])
+        return 3
 
 
 @pytest.fixture
@@ -137,7 +138,6 @@ def test_an_annotator_gets_one_object(client: FlaskClient, name: str) -> None:
         ("ANNOTATION_CREATED-from-editor", "annotated", [1], [1]),
         ("ANNOTATION_UPDATED", "annotated", [1], [1]),
         ("ANNOTATIONS_DELETED", "unannotated", [], [2]),
-        ("START_TRAINING", "train", [], []),
         ("PROJECT_UPDATED", "project-changed", [], []),
         ("TASKS_CREATED", "tasks-added", [3, 4, 5, 6, 7, 8], []),
     ],
@@ -160,6 +160,13 @@ def test_an_event_is_understood_and_kept_without_what_is_secret(
     project = body_of(f"webhook-{name}")["project"]
     assert "PROJECT_TOKEN" in project["token"]
     assert project["token"] not in kept + caplog.text
+
+
+def test_start_training_asks_for_a_run_and_names_it(client: FlaskClient, broker: Broker) -> None:
+    answer = replay(client, "webhook-START_TRAINING")
+    assert answer.status_code == 201
+    assert answer.get_json()["job"] == "train-1-3"
+    assert broker.events == ["1"]  # the project
 
 
 def test_a_webhook_without_credentials_is_refused_where_they_are_asked_for(

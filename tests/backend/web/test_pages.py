@@ -38,6 +38,8 @@ class PlaygroundQueue:
         self.projects: list[dict[str, Any]] = []
         self.waiting = 0
         self.trouble: str | None = None
+        self.trainers = 1
+        self.training: list[dict[str, Any]] = []
 
     def find(self, payload: dict[str, Any]) -> dict[str, Any]:
         mask = np.zeros((HEIGHT, WIDTH), bool)
@@ -82,13 +84,19 @@ class PlaygroundQueue:
             "eta_seconds": 2.0 * self.waiting,
         }
 
+    def overview(self) -> dict[str, Any]:
+        if self.down:
+            raise BrokerDown("refused")
+        return {"trainers": self.trainers, "projects": self.training}
+
     def hincrby(self, *_: Any) -> None:
         """The counter of requests."""
 
 
 @pytest.fixture
 def queue(monkeypatch: pytest.MonkeyPatch) -> PlaygroundQueue:
-    monkeypatch.setattr(module, "PredictionQueue", lambda connection: connection)
+    for name in ("PredictionQueue", "TrainingLane"):
+        monkeypatch.setattr(module, name, lambda connection: connection)
     return PlaygroundQueue()
 
 
@@ -251,6 +259,36 @@ def test_projects_are_shown_with_the_reasons_of_what_failed(
     assert re.search(r'<th scope="row">42</th>\s*<td>clipseg-1-2</td>', page)
     assert "task 100: reason 100" in page
     assert "reason 150" not in page  # /jobs has them all
+
+
+def run_of(project: object, **changes: Any) -> dict[str, Any]:
+    return {"project": project, "news": 0, "next": None, "last": None, **changes}
+
+
+def test_trainings_are_shown_with_progress_and_outcome(
+    client: FlaskClient, queue: PlaygroundQueue
+) -> None:
+    assert "Training" not in client.get("/", headers=BROWSER).text
+    look = {"step": 25, "steps": 400, "loss": 0.51234, "iou": 0.70456, "seconds_left": 300.0}
+    last = {"state": "done", "version": "abc", "outcome": "promoted", "reason": f"better {EVIL}"}
+    queue.training = [
+        run_of(41, state="training", images=0, **look, last=last),
+        run_of(42, **last, last=last, news=7, next={"job": "train-42-2", "in_seconds": 40.0}),
+        run_of(43, state="images", images=12),
+        run_of(44, state="failed", reason="too few tasks", news=3),
+    ]
+    page = client.get("/", headers=BROWSER).text
+    assert "step 25 of 400, loss 0.512, about 5 min left" in page
+    assert '<progress max="400" value="25"' in page
+    assert "0.705" in page
+    assert "<code>abc</code> promoted" in page
+    assert "better &lt;script&gt;" in page
+    assert "in 40 s; 7 new" in page
+    assert "12 images" in page
+    assert "too few tasks" in page
+    assert "No trainer runs" not in page
+    queue.trainers = 0
+    assert "No trainer runs" in client.get("/", headers=BROWSER).text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""What follows when another version of a project is served: Label Studio moves on with it.
+
+Its tasks that nobody has labeled are predicted anew in the background, the least certain first, so
+that what annotators get next is new and worth their time. And the project's version, with its
+connection's title, becomes the new one: Label Studio samples by the predictions of that version
+only, and asks again for what lacks them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from backend.connect import pin
+from backend.errors import LabelStudioError
+from backend.labelstudio.client import LabelStudio
+from backend.labelstudio.wiring import Address
+from backend.prelabel import AT_ONCE
+from backend.service import Backend
+
+Json = dict[str, Any]
+
+
+def follow(studio: LabelStudio, backend: Backend, project: int) -> str:
+    """Bring Label Studio to what is served now; tells what was done. May be done again.
+
+    Raises:
+        LabelStudioError: Label Studio cannot be asked, or does not reach this backend.
+        BackendError: this backend cannot be reached, or cannot push.
+    """
+    label_config = studio.project(project)["label_config"]
+    version = backend.version(project, label_config)
+    # before anything moves: Label Studio gives the scores of the version that it goes by
+    include = ("id", "data", "is_labeled", "predictions_score")
+    tasks = least_certain_first(studio.tasks(project, lacking=version, include=include))
+    for start in range(0, len(tasks), AT_ONCE):
+        backend.hand_over(project, label_config, tasks[start : start + AT_ONCE])
+    told = f"{len(tasks)} tasks of project {project} are predicted anew by version {version}"
+    connections = studio.ml_backends(project)
+    if not connections:
+        return f"{told}; Label Studio has no connection that could ask for more."
+    ours = [one for one in connections if one.get("model_version") == version]
+    shown = backend.address.user, backend.address.password
+    for one in ours:
+        pin(studio, project, one, Address(one["url"], *shown))
+    if not ours:
+        raise LabelStudioError(
+            f"{told}, but no connection of the project in Label Studio answers with that version: "
+            f"`promptbrush connect --project {project}` puts that right."
+        )
+    return f"{told}, which is the project's in Label Studio too."
+
+
+def least_certain_first(tasks: Iterable[Json]) -> Sequence[Json]:
+    """Tasks that nobody has labeled, `id` and `data`: those without a score, then by score."""
+    rows = [
+        (-1.0 if task.get("predictions_score") is None else float(task["predictions_score"]), task)
+        for task in tasks
+        if not task.get("is_labeled")
+    ]
+    rows.sort(key=lambda row: row[0])
+    return [{"id": task["id"], "data": task["data"]} for _, task in rows]

@@ -1,0 +1,364 @@
+"""`promptbrush trainer`: the process that trains projects, one at a time.
+
+It works the training lane, and it alone reads Label Studio's events: what annotators accepted is
+kept, and when enough of it has come a training is due. Predictions and the web never wait for it:
+it is a process of its own, and a nice one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import LockError, RedisError
+
+from backend import connect
+from backend.errors import (
+    AlreadyTraining,
+    BackendError,
+    InternalError,
+    LabelStudioUnavailable,
+)
+from backend.follow import follow
+from backend.inbox import Inbox
+from backend.labelstudio.events import Kind
+from backend.labelstudio.wiring import Address
+from backend.learning.train import Progress, Told, Trained
+from backend.queue import connect as connect_broker
+from backend.service import Backend
+from backend.settings import Settings
+from backend.training import STOPPED, Run, TrainingLane, Word
+
+log = logging.getLogger(__name__)
+
+NICENESS = 10  # a tenth of the share of others that compute; with 19 it would hardly ever end
+LOOK = 0.5  # seconds between looks for something to train
+BEAT = 1.0  # seconds between signs of life, and looks for events
+TELL = 0.5  # seconds between words of progress
+MOST_DEATHS = 3  # a run that took down its trainer this often is given up
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds, where Label Studio or the backend is away
+MOST_FOLLOWS = 6  # tries to bring a promotion to Label Studio
+EVENTS = 50  # taken together
+READER, READING = "promptbrush:training:reader", 60  # one reads events, for so many seconds at most
+
+
+class Interrupted(Exception):
+    """A run that ends before its time, and may go on later."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """A run, and the last word about it."""
+
+    run: Run
+    word: Word = Word.GO_ON
+
+
+class Trainer:
+    """Works the lane until it is told to stop.
+
+    Args:
+        connection: To the broker.
+        name: Of this trainer in the lane.
+        learn: Trains a project.
+        move_on: Brings the version of a project to Label Studio; tells what was done.
+        settings: When news make a training due.
+        stopping: Whether to stop.
+    """
+
+    def __init__(
+        self,
+        connection: Redis,
+        name: str,
+        learn: Callable[[int, Told], Trained],
+        move_on: Callable[[int], str],
+        settings: Settings,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._connection = connection
+        self._name = name
+        self._learn = learn
+        self._move_on = move_on
+        self._settings = settings
+        self._stopping = stopping
+        self._lane = TrainingLane(connection)
+        self._inbox = Inbox(connection)
+        self._held: _Held | None = None
+        self._ended = threading.Event()
+        self._pauses: dict[int, float] = {}  # by project
+        self._follows: dict[tuple[int, str], tuple[int, float]] = {}  # tries, and when again
+
+    def run(self) -> None:
+        """Train what is due until told to stop."""
+        attendant = threading.Thread(target=self._attend, name="attendant", daemon=True)
+        attendant.start()
+        try:
+            while not self._stopping():
+                try:
+                    self._follow_up()
+                    self._accept_all()
+                    run = self._lane.take(self._name)
+                except RedisError as error:
+                    log.warning("the broker does not answer: %s", error)
+                    run = None
+                if run is None:
+                    self._rest(LOOK)
+                else:
+                    self._work(run)
+        finally:
+            self._ended.set()
+            attendant.join()
+            with contextlib.suppress(RedisError):
+                self._lane.end_pulse(self._name)
+
+    # one run
+
+    def _work(self, run: Run) -> None:
+        """Train a project, and say how it went."""
+        if run.deaths >= MOST_DEATHS:
+            reason = (
+                f"The trainer died {run.deaths} times while it trained project {run.project}; "
+                "there may be too little memory."
+            )
+            log.error("%s", reason)
+            self._insist(lambda: self._lane.end(run, self._name, "failed", reason=reason))
+            return
+        log.info("%s begins", run.name)
+        self._held = held = _Held(run)
+        try:
+            trained = self._learn(run.project, self._teller(held))
+        except Interrupted:
+            self._interrupted(held)
+        except (AlreadyTraining, LabelStudioUnavailable) as error:
+            self._pause(run, str(error))
+        except BackendError as error:
+            self._fail(run, error)
+        except OSError as error:
+            self._fail(run, BackendError(f"Something could not be read or written: {error}"))
+        except Exception:
+            log.exception("%s failed unexpectedly", run.name)
+            self._fail(run, InternalError("A defect of ours; the trainer's log has the traceback."))
+        else:
+            self._done(run, trained)
+        finally:
+            self._held = None
+
+    def _teller(self, held: _Held) -> Told:
+        """Says where a run is, and interrupts it when that is wanted."""
+        last_stage, tell_at = "", 0.0
+
+        def told(progress: Progress) -> None:
+            nonlocal last_stage, tell_at
+            if self._stopping() or held.word is not Word.GO_ON:
+                raise Interrupted
+            if progress.stage == last_stage and time.monotonic() < tell_at:
+                return
+            last_stage, tell_at = progress.stage, time.monotonic() + TELL
+            look = {} if progress.look is None else asdict(progress.look)
+            try:
+                self._lane.tell(held.run, state=progress.stage, images=progress.images, **look)
+            except RedisError as error:
+                log.debug("where %s is was not told: %s", held.run.name, error)
+
+        return told
+
+    def _interrupted(self, held: _Held) -> None:
+        run = held.run
+        if held.word is Word.STOP:
+            log.info("%s: %s", run.name, STOPPED)
+            self._insist(lambda: self._lane.end(run, self._name, "stopped", reason=STOPPED))
+        elif held.word is Word.LOST:
+            log.warning("%s: another trainer has it", run.name)
+        else:
+            log.info("%s pauses: this trainer was told to stop", run.name)
+            reason = "its trainer was stopped"
+            with contextlib.suppress(RedisError):  # its lease runs out then
+                self._lane.pause(run, self._name, 0, reason)
+
+    def _pause(self, run: Run, reason: str) -> None:
+        seconds = self._pauses.get(run.project, FIRST_PAUSE)
+        self._pauses[run.project] = min(2 * seconds, LONGEST_PAUSE)
+        told = f"{reason.rstrip('.')}. It is tried again every {seconds:.0f} s or more."
+        log.warning("%s waits %.0f s: %s", run.name, seconds, reason)
+        self._insist(lambda: self._lane.pause(run, self._name, round(seconds), told))
+
+    def _fail(self, run: Run, error: BackendError) -> None:
+        self._pauses.pop(run.project, None)
+        log.warning("%s failed: %s: %s", run.name, error.name, error)
+        self._insist(
+            lambda: self._lane.end(run, self._name, "failed", error=error.name, reason=str(error))
+        )
+
+    def _done(self, run: Run, trained: Trained) -> None:
+        self._pauses.pop(run.project, None)
+        version, verdict = trained.version, trained.verdict
+        became = "promoted" if verdict.promoted else "rejected"
+        log.info("%s: version %s is %s: %s", run.name, version.id, became, verdict.reason)
+        self._insist(
+            lambda: self._lane.end(
+                run,
+                self._name,
+                "done",
+                version=version.id,
+                outcome=became,
+                reason=verdict.reason,
+                promoted=version.id if verdict.promoted else "",
+            )
+        )
+
+    # what follows a promotion
+
+    def _follow_up(self) -> None:
+        """Bring promotions to Label Studio; what cannot be brought now is tried again later."""
+        for project, version in self._lane.to_follow():
+            tries, again = self._follows.get((project, version), (0, 0.0))
+            if time.monotonic() < again:
+                continue
+            try:
+                log.info("%s", self._move_on(project))
+            except BackendError as error:
+                log.warning("version %s of project %d: %s", version, project, error)
+                if tries + 1 < MOST_FOLLOWS:
+                    pause = FIRST_PAUSE * 2**tries
+                    self._follows[project, version] = tries + 1, time.monotonic() + pause
+                    continue
+            self._follows.pop((project, version), None)
+            self._lane.followed(project, version)
+
+    # beside the runs
+
+    def _attend(self) -> None:
+        """Say that we live; in a run hear whether to go on, and read events meanwhile."""
+        while not self._ended.is_set():
+            more = False
+            try:
+                self._lane.pulse(self._name)
+                held = self._held
+                if held is not None:
+                    held.word = self._lane.renew(held.run, self._name)
+                    more = self._accept() == EVENTS
+            except RedisError as error:
+                log.warning("the broker does not answer: %s", error)
+            except OSError as error:
+                log.error("events wait, since what they tell cannot be kept: %s", error)
+            if not more:
+                self._ended.wait(BEAT)
+
+    def _accept_all(self) -> None:
+        """Read every event that is there, before a run begins."""
+        with contextlib.suppress(OSError):
+            while self._accept() == EVENTS and not self._stopping():
+                pass
+
+    def _accept(self) -> int:
+        """Read some events; gives how many. One trainer at a time does."""
+        lock = self._connection.lock(READER, timeout=READING, thread_local=False)
+        if not lock.acquire(blocking=False):
+            return 0
+        try:
+            events = self._inbox.oldest(EVENTS)
+            news: dict[int, int] = {}
+            for _, event in events:
+                if event["project"] is not None:
+                    news[event["project"]] = news.get(event["project"], 0) + news_in(event)
+            settings = self._settings
+            with self._connection.pipeline() as pipeline:
+                self._inbox.forget([name for name, _ in events], pipeline)
+                for project, count in news.items():
+                    if count:
+                        self._lane.news(
+                            pipeline, project, count, settings.train_after, settings.train_quiet
+                        )
+                pipeline.execute()
+            return len(events)
+        finally:
+            with contextlib.suppress(LockError):
+                lock.release()
+
+    def _insist(self, deed: Callable[[], None]) -> None:
+        """Do something as soon as the broker answers."""
+        while True:
+            try:
+                deed()
+                return
+            except RedisError as error:
+                log.warning("the broker does not answer: %s", error)
+                if self._stopping():
+                    return
+                self._rest(1.0)
+
+    def _rest(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not self._stopping():
+            time.sleep(min(0.1, seconds))
+
+
+def news_in(event: dict[str, object]) -> int:
+    """How many annotations an event tells to have come, changed or gone; skips are no news."""
+    if event["kind"] == Kind.ANNOTATED:
+        saved = event["saved"]
+        return sum(not one["cancelled"] for one in saved) if isinstance(saved, list) else 0
+    if event["kind"] == Kind.UNANNOTATED:
+        annotations = event["annotations"]
+        return len(annotations) if isinstance(annotations, list) else 0
+    return 0
+
+
+def run(settings: Settings, name: str | None = None) -> None:
+    """Work the training lane until SIGTERM, niced."""
+    yield_to_others()
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    connection = connect_broker(settings.redis_url or "redis://localhost:6379/0")
+    Trainer(
+        connection,
+        name or f"trainer-{uuid.uuid4().hex[:8]}",
+        lambda project, told: learn(settings, project, told),
+        lambda project: move_on(settings, project),
+        settings,
+        stopped.is_set,
+    ).run()
+
+
+def learn(settings: Settings, project: int, told: Told) -> Trained:
+    """Train a project on what is accepted of it.
+
+    The model is loaded for a run and let go after it, so that who never trains never pays for it.
+    """
+    from backend.learning.commands import accepted_in_studio, train_on
+    from backend.learning.finetune import Recipe
+    from backend.worker.runtime import load
+
+    accepted = accepted_in_studio(settings, connect.label_studio(settings), project)
+    base, digest = load(settings.checkpoint, settings.device, settings.dtype)
+    recipe = Recipe(steps=settings.train_steps)
+    return train_on(accepted, settings, base, digest, project, recipe, told)
+
+
+def move_on(settings: Settings, project: int) -> str:
+    """Bring Label Studio to the version of a project that is served now; tells what was done."""
+    if not settings.pushes:
+        return (
+            f"project {project}: nothing to move in Label Studio without LABEL_STUDIO_URL and "
+            "LABEL_STUDIO_API_KEY; retrieve predictions there to see the new version's"
+        )
+    here = Address(settings.service_url, settings.basic_auth_user, settings.basic_auth_pass)
+    return follow(connect.label_studio(settings), Backend(here, patience=5.0), project)
+
+
+def yield_to_others() -> None:
+    """Leave most of the time to others that compute, predictions among them."""
+    os.nice(NICENESS)
+    # Linux may share out time among sessions first, and `up` starts each child in its own
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(NICENESS), encoding="ascii")

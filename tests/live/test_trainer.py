@@ -1,0 +1,215 @@
+"""Trainings by themselves, on request, stopped, and with everybody killed at every stage."""
+
+import fcntl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from backend.connect import connect
+from backend.labelstudio.client import LabelStudio
+from backend.labelstudio.wiring import Address
+from backend.learning.dataset import Part
+from tests.backend.fake_label_studio import TOKEN
+from tests.live.conftest import ImageHost, Up, wait_until
+from tests.live.school import School, kill, school
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def pupils(image_host: ImageHost, launch: Callable[..., Up]) -> Iterator[School]:
+    yield from school(image_host, launch)
+
+
+def test_a_training_that_was_asked_for_runs_and_is_told(pupils: School) -> None:
+    up = pupils.begin()
+    answer = pupils.webhook(up, "START_TRAINING")
+    assert (answer.status_code, answer.json()["job"]) == (201, f"train-{pupils.project}-1")
+    told = pupils.wait_for(up, "done")
+    assert told["outcome"] in {"promoted", "rejected"}
+    assert told["reason"]
+    (version,) = pupils.versions(up)["versions"]
+    assert version["id"] == told["version"]
+    assert version["settings"]["steps"] == 4
+
+
+def test_enough_news_and_then_quiet_start_a_training_by_itself(pupils: School) -> None:
+    up = pupils.begin(TRAIN_AFTER=5, TRAIN_QUIET=1.5)
+    for task in pupils.tasks[:4]:
+        pupils.submitted(up, task)
+    wait_until(lambda: pupils.state(up).get("news") == 4)
+    time.sleep(2)
+    assert pupils.state(up)["state"] == "none"
+    pupils.webhook(up, "ANNOTATIONS_DELETED", annotations=[{"id": 1}])
+    pupils.wait_for(up, "done")
+    assert pupils.state(up)["news"] == 0
+    assert up.get("/jobs")["events"]["count"] == 0
+
+
+def test_requests_during_a_run_give_one_more(pupils: School) -> None:
+    up = pupils.begin()
+    hold = threading.Event()
+    pupils.images.before = lambda path, count: (hold.wait(60), None)[1]
+    first = pupils.ask(up)
+    pupils.wait_for(up, "images")
+    second = {pupils.ask(up) for _ in range(5)}
+    assert len(second) == 1
+    assert pupils.state(up)["next"]["job"] in second
+    hold.set()
+    last = pupils.wait_for(up, "done", second.pop())
+    assert last["next"] is None
+    assert first.endswith("-1")
+    assert last["job"].endswith("-2")
+
+
+def test_predictions_are_answered_while_a_training_runs(pupils: School) -> None:
+    up = pupils.begin(TRAIN_STEPS=2000)
+    pupils.ask(up)
+    pupils.wait_for(up, "training")
+    assert all(pupils.predicted(up) for _ in range(5))
+    assert pupils.state(up)["state"] == "training"
+    stop = [sys.executable, "-m", "backend.cli", "train", "--project", str(pupils.project)]
+    done = subprocess.run(
+        [*stop, "--stop", "--backend", up.url], capture_output=True, text=True, check=True
+    )
+    assert "is stopped" in done.stdout
+    assert "by hand" in pupils.wait_for(up, "stopped")["reason"]
+    answer = requests.delete(f"{up.url}/train?project={pupils.project}", timeout=10)
+    assert answer.json() == {"project": pupils.project, "stopped": False}
+
+
+def test_a_trainer_that_is_told_to_stop_lets_the_next_go_on(pupils: School) -> None:
+    up = pupils.begin(TRAIN_STEPS=120)
+    job = pupils.ask(up)
+    run = up.data_dir / "models" / str(pupils.project) / ".training/run.pt"
+    wait_until(run.exists, 120)
+    for pid in up.family("backend.cli trainer"):
+        subprocess.run(["kill", str(pid)], check=True)
+    told = pupils.wait_for(up, "done", job)
+    assert told["version"] == pupils.versions(up)["versions"][0]["id"]
+
+
+def test_what_cannot_be_trained_is_told_and_left(pupils: School) -> None:
+    for task in pupils.tasks[3:]:
+        pupils.studio.tasks[task]["annotations"].clear()
+    up = pupils.begin()
+    pupils.ask(up)
+    told = pupils.wait_for(up, "failed")
+    assert told["error"] == "TooLittleData"
+    assert "accept some more" in told["reason"]
+    assert told["next"] is None
+
+
+def test_where_label_studio_is_away_a_training_waits_for_it(pupils: School) -> None:
+    up = pupils.begin(LABEL_STUDIO_URL="http://127.0.0.1:9")
+    job = pupils.ask(up)
+    wait_until(lambda: "cannot be reached" in str(pupils.state(up).get("reason")))
+    told = pupils.state(up)
+    assert (told["state"], told["job"]) == ("waiting", job)
+
+
+def test_a_promotion_moves_label_studio_and_predicts_open_tasks_anew(pupils: School) -> None:
+    up = pupils.begin(TRAIN_STEPS=100)
+    studio = pupils.studio
+    client = LabelStudio(studio.url, TOKEN)
+    before = pupils.predicted(up)
+    studio.model_version = before
+    connect(client, pupils.project, Address(up.url))
+    still_open = [studio.add_task(pupils.project, **studio.tasks[pupils.tasks[0]]["data"])]
+    pupils.ask(up)
+    told = pupils.wait_for(up, "done")
+    assert told["outcome"] == "promoted", told
+    now = pupils.predicted(up)
+    assert now is not None
+    assert now != before
+    studio.look(now)
+    wait_until(lambda: studio.projects[pupils.project]["model_version"] == now, 60)
+    assert [one["title"] for one in studio.backends.values()] == [now]
+    wait_until(lambda: len(studio.predictions) == len(still_open), 60)
+    assert [(one["task"], one["model_version"]) for one in studio.predictions] == [
+        (still_open[0], now)
+    ]
+    wait_until(lambda: pupils.state(up)["to_follow"] is None, 60)
+
+
+@pytest.mark.parametrize("role", ["backend.cli trainer", "backend.cli worker", "valkey-server"])
+def test_killed_at_any_stage_the_run_ends_well_and_the_active_version_serves(
+    pupils: School, role: str
+) -> None:
+    up = pupils.begin(TRAIN_STEPS=60)
+    models = up.data_dir / "models" / str(pupils.project)
+    held_out = {f"/{task}.png" for task in pupils.of(Part.HELD_OUT)}
+    holding, released = [str(pupils.tasks[0])], threading.Event()
+
+    def hold(path: str, count: int) -> None:
+        if path in holding:
+            released.wait(120)
+
+    pupils.images.before = hold
+
+    def survive(state: str) -> None:
+        """Kill in a state; the service goes on."""
+        kill(up, role)
+        wait_until(lambda: bool(up.family(role)), 60)
+        wait_until(lambda: pupils.predicted(up) is not None, 60)
+        served = pupils.versions(up)["served"]
+        assert served is None or served[:8] in str(pupils.predicted(up))
+
+    first = pupils.of(Part.TRAINING)[-1]
+    holding[:] = [f"/{first}.png"]
+    job = pupils.ask(up)
+    pupils.wait_for(up, "images", job)
+    survive("images")
+    pupils.submitted(up, pupils.tasks[0])
+    holding[:] = held_out
+    released.set()
+    released = threading.Event()
+    pupils.wait_for(up, "judging", job)
+    survive("judging")
+    holding.clear()
+    released.set()
+    told = pupils.wait_for(up, "done", job)
+    assert told["version"] in {one["id"] for one in pupils.versions(up)["versions"]}
+    wait_until(lambda: up.get("/jobs")["events"]["count"] == 0)
+
+    kill(up, role)  # while a request is on its way
+    wait_until(lambda: bool(up.family(role)), 60)
+    asked: list[str] = []
+
+    def ask() -> bool:
+        try:
+            asked.append(pupils.ask(up))
+        except (requests.RequestException, KeyError):
+            return False
+        return True
+
+    wait_until(ask, 60)
+    pupils.wait_for(up, "training", asked[0])
+    survive("training")
+    with _publishing_held(models / ".lock"):
+        pupils.wait_for(up, "judging", asked[0])
+        survive("publishing")
+    told = pupils.wait_for(up, "done", asked[0])
+    versions = pupils.versions(up)
+    assert told["version"] in {one["id"] for one in versions["versions"]}
+    assert versions["served"] == versions["active"]
+    assert not list(models.glob(".new-*"))
+
+
+class _publishing_held:  # noqa: N801
+    """Nobody can write among the versions meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w")
+
+    def __enter__(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
