@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from backend.labelstudio.config import Control, LabelConfig
 from backend.labelstudio.labels import Label
+
+_NOT = re.compile(r"(?:^|[\s,;]+)(?:(?:but|and)\s+)?not\s+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +37,21 @@ class Query:
     controls: tuple[Control, ...]  # which take the answer, each in its own form
     exemplars: tuple[str, ...] = ()  # by the names of their conditions
     weight: float = 0.0  # the exemplars' share, beside that of the prompts
-    negatives: tuple[str, ...] = ()  # what is not meant
+    negatives: tuple[str, ...] = ()  # what the label's pixels are not
+    contest: str = ""  # queries of the same one compete for every pixel; "" for none
     shown: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     """The mean of the exemplars' conditions, (C,)."""
 
     def saying(self, phrase: str) -> Self:
-        """The same question in other words, and without exemplars."""
-        return replace(self, prompts=(phrase,), exemplars=(), weight=0.0, negatives=(), shown=None)
+        """The same question in other words, and without exemplars, if the phrase has any.
+
+        What a phrase says that it is not is added to what the label is not.
+        """
+        wanted, unwanted = understood(phrase)
+        query = replace(self, negatives=(*self.negatives, *unwanted))
+        if not wanted:
+            return query
+        return replace(query, prompts=(wanted,), exemplars=(), weight=0.0, shown=None)
 
 
 class Book(Protocol):
@@ -55,13 +66,21 @@ def queries(
 ) -> tuple[Query, ...]:
     """The queries of a labeling configuration, in its order, as a project's book has them.
 
-    Controls that carry a label which is asked for in the same way share its query.
+    Controls that carry a label which is asked for in the same way share its query, unless the
+    labels of one compete.
     """
     takers: dict[Query, list[Control]] = {}
     for control in config.outputs:
         for label in control.labels:
-            threshold = default_threshold if label.threshold is None else label.threshold
-            query = Query(control.image_key, label.value, label.prompts, threshold, ())
+            query = Query(
+                control.image_key,
+                label.value,
+                label.prompts,
+                default_threshold if label.threshold is None else label.threshold,
+                (),
+                negatives=label.negatives,
+                contest=control.name if control.competes else "",
+            )
             query = query if book is None else book.over(query, label)
             takers.setdefault(query, []).append(control)
     return tuple(replace(query, controls=tuple(controls)) for query, controls in takers.items())
@@ -93,6 +112,8 @@ def _beyond(query: Query) -> list[dict[str, Any]]:
         beyond |= {"exemplars": sorted(query.exemplars), "weight": query.weight}
     if query.negatives:
         beyond["negatives"] = query.negatives
+    if query.contest:
+        beyond["contest"] = query.contest
     return [beyond] if beyond else []
 
 
@@ -107,10 +128,20 @@ def named(prompt: str, asked: Sequence[Query]) -> Query | None:
         for query in asked:
             if query.label.casefold() == name.casefold():
                 return query.saying(rest)
-    said = prompt.strip()
+    wanted, _ = understood(prompt)
     for query in asked:
-        if query.label.casefold() == said.casefold():
-            return query
-        if said.casefold() in {text.casefold() for text in query.prompts}:
-            return query.saying(said)
+        if query.label.casefold() == wanted.casefold():
+            return query.saying(prompt.strip()[len(wanted) :])
+        if wanted.casefold() in {text.casefold() for text in query.prompts}:
+            return query.saying(prompt)
     return None
+
+
+def understood(phrase: str) -> tuple[str, tuple[str, ...]]:
+    """What a phrase asks for, "" if nothing, and what it says it is not.
+
+    Text encoders do not know what "not" means: "a car, not its shadow" is closer to shadows than
+    "a car" is. So what follows a "not" is asked for by itself.
+    """
+    wanted, *unwanted = (part.strip(" ,;\t") for part in _NOT.split(phrase.strip()))
+    return wanted, tuple(part for part in unwanted if part)

@@ -21,7 +21,7 @@ from backend.labelstudio.config import Role
 from backend.labelstudio.geometry import Point, Rectangle
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.interaction import Interaction
-from backend.prompting import Query, named
+from backend.prompting import Query, named, understood
 from models import Exemplar, ImageFeatures
 
 # An exemplar says more than a label's words, which may mean nothing to the model ("Defect").
@@ -73,19 +73,22 @@ def _addressed(
 
     A phrase belongs to the label that it is answered for when it is typed alone.
     """
-    typed = None
-    if interaction.prompt:
-        phrase = interaction.prompt
-        typed = named(phrase, asked)
-        typed = typed or predictor.closest(phrase, asked).saying(phrase)
+    phrase, typed = interaction.prompt, None
+    wanted, _ = understood(phrase or "")
+    if phrase and wanted:
+        typed = named(phrase, asked) or predictor.closest(wanted, asked).saying(phrase)
     if interaction.label is None:
-        if typed is None and len(asked) > 1:
+        if typed:
+            return typed, True
+        if len(asked) > 1:
             raise BadPrompt("There is nothing to look for: choose a label, or type a phrase.")
-        return typed or asked[0], typed is not None
-    own = _labelled(asked, interaction)
-    if typed and (typed.label, typed.controls) == (own.label, own.controls):
-        return typed, True
-    return own, False
+        own = asked[0]
+    else:
+        own = _labelled(asked, interaction)
+        if typed and (typed.label, typed.controls) == (own.label, own.controls):
+            return typed, True
+    # a phrase that names no thing says what the label is not
+    return (own.saying(phrase) if phrase and not wanted else own), False
 
 
 def _labelled(asked: Sequence[Query], interaction: Interaction) -> Query:

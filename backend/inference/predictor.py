@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -81,8 +81,10 @@ class Predictor:
         """The condition (C,) of a query: its prompts, and what its exemplars show.
 
         Raises:
-            BadPrompt: a prompt is empty or longer than the model reads.
+            BadPrompt: a prompt, or what the label is not, is empty or longer than the model reads.
         """
+        if query.negatives:
+            self.condition(query.negatives)
         if query.shown is None:
             return self.condition(query.prompts)
         return self.condition(query.prompts, torch.from_numpy(query.shown)[None], query.weight)
@@ -99,17 +101,54 @@ class Predictor:
         """The answer to every query, given its condition (C,), on one image.
 
         Equal conditions are asked once: labels that mean the same do not compete.
+
+        Raises:
+            BadPrompt: what a query is not is empty or longer than the model reads.
         """
         if not conditions:
             return []
-        rows, asked = torch.unique(
-            torch.stack(list(conditions.values())), dim=0, return_inverse=True
-        )
+        unwanted = list(dict.fromkeys(text for query in conditions for text in query.negatives))
+        given = [*conditions.values(), *(self.condition([text]) for text in unwanted)]
+        rows, asked = torch.unique(torch.stack(given), dim=0, return_inverse=True)
         probabilities = self.segmenter.probabilities(features, rows)[asked].cpu()
-        return [
-            scored(query, one, features.size)
-            for query, one in zip(conditions, probabilities, strict=True)
+        likely, unlikely = probabilities[: len(conditions)], probabilities[len(conditions) :]
+        left = resolved(list(conditions), likely, dict(zip(unwanted, unlikely, strict=True)))
+        found = [
+            scored(query, one, features.size) for query, one in zip(conditions, left, strict=True)
         ]
+        return _apart(found)
+
+
+def resolved(asked: Sequence[Query], likely: Tensor, unlikely: Mapping[str, Tensor]) -> Tensor:
+    """Probabilities (N, h, w) of queries, 0 where what they are not, or a rival, has a higher one.
+
+    Of rivals with the same one the first has the pixel. `unlikely` has the probabilities, (h, w),
+    of what queries are not.
+    """
+    left = likely.clone() if unlikely or any(query.contest for query in asked) else likely
+    for contest in {query.contest for query in asked} - {""}:
+        rivals = [i for i, query in enumerate(asked) if query.contest == contest]
+        winner = likely[rivals].argmax(dim=0)
+        for place, index in enumerate(rivals):
+            left[index][winner != place] = 0.0
+    for index, query in enumerate(asked):
+        for text in query.negatives:
+            left[index][unlikely[text] > likely[index]] = 0.0
+    return left
+
+
+def _apart(found: Sequence[Found]) -> list[Found]:
+    """Answers without the pixels along edges that rivals share once they are enlarged."""
+    taken: dict[str, NDArray[np.bool_]] = {}
+    apart = []
+    for one in found:
+        mask, contest = one.mask, one.query.contest
+        if contest and mask is not None:
+            mask = mask & ~taken[contest] if contest in taken else mask
+            taken[contest] = mask | taken[contest] if contest in taken else mask
+            one = replace(one, mask=mask if mask.any() else None)
+        apart.append(one)
+    return apart
 
 
 def scored(query: Query, probabilities: Tensor, size: tuple[int, int]) -> Found:

@@ -50,6 +50,7 @@ class Control:
     labels: tuple[Label, ...]
     labels_from: str | None = None  # the `<Labels>` tag beside a tag that holds no labels itself
     instances: bool = False  # a region for each connected part of a mask
+    competes: bool = False  # a pixel is of the one label that is most likely there
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,8 @@ def _control(
     if not labels:
         return None
     instances = _says(tag, "model_instances") is True
-    return Control(name, to_name, images[to_name], kind, labels, labels_from, instances)
+    competes = _says(tag, "model_compete") is True
+    return Control(name, to_name, images[to_name], kind, labels, labels_from, instances, competes)
 
 
 def _tools(named: list[ET.Element], problems: list[str]) -> Iterator[Tool]:

@@ -2,11 +2,13 @@
 
 <Label value="RedCar"/>                                  prompted with "red car"
 <Label value="Animal" predicted_values="a dog, a cat"/>  prompted with both
+<Label value="Car" negative_values="shadow"/>            what is more of a shadow is not of the car
 <Label value="Other" model_skip="true"/>                 left to people
 """
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 LONGEST_PROMPT = 500  # characters; text encoders read some 75 tokens and ignore the rest
@@ -24,6 +26,7 @@ class Label:
     prompts: tuple[str, ...]
     threshold: float | None = None
     worded: bool = False  # the prompts are given, not made of its value
+    negatives: tuple[str, ...] = ()  # what wins over them where it is more likely
 
 
 def words_of(value: str) -> str:
@@ -84,10 +87,25 @@ def _label(tag: ET.Element, default: float | None, problems: list[str]) -> Label
     if not value.strip():
         problems.append("a <Label> without a value is left out")
         return None
-    listed = [text.strip() for text in tag.get("predicted_values", "").split(",")]
-    given = [text for text in listed if text]
-    texts = given or [words_of(shown) or words_of(value)]
-    prompts: list[str] = []
+    given = _listed(tag, "predicted_values")
+    prompts = _usable(given or (words_of(shown) or words_of(value),), value, problems)
+    if not prompts:
+        problems.append(f'the label "{value[:40]}" is left out: set predicted_values="..."')
+        return None
+    own = threshold_of(tag, f'the label "{value}"', problems)
+    negatives = _usable(_listed(tag, "negative_values"), value, problems)
+    return Label(value, prompts, default if own is None else own, bool(given), negatives)
+
+
+def _listed(tag: ET.Element, attribute: str) -> tuple[str, ...]:
+    """The texts that an attribute holds, without the empty ones."""
+    texts = (text.strip() for text in tag.get(attribute, "").split(","))
+    return tuple(text for text in texts if text)
+
+
+def _usable(texts: Sequence[str], value: str, problems: list[str]) -> tuple[str, ...]:
+    """Each of a label's texts once, without those that no prompt can be."""
+    usable: list[str] = []
     for text in dict.fromkeys(texts):
         if not text:
             problems.append(f'the label "{value}" holds no words to prompt with')
@@ -97,9 +115,5 @@ def _label(tag: ET.Element, default: float | None, problems: list[str]) -> Label
                 f"more than {LONGEST_PROMPT}: it is left out"
             )
         else:
-            prompts.append(text)
-    if not prompts:
-        problems.append(f'the label "{value[:40]}" is left out: set predicted_values="..."')
-        return None
-    own = threshold_of(tag, f'the label "{value}"', problems)
-    return Label(value, tuple(prompts), default if own is None else own, bool(given))
+            usable.append(text)
+    return tuple(usable)

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from backend.labelstudio.config import parse_label_config
-from backend.prompting import Query, model_version, named, queries
+from backend.prompting import Query, model_version, named, queries, understood
 
 CONFIG = """<View><Image name="i" value="$image"/>
 <BrushLabels name="b" toName="i" model_score_threshold="0.3">
@@ -47,6 +47,8 @@ def test_a_version_is_the_same_for_the_same_and_another_for_any_change() -> None
         ('"b"', '"c"'),
         ('"b"', '"b" model_instances="true"'),
         ("BrushLabels", "BitmaskLabels"),
+        ('"Sky"', '"Sky" negative_values="bird"'),
+        ('"b"', '"b" model_compete="true"'),
     ]
     others = {
         model_version("CLIPSeg", "0123456789", queries(parse_label_config(changed), 0.5))
@@ -54,7 +56,7 @@ def test_a_version_is_the_same_for_the_same_and_another_for_any_change() -> None
         if (changed := CONFIG.replace(old, new))
     }
     others.add(model_version("CLIPSeg", "9876543210", ASKED))
-    assert len(others) == 7
+    assert len(others) == 9
     assert version not in others
 
 
@@ -76,3 +78,49 @@ def test_one_of_a_labels_prompts_asks_that_for_the_label() -> None:
 @pytest.mark.parametrize("phrase", ["time: noon", " something blue ", "pet:", ":", ""])
 def test_anything_else_names_no_label(phrase: str) -> None:
     assert named(phrase, ASKED) is None
+
+
+@pytest.mark.parametrize(
+    ("phrase", "wanted", "unwanted"),
+    [
+        ("a car", "a car", ()),
+        ("a car, not the shadow", "a car", ("the shadow",)),
+        ("a car but not the shadow and not the road", "a car", ("the shadow", "the road")),
+        ("Not its shadow", "", ("its shadow",)),
+        ("a knot, a notch", "a knot, a notch", ()),
+        ("not ", "not", ()),
+    ],
+)
+def test_what_follows_a_not_is_not_meant(
+    phrase: str, wanted: str, unwanted: tuple[str, ...]
+) -> None:
+    assert understood(phrase) == (wanted, unwanted)
+
+
+def test_a_label_may_be_asked_for_without_something() -> None:
+    without = replace(ASKED[0], negatives=("the shadow",))
+    assert named("RedCar, not the shadow", ASKED) == without
+    assert named("redcar: not the shadow", ASKED) == without
+    assert named("a cat not the tail", ASKED) == replace(
+        ASKED[1], prompts=("a cat",), negatives=("the tail",)
+    )
+    assert named("not the shadow", ASKED) is None
+
+
+def test_a_label_keeps_what_it_is_not_in_other_words() -> None:
+    xml = CONFIG.replace('"RedCar"', '"RedCar" negative_values="shadow"')
+    car = queries(parse_label_config(xml), 0.5)[0]
+    assert car.saying("a bus, not the road").negatives == ("shadow", "the road")
+
+
+def test_labels_compete_within_a_control_that_says_so() -> None:
+    xml = CONFIG.replace("<BrushLabels", '<BrushLabels model_compete="true"')
+    box = """<RectangleLabels name="box" toName="i" model_output="true">
+    <Label value="Sky" model_score_threshold="0.6"/></RectangleLabels></View>"""
+    asked = queries(parse_label_config(xml.replace("</View>", box)), 0.5)
+    assert [(query.label, query.contest) for query in asked] == [
+        ("RedCar", "b"),
+        ("Pet", "b"),
+        ("Sky", "b"),
+        ("Sky", ""),
+    ]

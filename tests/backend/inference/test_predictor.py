@@ -1,12 +1,21 @@
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from backend.errors import BadPrompt
 from backend.inference.features import FeatureCache
-from backend.inference.predictor import Predictor
+from backend.inference.predictor import Found, Predictor
 from backend.prompting import Query
+from demo import CHECKPOINT
+from demo.evaluate import iou
+from demo.scenes import Look, Scene, generate
 from models import Segmenter
+
+RED_CIRCLE = Look("circle", "red", "plain")
+BLUE_STAR = Look("star", "blue", "plain")
 
 
 def test_what_is_asked_twice_is_answered_once(
@@ -29,3 +38,65 @@ def test_what_is_asked_twice_is_answered_once(
     assert asked == [2]
     assert [found.query.label for found in (dog, hound, cat)] == list(prompts)
     assert dog.score == hound.score != cat.score
+
+
+@pytest.fixture(scope="module")
+def demo() -> Predictor:
+    return Predictor(Segmenter.from_pretrained(CHECKPOINT, device="cpu"), FeatureCache(10**7))
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return generate(22, 256, include=[RED_CIRCLE, BLUE_STAR, RED_CIRCLE, BLUE_STAR], count=(4, 4))
+
+
+def like(scene: Scene, *looks: Look) -> Any:
+    return np.any([thing.mask for thing in scene.objects if thing.look in looks], axis=0)
+
+
+def ask(predictor: Predictor, scene: Scene, queries: Sequence[Query]) -> list[Found]:
+    [features] = predictor.encode([("scene", scene.image)])
+    return predictor.find(features, {query: predictor.asking(query) for query in queries})
+
+
+def test_what_a_label_is_not_is_taken_away_where_it_is_more_likely(
+    demo: Predictor, scene: Scene
+) -> None:
+    every = Query("image", "Part", ("thing",), 0.4, ())
+    left = Query("image", "Part", ("thing",), 0.4, (), negatives=("a red circle", "a green ring"))
+    whole, less = ask(demo, scene, [every, left])
+    assert whole.mask is not None
+    assert less.mask is not None
+    assert iou(whole.mask, like(scene, RED_CIRCLE, BLUE_STAR)) > 0.8
+    assert iou(less.mask, like(scene, BLUE_STAR)) > 0.7
+
+
+def test_what_cannot_be_asked_cannot_be_excluded(demo: Predictor, scene: Scene) -> None:
+    with pytest.raises(BadPrompt, match="token"):
+        ask(demo, scene, [Query("image", "Part", ("thing",), 0.4, (), negatives=("red " * 500,))])
+
+
+def test_a_pixel_is_of_the_likeliest_of_labels_that_compete(demo: Predictor, scene: Scene) -> None:
+    def asked(contest: str) -> list[Query]:
+        prompts = {"Part": ("thing",), "Circle": ("red circle",), "Same": ("red circle",)}
+        return [
+            Query("image", label, texts, 0.4, (), contest=contest)
+            for label, texts in prompts.items()
+        ]
+
+    part, circle, same = (found.mask for found in ask(demo, scene, asked("brush")))
+    assert part is not None
+    assert circle is not None
+    assert not (part & circle).any()
+    assert same is None  # the first of equals has all
+    apart = [found.mask for found in ask(demo, scene, asked(""))]
+    assert apart[0] is not None
+    assert (apart[0] & circle).any()
+
+
+def test_labels_of_different_controls_do_not_compete(demo: Predictor, scene: Scene) -> None:
+    one = Query("image", "Part", ("thing",), 0.4, (), contest="brush")
+    other = Query("image", "Circle", ("red circle",), 0.4, (), contest="box")
+    alone, together = ask(demo, scene, [one])[0], ask(demo, scene, [one, other])[0]
+    assert alone.mask is not None
+    np.testing.assert_array_equal(alone.mask, together.mask)

@@ -59,6 +59,19 @@ def test_blank_predicted_values_leave_the_labels_own_words() -> None:
     assert only_label('<Label value="Pet" predicted_values=" , "/>') == Label("Pet", ("pet",))
 
 
+def test_negative_values_say_what_a_label_is_not() -> None:
+    label = only_label('<Label value="Car" negative_values=" the shadow, ,road,road"/>')
+    assert label == Label("Car", ("car",), negatives=("the shadow", "road"))
+    assert only_label('<Label value="Car"/>').negatives == ()
+
+
+def test_labels_compete_where_the_control_says_so() -> None:
+    said = 'name="brush" toName="image" model_compete="{}"'
+    for text, competes in (("true", True), ("TRUE", True), ("false", False), ("no", False)):
+        control = brush('<Label value="a"/>', attributes=said.format(text))
+        assert parse_label_config(view(IMAGE, control)).outputs[0].competes is competes
+
+
 def test_results_carry_the_alias_and_prompts_the_value() -> None:
     label = only_label('<Label value="Traffic Light" alias="TL"/>')
     assert label == Label("TL", ("traffic light",))
