@@ -36,6 +36,18 @@ class BadPrompt(BackendError):
     status = 400
 
 
+class BadVocabulary(BackendError):
+    """A vocabulary that cannot be used: unreadable, empty, or too long."""
+
+    status = 400
+
+
+class NothingToGoBy(BackendError):
+    """There is nothing to judge phrases by: no accepted work, no exemplar and no image."""
+
+    status = 409
+
+
 class ImageRefused(BackendError):
     """The task's image may not be fetched: scheme, host or folder is not allowed."""
 

@@ -52,6 +52,7 @@ class Engine(Protocol):
 
     name: str
     width: int  # C
+    competes: bool  # whether what one condition wins, another loses
     templates: Sequence[str]  # how a phrase is put to the text tower; conditions are averaged
     of_features: tuple[str, ...]  # how parameters begin that features depend on
     of_texts: tuple[str, ...]  # and those that texts' conditions do
@@ -76,6 +77,7 @@ class CLIPSegEngine:
     """Each condition gets a mask of its own; conditions do not compete."""
 
     name = "clipseg"
+    competes = False
     templates: Sequence[str] = ("{}",)
     of_features: tuple[str, ...] = ("clip.vision_model.", "decoder.reduces.")
     of_texts: tuple[str, ...] = ("clip.text",)
@@ -165,6 +167,7 @@ class GroupViTEngine:
     """
 
     name = "groupvit"
+    competes = True
     of_features: tuple[str, ...] = ("vision_model.", "visual_projection.")
     of_texts: tuple[str, ...] = ("text_",)
 

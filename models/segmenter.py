@@ -209,6 +209,13 @@ class Segmenter:
         return self._engine.probabilities(features, rows)
 
     @torch.inference_mode()
+    def each(self, features: ImageFeatures, conditions: Tensor) -> Tensor:
+        """As `probabilities`, with each condition asked as if there were no other."""
+        if not self._engine.competes:
+            return self.probabilities(features, conditions)
+        return torch.cat([self.probabilities(features, row) for row in conditions])
+
+    @torch.inference_mode()
     def segment(self, features: Sequence[ImageFeatures], conditions: Tensor) -> list[Tensor]:
         """Every image against every condition: per image (N, H, W) in [0, 1], H and W its own."""
         return [resize(self.probabilities(one, conditions), one.size) for one in features]

@@ -1,0 +1,112 @@
+"""What a label might be called: the phrases that are tried, and where each is from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from backend.inference.vocabulary import Vocabulary
+from backend.labelstudio.labels import LONGEST_PROMPT, words_of
+
+TEMPLATES = ("the {}", "a {}", "a photo of a {}", "every {}")
+NOUNS, ADJECTIVES = 4, 4  # the best of a kind that are combined with all of the other
+
+
+class Source(StrEnum):
+    """Where a phrase is from; the first of several counts."""
+
+    PROMPT = "prompt"  # it is asked with already
+    NAME = "name"
+    TYPED = "typed"  # by an annotator of the project
+    SYNONYM = "synonym"
+    VOCABULARY = "vocabulary"
+    ATTRIBUTE = "attribute"
+    COMPOSITION = "composition"
+    TEMPLATE = "template"
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """Something to ask with."""
+
+    text: str
+    source: Source
+
+    @property
+    def is_adjective(self) -> bool:
+        """Whether it goes before a noun."""
+        return self.source is Source.ATTRIBUTE
+
+
+def plain(
+    label: str, prompts: Sequence[str], typed: Sequence[str], vocabulary: Vocabulary
+) -> list[Phrase]:
+    """What may be tried of a label at first, each text once."""
+    name = words_of(label)
+    known = [*prompts, name]
+    return distinct(
+        [
+            *(Phrase(text, Source.PROMPT) for text in prompts),
+            Phrase(name, Source.NAME),
+            *(Phrase(text, Source.TYPED) for text in typed),
+            *(Phrase(s, Source.SYNONYM) for text in known for s in vocabulary.synonyms(text)),
+            *words(vocabulary),
+        ]
+    )
+
+
+def words(vocabulary: Vocabulary) -> list[Phrase]:
+    """Everything that a vocabulary names, by its usual name."""
+    return [
+        *(Phrase(names[0], Source.VOCABULARY) for names in vocabulary.things),
+        *(Phrase(names[0], Source.ATTRIBUTE) for names in vocabulary.attributes),
+    ]
+
+
+def compositions(label: str, best: Sequence[Phrase], vocabulary: Vocabulary) -> list[Phrase]:
+    """Attributes with things, of phrases in the order of how well they did.
+
+    The best things with every attribute, and the best attributes with the best things; the label's
+    own name is always among the things. What was composed before is a thing too.
+    """
+    name = words_of(label)
+    nouns = [phrase.text for phrase in best if not phrase.is_adjective]
+    adjectives = [phrase.text for phrase in best if phrase.is_adjective]
+    every = [names[0] for names in vocabulary.attributes]
+    first = list(dict.fromkeys([*nouns[:NOUNS], name]))
+    pairs = [
+        *((adjective, noun) for noun in first for adjective in every),
+        *((one, noun) for one in adjectives[:ADJECTIVES] for noun in nouns[: 3 * NOUNS]),
+    ]
+    return distinct(
+        Phrase(joined(adjective, noun), Source.COMPOSITION)
+        for adjective, noun in dict.fromkeys(pairs)
+        if adjective not in noun.split()
+    )
+
+
+def worded(best: Sequence[Phrase]) -> list[Phrase]:
+    """Phrases as people would write them in a sentence."""
+    return distinct(
+        Phrase(template.format(phrase.text), Source.TEMPLATE)
+        for phrase in best
+        for template in TEMPLATES
+    )
+
+
+def joined(adjective: str, noun: str) -> str:
+    """An attribute and a thing: "red ball", "ball with dots"."""
+    return f"{noun} {adjective}" if adjective.startswith("with ") else f"{adjective} {noun}"
+
+
+def distinct(phrases: Iterable[Phrase]) -> list[Phrase]:
+    """Each text once, in whatever case it is written, and none that could not be a prompt."""
+    found: dict[str, Phrase] = {}
+    for phrase in _usable(phrases):
+        found.setdefault(phrase.text.casefold(), phrase)
+    return list(found.values())
+
+
+def _usable(phrases: Iterable[Phrase]) -> Iterator[Phrase]:
+    return (one for one in phrases if one.text.strip() and len(one.text) <= LONGEST_PROMPT)

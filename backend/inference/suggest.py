@@ -1,0 +1,189 @@
+"""Which phrases find what a label means, measured where it is known where the label is.
+
+Phrases are tried in rounds: what a label might be called, then the best with attributes, then the
+best in other words. All are tried on a few images, the better ones on all. Of those that do about
+as well the shorter one is better: a word that the model hardly knows may help by chance. Images are
+encoded once, and so are phrases; a phrase costs one pass of the decoder on each image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backend.errors import NothingToGoBy
+from backend.inference.masks import SPECK
+from backend.inference.phrasing import Phrase, Source, compositions, distinct, plain, worded
+from backend.inference.vocabulary import Vocabulary
+from models import ImageFeatures, Segmenter
+
+MOST_PRESENT, MOST_ABSENT = 32, 16  # images that are looked at
+FIRST = 5  # images that every phrase is tried on
+KEPT = 0.25  # of the phrases are tried on all images
+LEAST_KEPT = 24  # phrases, if there are as many
+COMPOSED = 2  # times that attributes are added
+BEST = 3  # phrases that are put in other words
+WORD = 0.005  # of IoU: what each further word of a phrase has to be worth
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """An image of which it is known where a label is: (H, W), nowhere where it is absent."""
+
+    features: ImageFeatures
+    mask: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A phrase with its proof."""
+
+    text: str
+    source: Source
+    iou: float  # mean over the images where the label is, or where the phrase finds something
+    images: int  # where the label is
+    alarms: int  # images where it is not and the phrase finds something
+    absent: int  # images where it is not
+
+
+def suggest(
+    segmenter: Segmenter,
+    label: str,
+    evidence: Sequence[Evidence],
+    vocabulary: Vocabulary,
+    *,
+    prompts: Sequence[str] = (),
+    typed: Sequence[str] = (),
+    threshold: float,
+) -> list[Suggestion]:
+    """Phrases for a label, best first; its own prompts and name are always among them.
+
+    Args:
+        segmenter: The model as it is served to the project.
+        label: Its value.
+        evidence: Where it is; the first `MOST_PRESENT` images that have it count, and the first
+            `MOST_ABSENT` others.
+        vocabulary: Words to try.
+        prompts: What it is asked with now.
+        typed: What annotators typed for it.
+        threshold: From which probability on a pixel counts.
+
+    Raises:
+        NothingToGoBy: the label is on none of the images.
+    """
+    present = [one for one in evidence if one.mask.any()][:MOST_PRESENT]
+    absent = [one for one in evidence if not one.mask.any()][:MOST_ABSENT]
+    if not present:
+        raise NothingToGoBy(
+            f'Nothing tells where "{label}" is: accept an annotation of it, or show an exemplar.'
+        )
+    trial = _Trial(segmenter, [*present, *absent], len(present), threshold)
+    trial.take(plain(label, prompts, typed, vocabulary))
+    for _ in range(COMPOSED):
+        trial.take(compositions(label, trial.best(), vocabulary))
+    trial.take(worded(trial.best()[:BEST]))
+    return trial.suggestions()
+
+
+class _Trial:
+    """Phrases on images; each keeps its IoU on each, NaN where nothing is and nothing is found."""
+
+    def __init__(
+        self, segmenter: Segmenter, evidence: Sequence[Evidence], present: int, threshold: float
+    ) -> None:
+        """`evidence` begins with as many images where the label is."""
+        self._segmenter = segmenter
+        self._evidence = evidence
+        self._present = present
+        self._threshold = threshold
+        self._seen: set[str] = set()  # phrases tried, in lower case
+        self._scores: dict[Phrase, Tensor] = {}  # (E,) of those that went through all
+
+    def take(self, phrases: Sequence[Phrase]) -> None:
+        """Try phrases that were not tried before; the label's own go through all images."""
+        new = [one for one in distinct(phrases) if one.text.casefold() not in self._seen]
+        self._seen |= {one.text.casefold() for one in new}
+        rows = conditions(self._segmenter, new)
+        new = list(rows)
+        if not new:
+            return
+        first = min(FIRST, self._present)
+        scores = self._judge(torch.stack(list(rows.values())), slice(first))
+        count = max(LEAST_KEPT, round(KEPT * len(new)))
+        passed = set(_means(scores).argsort(descending=True, stable=True)[:count].tolist())
+        passed |= {i for i, one in enumerate(new) if one.source in {Source.PROMPT, Source.NAME}}
+        order = sorted(passed)
+        rest = self._judge(torch.stack([rows[new[i]] for i in order]), slice(first, None))
+        for i, more in zip(order, rest, strict=True):
+            self._scores[new[i]] = torch.cat([scores[i], more])
+
+    def best(self) -> list[Phrase]:
+        """Phrases that went through all, best first; of equals the one tried first."""
+        phrases = list(self._scores)
+        if not phrases:
+            return []
+        means = _means(torch.stack(list(self._scores.values())))
+        means -= WORD * torch.tensor([len(phrase.text.split()) for phrase in phrases])
+        return [phrases[i] for i in means.argsort(descending=True, stable=True)]
+
+    def suggestions(self) -> list[Suggestion]:
+        """What was found of each, best first."""
+        found = []
+        for phrase in self.best():
+            scores = self._scores[phrase]
+            alarms = int((~scores[self._present :].isnan()).sum())
+            absent = len(self._evidence) - self._present
+            iou = float(_means(scores[None])[0])
+            found.append(Suggestion(phrase.text, phrase.source, iou, self._present, alarms, absent))
+        return found
+
+    def _judge(self, rows: Tensor, which: slice) -> Tensor:
+        """IoU of conditions (N, C) on some of the images: (N, E)."""
+        columns = [
+            iou(marked(self._segmenter, one.features, rows, self._threshold), one.mask)
+            for one in self._evidence[which]
+        ]
+        return torch.stack(columns, dim=1) if columns else rows.new_empty(len(rows), 0).cpu()
+
+
+def conditions(segmenter: Segmenter, phrases: Sequence[Phrase]) -> dict[Phrase, Tensor]:
+    """The condition (C,) of each phrase that the model can read."""
+    rows = {}
+    for phrase in phrases:
+        try:
+            (rows[phrase],) = segmenter.encode_text(phrase.text)
+        except ValueError:  # longer than the model reads
+            continue
+    return rows
+
+
+def marked(segmenter: Segmenter, features: ImageFeatures, rows: Tensor, threshold: float) -> Tensor:
+    """What each condition (N, C) finds by itself, at the model's resolution: bool (N, h, w).
+
+    Specks are nothing, as in what is served.
+    """
+    found = segmenter.each(features, rows) >= threshold
+    enough = found.flatten(1).sum(dim=1) >= SPECK * found[0].numel()
+    return (found & enough[:, None, None]).cpu()
+
+
+def iou(found: Tensor, mask: Mask) -> Tensor:
+    """Of masks (N, h, w) with the truth (H, W), both at the smaller size: (N,), NaN of nothing."""
+    truth = torch.from_numpy(mask)[None, None].float()
+    there = F.interpolate(truth, found.shape[1:], mode="area")[0, 0] >= 0.5
+    both = (found & there).flatten(1).sum(dim=1)
+    either = (found | there).flatten(1).sum(dim=1)
+    return both / either  # 0 / 0 is NaN
+
+
+def _means(scores: Tensor) -> Tensor:
+    """(N, E) -> (N,), of what is there."""
+    return scores.nanmean(dim=1).nan_to_num(0.0)

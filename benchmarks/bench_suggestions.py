@@ -1,0 +1,104 @@
+"""What suggested phrases are worth, and what they cost.
+
+A label whose name means nothing, on generated scenes that the demo checkpoint never saw: twenty
+masks of it are accepted, a phrase is suggested, and all phrases that were tried are scored on a
+hundred other scenes.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+import torch
+
+from backend.inference.phrasing import Phrase, compositions, distinct, plain
+from backend.inference.suggest import Evidence, Suggestion, conditions, iou, marked, suggest
+from backend.inference.vocabulary import EVERYDAY, Vocabulary
+from demo import CHECKPOINT
+from demo.evaluate import THRESHOLD, truth
+from demo.phrases import KINDS, Query
+from demo.scenes import KNOWN_COLOURS, KNOWN_SHAPES, KNOWN_TEXTURES, Look, generate
+from models import Segmenter
+
+LABEL = "widget-7"
+ACCEPTED, JUDGED = 20, 100  # scenes
+SEEDS = (0, 1, 2)
+MEANT = ("shape", "texture", "colour+shape", "texture+shape")  # kinds of what the label means
+FIRST, OTHERS = 8_000_000, 9_000_000  # seeds of scenes
+
+
+def scenes(
+    segmenter: Segmenter, look: Look, meant: Query, first: int, count: int
+) -> list[Evidence]:
+    """Scenes that hold what is meant, with where it is."""
+    found = []
+    for seed in range(first, first + count):
+        scene = generate(seed, include=[look])
+        (features,) = segmenter.encode_image(scene.image)
+        found.append(Evidence(features, truth(scene, meant)))
+    return found
+
+
+def scores(segmenter: Segmenter, phrases: list[Phrase], judged: list[Evidence]) -> list[float]:
+    """Mean IoU of each phrase."""
+    rows = torch.stack(list(conditions(segmenter, phrases).values()))
+    columns = [iou(marked(segmenter, one.features, rows, THRESHOLD), one.mask) for one in judged]
+    return [float(score) for score in torch.stack(columns, dim=1).nanmean(dim=1)]
+
+
+def row(segmenter: Segmenter, vocabulary: Vocabulary, seed: int, kind: str) -> list[str]:
+    """One concept of one seed."""
+    rng = np.random.default_rng((seed, MEANT.index(kind)))
+    look = Look(*(str(rng.choice(k)) for k in (KNOWN_SHAPES, KNOWN_COLOURS, KNOWN_TEXTURES)))
+    meant = Query(**{trait: getattr(look, trait) for trait in KINDS[kind]})
+    start = 1000 * (len(MEANT) * seed + MEANT.index(kind))
+    accepted = scenes(segmenter, look, meant, FIRST + start, ACCEPTED)
+    judged = scenes(segmenter, look, meant, OTHERS + start, JUDGED)
+    begin = time.perf_counter()
+    found = suggest(segmenter, LABEL, accepted, vocabulary, threshold=THRESHOLD)
+    seconds = time.perf_counter() - begin
+    tried = every(found, vocabulary)
+    held = dict(zip((one.text for one in tried), scores(segmenter, tried, judged), strict=True))
+    best = max(held, key=held.__getitem__)
+    first = found[0]
+    return [
+        str(seed),
+        meant.simple(),
+        first.text,
+        f"{first.iou:.3f}",
+        f"{held[first.text]:.3f}",
+        f"{held[best]:.3f} ({best})",
+        f"{held[first.text] - held[best]:+.3f}",
+        f"{held['widget 7']:.3f}",
+        f"{seconds:.1f}",
+    ]
+
+
+def every(found: list[Suggestion], vocabulary: Vocabulary) -> list[Phrase]:
+    """What was tried, and what else is composed of what was best."""
+    phrases = [Phrase(one.text, one.source) for one in found]
+    return distinct(
+        [*plain(LABEL, (), (), vocabulary), *compositions(LABEL, phrases, vocabulary), *phrases]
+    )
+
+
+def quality() -> str:
+    """Suggested phrases beside the best in hindsight."""
+    segmenter = Segmenter.from_pretrained(CHECKPOINT, device="cpu")
+    vocabulary = Vocabulary.read(EVERYDAY)
+    lines = [
+        "| seed | meant | suggested | on 20 accepted | on 100 others | best in hindsight "
+        "| difference | its name | s |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for seed in SEEDS:
+        for kind in MEANT:
+            lines.append(f"| {' | '.join(row(segmenter, vocabulary, seed, kind))} |")
+            sys.stderr.write(lines[-1] + "\n")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(quality() + "\n")

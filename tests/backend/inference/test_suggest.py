@@ -1,0 +1,108 @@
+"""On a few generated scenes; `benchmarks/bench_suggestions.py` measures on many."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from backend.errors import NothingToGoBy
+from backend.inference.phrasing import Source
+from backend.inference.suggest import MOST_PRESENT, Evidence, suggest
+from backend.inference.vocabulary import Vocabulary
+from demo import CHECKPOINT
+from demo.evaluate import truth
+from demo.phrases import Query
+from demo.scenes import Look, generate
+from models import Segmenter
+
+WORDS = Vocabulary(
+    (("circle", "disc"), ("star",), ("square",), ("cat",)), (("red",), ("blue",), ("striped",))
+)
+THRESHOLD = 0.4
+LOOKS = [
+    Look("star", "red", "plain"),
+    Look("square", "red", "plain"),
+    Look("star", "blue", "plain"),
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> Segmenter:
+    return Segmenter.from_pretrained(CHECKPOINT, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def stars(model: Segmenter) -> list[Evidence]:
+    """Six scenes with a red star, as where red stars are."""
+    found = []
+    for seed in range(6):
+        scene = generate(40 + seed, 256, include=LOOKS, count=(3, 3))
+        (features,) = model.encode_image(scene.image)
+        found.append(Evidence(features, truth(scene, Query(shape="star", colour="red"))))
+    return found
+
+
+def names(model: Segmenter, evidence: Sequence[Evidence], **rest: object) -> list[str]:
+    found = suggest(model, "widget-7", evidence, WORDS, threshold=THRESHOLD, **rest)  # type: ignore[arg-type]
+    return [one.text for one in found]
+
+
+def test_a_label_whose_name_means_nothing_is_called_what_it_is(
+    model: Segmenter, stars: list[Evidence]
+) -> None:
+    found = suggest(model, "widget-7", stars, WORDS, threshold=THRESHOLD)
+    assert found[0].text == "red star"
+    assert found[0].source is Source.COMPOSITION
+    assert found[0].images == 6
+    by_text = {one.text: one for one in found}
+    assert found[0].iou > by_text["widget 7"].iou + 0.3
+
+
+def test_its_prompts_and_what_was_typed_are_measured_too(
+    model: Segmenter, stars: list[Evidence]
+) -> None:
+    typed = names(model, stars, prompts=["a cat"], typed=["the bright red star"])
+    assert "a cat" in typed
+    assert "the bright red star" in typed
+
+
+def test_images_where_it_is_absent_tell_what_finds_too_much(
+    model: Segmenter, stars: list[Evidence]
+) -> None:
+    present = replace(stars[0])
+    absent = [replace(one, mask=np.zeros_like(one.mask)) for one in stars[1:]]
+    found = suggest(model, "Part", [present, *absent], WORDS, threshold=THRESHOLD)
+    by_text = {one.text: one for one in found}
+    assert by_text["red star"].alarms == by_text["red star"].absent == 5
+    assert by_text["red star"].iou < 0.2
+    assert by_text["part"].images == 1
+
+
+def test_a_phrase_that_the_model_cannot_read_is_passed_over(
+    model: Segmenter, stars: list[Evidence]
+) -> None:
+    long = "star " * 90
+    assert long not in names(model, stars, typed=[long])
+
+
+def test_where_nothing_is_accepted_there_is_nothing_to_go_by(
+    model: Segmenter, stars: list[Evidence]
+) -> None:
+    absent = [replace(one, mask=np.zeros_like(one.mask)) for one in stars]
+    for evidence in ([], absent):
+        with pytest.raises(NothingToGoBy, match='"widget-7"'):
+            names(model, evidence)
+
+
+def test_only_so_many_images_are_looked_at(model: Segmenter, stars: list[Evidence]) -> None:
+    words = Vocabulary((("star",),))
+    found = suggest(model, "Part", stars[:1] * 50, words, threshold=THRESHOLD)
+    assert found[0].images == MOST_PRESENT
+
+
+def test_a_large_mask_is_compared_at_the_models_size(
+    model: Segmenter, stars: list[Evidence]
+) -> None:
+    large = [replace(one, mask=one.mask.repeat(3, axis=0).repeat(3, axis=1)) for one in stars]
+    assert names(model, large)[0] == "red star"
