@@ -22,6 +22,17 @@ def write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def rewrite(path: Path, content: bytes) -> None:
+    """Put a file where one may be; whoever reads there sees one of them whole.
+
+    Nobody else may write it meanwhile.
+    """
+    new = path.with_name(f".new-{path.name}")
+    write(new, content)
+    new.replace(path)
+    sync(path.parent)
+
+
 def sync(folder: Path) -> None:
     """Bring a folder's names to the disk."""
     handle = os.open(folder, os.O_RDONLY)

@@ -2,8 +2,8 @@
 
 A webhook's body holds the whole project, its token included, and whole annotations, which can be
 megabytes. What is kept is what learning needs without asking Label Studio again: which tasks and
-annotations it is about, the tasks' data, and the annotations' regions, with masks as base64 as
-everywhere between our processes.
+annotations it is about, the tasks' data, the annotations' regions, with masks as base64 as
+everywhere between our processes, and the labeling configuration that they were drawn under.
 """
 
 from __future__ import annotations
@@ -47,13 +47,18 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """One annotation as it was saved."""
+    """One annotation as it was saved; the names with a default are Label Studio's."""
 
     annotation: int
     task: int
     data: Mapping[str, Any]
     result: tuple[Region, ...]
     cancelled: bool
+    ground_truth: bool = False
+    completed_by: int | None = None  # the annotator
+    updated_at: str = ""  # ISO 8601; "" is not known
+    lead_time: float | None = None  # seconds that it took
+    parent_prediction: int | None = None  # what it began with
 
     @property
     def empty(self) -> bool:
@@ -75,6 +80,8 @@ class Event:
     tasks: tuple[int, ...] = ()
     annotations: tuple[int, ...] = ()
     saved: tuple[Annotated, ...] = ()
+    label_config: str | None = None
+    project_updated_at: str = ""  # ISO 8601, of the configuration too; "" is not known
 
     @classmethod
     def from_json(cls, raw: object) -> Self:
@@ -89,6 +96,8 @@ class Event:
             raise BadRequest('The body needs "action", the name of the event.')
         kind = KINDS.get(action, Kind.OTHER)
         saved = _saved(body) if kind is Kind.ANNOTATED else ()
+        project = body.get("project")
+        known = project if isinstance(project, Mapping) else {}
         return cls(
             kind=kind,
             action=action[:100],
@@ -96,6 +105,8 @@ class Event:
             tasks=_ids(body.get("tasks")) or tuple(dict.fromkeys(one.task for one in saved)),
             annotations=_ids(body.get("annotations")) or tuple(one.annotation for one in saved),
             saved=saved,
+            label_config=_text(known.get("label_config")) or None,
+            project_updated_at=_text(known.get("updated_at")),
         )
 
 
@@ -109,6 +120,11 @@ def _saved(body: Mapping[str, Any]) -> tuple[Annotated, ...]:
             data=data.get(one["task"], {}),
             result=tuple(_packed(region) for region in _objects(one.get("result"))),
             cancelled=bool(one.get("was_cancelled")),
+            ground_truth=bool(one.get("ground_truth")),
+            completed_by=_number(one.get("completed_by")),
+            updated_at=_text(one.get("updated_at")),
+            lead_time=_seconds(one.get("lead_time")),
+            parent_prediction=_number(one.get("parent_prediction")),
         )
         for one in _objects(body.get("annotation"))
         if isinstance(one.get("id"), int) and isinstance(one.get("task"), int)
@@ -134,6 +150,18 @@ def _packed(region: Mapping[str, Any]) -> Region:
 def _project(body: Mapping[str, Any]) -> int | None:
     project = body.get("project")
     return project_id(project.get("id") if isinstance(project, Mapping) else project)
+
+
+def _text(raw: object) -> str:
+    return raw if isinstance(raw, str) else ""
+
+
+def _number(raw: object) -> int | None:
+    return raw if isinstance(raw, int) else None
+
+
+def _seconds(raw: object) -> float | None:
+    return float(raw) if isinstance(raw, int | float) else None
 
 
 def _objects(raw: object) -> list[Mapping[str, Any]]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from backend import __version__
-from backend.durable import as_json, sync, write
+from backend.durable import as_json, rewrite, sync, write
 from backend.errors import NoSuchVersion, VersionDamaged, VersionRefused
 from backend.filelock import locked
 from backend.learning.card import Card, Version
@@ -312,10 +312,7 @@ class Versions:
         path = folder / ACTIVE
         if path.exists() and not self.decisions(int(folder.name)).history:
             path.rename(folder / f"damaged-{ACTIVE}")
-        new = folder / f"{UNFINISHED}{ACTIVE}"
-        write(new, as_json(decisions.to_json()))
-        new.replace(path)
-        sync(folder)
+        rewrite(path, as_json(decisions.to_json()))
 
     def _tell(self, problem: str) -> None:
         """Say once what is wrong, not before each job again."""

@@ -89,3 +89,14 @@ def test_a_mask_that_is_no_bytes_is_kept_as_it_came() -> None:
     region = {"id": "a", "value": {"rle": [1, 999]}}
     body = {"action": "ANNOTATION_UPDATED", "annotation": annotation(1, 2, result=[region])}
     assert Event.from_json(body).saved[0].result == (region,)
+
+
+def test_what_learning_weighs_is_kept_and_the_project_only_by_its_configuration() -> None:
+    body = recorded("ANNOTATION_CREATED-from-editor")
+    event = Event.from_json(body)
+    (saved,) = event.saved
+    for name in ("ground_truth", "completed_by", "updated_at", "lead_time", "parent_prediction"):
+        assert getattr(saved, name) == body["annotation"][name]
+    assert event.label_config == body["project"]["label_config"]
+    assert event.project_updated_at == body["project"]["updated_at"]
+    assert body["project"]["token"] not in str(event)

@@ -1,0 +1,223 @@
+"""Accepted work as webhooks told it: what there is to learn from without an API key.
+
+    MODEL_DIR/<project>/collected/<task>-<annotation>.json  as saved last, and its task's data
+    MODEL_DIR/<project>/collected/gone/annotation-<id>      deleted, as tasks are: an empty file
+    MODEL_DIR/<project>/collected/project.json              labeling configuration, and counts
+
+Events may come twice, late and in any order: an older state never replaces a newer one, and what
+was deleted stays so, however late its creation is heard of. Writers of a project take turns;
+readers need no lock. That holds one file per annotation, so as much as Label Studio itself holds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from backend.durable import rewrite, sync, write
+from backend.filelock import locked
+from backend.labelstudio.events import Kind
+
+log = logging.getLogger(__name__)
+
+FOLDER = "collected"
+GONE = "gone"
+PROJECT = "project.json"
+NAME = re.compile(r"(\d+)-(\d+)\.json")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What has happened in a project so far; a difference of two tells what is new since."""
+
+    accepted: int = 0  # annotations finished, skips not among them
+    changed: int = 0  # finished ones that were saved again
+    removed: int = 0  # finished ones that were deleted, or became a skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Project:
+    """The content of `project.json`."""
+
+    label_config: str | None = None
+    updated_at: str = ""
+    counts: Counts = Counts()
+
+
+class Collected:
+    """What webhooks brought of all projects, in the folder of their versions."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Learn from an event, a dict of `labelstudio.events.Event`; once it returns, that lasts.
+
+        What tells nothing of accepted work, or nothing new, changes nothing.
+        """
+        project = event.get("project")
+        if not isinstance(project, int):
+            return
+        folder = self._of(project)
+        with locked(folder / ".lock"):
+            (folder / GONE).mkdir(exist_ok=True)
+            match event.get("kind"):
+                case Kind.ANNOTATED:
+                    saved, gone = _news(folder, event.get("saved") or ()), set()
+                case Kind.UNANNOTATED:
+                    saved, gone = {}, {f"annotation-{one}" for one in event["annotations"]}
+                case Kind.TASKS_REMOVED:
+                    saved, gone = {}, {f"task-{one}" for one in event["tasks"]}
+                case _:
+                    saved, gone = {}, set()
+            lost = [path for path in _files(folder) if _marks(path) & gone] if gone else []
+            before = _project(folder)
+            after = replace(
+                _configured(before, event),
+                counts=_counted(before.counts, folder, saved, lost),
+            )
+            # counted first: who is killed in between counts something twice rather than never
+            if after != before:
+                rewrite(folder / PROJECT, json.dumps(asdict(after)).encode())
+            for path, content in saved.items():
+                rewrite(path, json.dumps(content).encode())
+            for mark in gone:
+                write(folder / GONE / mark, b"")
+            sync(folder / GONE)
+            for path in lost:
+                path.unlink()
+
+    def tasks(self, project: int) -> Iterator[Json]:
+        """Tasks with `id`, `data` and `annotations` as Label Studio's API has them, by id.
+
+        Masks are base64 here, where the API has lists.
+        """
+        paths = sorted(_files(self._of(project)), key=_numbers)
+        for task, group in groupby(paths, key=lambda path: _numbers(path)[0]):
+            held = [content for path in group if (content := _read(path)) is not None]
+            newest = sorted(held, key=lambda one: _moment(one["annotation"]["updated_at"]))
+            data: Json = next((one["data"] for one in reversed(newest) if one["data"]), {})
+            if held:
+                yield {
+                    "id": task,
+                    "data": data,
+                    "annotations": [one["annotation"] for one in held],
+                }
+
+    def label_config(self, project: int) -> str | None:
+        """The project's labeling configuration; None if no event told it."""
+        return _project(self._of(project)).label_config
+
+    def counts(self, project: int) -> Counts:
+        """What has happened so far."""
+        return _project(self._of(project)).counts
+
+    def _of(self, project: int) -> Path:
+        return self._folder / str(project) / FOLDER
+
+
+def _news(folder: Path, saved: Iterable[Mapping[str, Any]]) -> dict[Path, Json]:
+    """What is to be kept of saved annotations, by file: what is newer than what is there."""
+    news: dict[Path, Json] = {}
+    for one in saved:
+        path = folder / f"{one['task']}-{one['annotation']}.json"
+        held = news.get(path) or _read(path)
+        when = one.get("updated_at") or ""
+        if any((folder / GONE / mark).exists() for mark in _marks(path)):
+            continue
+        if held and when and _moment(when) <= _moment(held["annotation"]["updated_at"]):
+            continue
+        annotation = {
+            "id": one["annotation"],
+            "was_cancelled": one["cancelled"],
+            "updated_at": when,
+            "result": list(one["result"]),
+        }
+        annotation |= {
+            name: one.get(name)
+            for name in ("ground_truth", "completed_by", "lead_time", "parent_prediction")
+        }
+        data = one["data"] or (held["data"] if held else {})
+        news[path] = {"data": data, "annotation": annotation}
+    return news
+
+
+def _configured(before: _Project, event: Mapping[str, Any]) -> _Project:
+    """The project with an event's labeling configuration, unless that is an older one."""
+    xml, when = event.get("label_config"), event.get("project_updated_at") or ""
+    if not xml or (when and _moment(when) < _moment(before.updated_at)):
+        return before
+    return replace(before, label_config=xml, updated_at=when)
+
+
+def _counted(
+    counts: Counts, folder: Path, saved: Mapping[Path, Json], lost: Iterable[Path]
+) -> Counts:
+    accepted, changed, removed = counts.accepted, counts.changed, counts.removed
+    for path, content in saved.items():
+        was, now = _finished(_read(path)), _finished(content)
+        accepted += now and not was
+        changed += now and was
+        removed += was and not now
+    removed += sum(_finished(_read(path)) for path in lost)
+    return Counts(accepted, changed, removed)
+
+
+def _finished(content: Json | None) -> bool:
+    return content is not None and not content["annotation"]["was_cancelled"]
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if NAME.fullmatch(path.name)]
+    except FileNotFoundError:
+        return []
+
+
+def _numbers(path: Path) -> tuple[int, int]:
+    """The task and the annotation that a file is about."""
+    task, _, annotation = path.stem.partition("-")
+    return int(task), int(annotation)
+
+
+def _marks(path: Path) -> set[str]:
+    """The marks of which one says that what the file is about was deleted."""
+    task, annotation = _numbers(path)
+    return {f"task-{task}", f"annotation-{annotation}"}
+
+
+def _read(path: Path) -> Json | None:
+    """A file's content; None if there is none, or none that can be read, and the log says so."""
+    try:
+        content: Json = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.error("%s is left out, as it cannot be read: %s.", path, error)
+        return None
+    return content
+
+
+def _project(folder: Path) -> _Project:
+    held = _read(folder / PROJECT)
+    if held is None:
+        return _Project()
+    return _Project(held["label_config"], held["updated_at"], Counts(**held["counts"]))
+
+
+def _moment(told: str) -> datetime:
+    """A time as Label Studio writes it; what is none is older than any."""
+    try:
+        moment = datetime.fromisoformat(told)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

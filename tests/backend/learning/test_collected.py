@@ -1,0 +1,199 @@
+"""Events as webhooks bring them, and the accepted work that they add up to."""
+
+import itertools
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from backend.labelstudio import brush
+from backend.labelstudio.config import parse_label_config
+from backend.labelstudio.events import Annotated, Event, Kind
+from backend.labelstudio.images import TaskImage
+from backend.labelstudio.starter import label_config
+from backend.learning.collected import Collected, Counts
+from backend.learning.dataset import Account, samples
+
+PROJECT = 7
+RECORDED = Path(__file__).parents[2] / "recorded"
+XML = label_config(["Car", "Dog"])
+
+
+def event(kind: Kind, **rest: Any) -> dict[str, Any]:
+    """As the inbox gives it."""
+    told: dict[str, Any] = json.loads(json.dumps(asdict(Event(kind, "X", PROJECT, **rest))))
+    return told
+
+
+def saved(number: int, task: int = 1, at: int = 1, **rest: Any) -> dict[str, Any]:
+    """An annotation, saved in some second."""
+    one = Annotated(
+        annotation=number,
+        task=task,
+        data={"image": f"{task}.png"},
+        result=({"id": f"region of {at}"},),
+        cancelled=False,
+        updated_at=f"2026-11-21T22:57:{at:02}.5Z",
+    )
+    return event(Kind.ANNOTATED, saved=[{**asdict(one), **rest}])
+
+
+def deleted(*numbers: int) -> dict[str, Any]:
+    return event(Kind.UNANNOTATED, annotations=numbers)
+
+
+def after(folder: Path, events: Sequence[dict[str, Any]]) -> Collected:
+    for one in events:
+        Collected(folder).take(one)
+    return Collected(folder)
+
+
+def regions(collected: Collected) -> dict[int, list[str]]:
+    """The regions that are held, by annotation."""
+    return {
+        annotation["id"]: [region["id"] for region in annotation["result"]]
+        for task in collected.tasks(PROJECT)
+        for annotation in task["annotations"]
+    }
+
+
+def test_what_the_editor_submitted_is_a_task_as_the_api_has_it(tmp_path: Path) -> None:
+    body = json.loads((RECORDED / "webhook-ANNOTATION_CREATED-from-editor.json").read_text())[
+        "json"
+    ]
+    collected = after(tmp_path, [json.loads(json.dumps(asdict(Event.from_json(body))))])
+    (task,) = collected.tasks(1)
+    (annotation,) = task["annotations"]
+    assert (task["id"], task["data"]) == (1, body["task"]["data"])
+    for name in ("id", "was_cancelled", "ground_truth", "completed_by", "updated_at", "lead_time"):
+        assert annotation[name] == body["annotation"][name]
+    assert annotation["parent_prediction"] == 1
+    assert [one["id"] for one in annotation["result"]] == [
+        one["id"] for one in body["annotation"]["result"]
+    ]
+    assert collected.label_config(1) == body["project"]["label_config"]
+
+
+def test_nothing_secret_of_a_project_reaches_the_disk(tmp_path: Path) -> None:
+    for path in RECORDED.glob("webhook-*.json"):
+        body = json.loads(path.read_text())["json"]
+        body.get("project", {})["token"] = "s3cret"
+        Collected(tmp_path).take(json.loads(json.dumps(asdict(Event.from_json(body)))))
+    held = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert held
+    assert not any(b"s3cret" in path.read_bytes() for path in held)
+
+
+def test_collected_masks_are_samples(tmp_path: Path) -> None:
+    mask = np.zeros((4, 6), bool)
+    mask[1:3, 2:5] = True
+    region = {
+        "id": "r",
+        "from_name": "brush",
+        "to_name": "image",
+        "type": "brushlabels",
+        "original_height": 4,
+        "original_width": 6,
+        "value": {"rle": b64encode(brush.encode(mask)).decode(), "brushlabels": ["Car"]},
+    }
+    collected = after(tmp_path, [saved(3, result=[region])])
+
+    class Images:
+        def fetch(self, url: str) -> TaskImage:
+            assert url == "1.png"
+            return TaskImage(Image.new("RGB", (6, 4)), url)
+
+    account = Account()
+    (sample,) = samples(collected.tasks(PROJECT), parse_label_config(XML), Images(), account)
+    assert (sample.mask("Car") == mask).all()
+    assert account.absent == {"Dog": 1}
+
+
+STORY = [
+    saved(1, task=1, at=1),
+    saved(1, task=1, at=5),
+    saved(2, task=1, at=2),
+    saved(3, task=2, at=3),
+    deleted(2),
+    event(Kind.TASKS_REMOVED, tasks=[2]),
+]
+
+
+@given(st.permutations([*STORY, *STORY[:2]]))
+def test_events_lead_to_the_same_in_any_order_and_twice(
+    tmp_path_factory: pytest.TempPathFactory, events: list[dict[str, Any]]
+) -> None:
+    collected = after(tmp_path_factory.mktemp("models"), events)
+    assert regions(collected) == {1: ["region of 5"]}
+
+
+def test_times_are_compared_as_times(tmp_path: Path) -> None:
+    later = saved(1, updated_at="2026-11-21T22:57:01.200000Z", result=[{"id": "later"}])
+    whole = saved(1, updated_at="2026-11-21T22:57:01Z", result=[{"id": "earlier"}])
+    elsewhere = saved(1, updated_at="2026-11-22T00:57:00+02:00", result=[{"id": "earlier"}])
+    assert regions(after(tmp_path, [later, whole, elsewhere])) == {1: ["later"]}
+
+
+def test_counts_tell_what_is_new(tmp_path: Path) -> None:
+    skipped = saved(2, at=1, cancelled=True)
+    story = [
+        (saved(1, at=1), Counts(1, 0, 0)),
+        (saved(1, at=1), Counts(1, 0, 0)),  # heard twice
+        (skipped, Counts(1, 0, 0)),
+        (saved(2, at=2), Counts(2, 0, 0)),  # after all
+        (saved(1, at=3), Counts(2, 1, 0)),
+        (saved(1, at=2), Counts(2, 1, 0)),  # late
+        (saved(2, at=4, cancelled=True), Counts(2, 1, 1)),
+        (deleted(1, 2, 99), Counts(2, 1, 2)),
+        (deleted(1), Counts(2, 1, 2)),
+        (event(Kind.TRAIN), Counts(2, 1, 2)),
+    ]
+    collected = Collected(tmp_path)
+    assert collected.counts(PROJECT) == Counts()
+    for one, counts in story:
+        collected.take(one)
+        assert collected.counts(PROJECT) == counts
+
+
+def test_an_import_of_annotations_is_kept_at_once(tmp_path: Path) -> None:
+    rows = [saved(number, task=number % 3)["saved"][0] for number in range(9)]
+    collected = after(tmp_path, [event(Kind.ANNOTATED, saved=rows)])
+    tasks = list(collected.tasks(PROJECT))
+    assert [task["id"] for task in tasks] == [0, 1, 2]
+    assert [one["id"] for one in tasks[1]["annotations"]] == [1, 4, 7]
+    assert collected.counts(PROJECT).accepted == 9
+
+
+def test_the_newest_labeling_configuration_counts(tmp_path: Path) -> None:
+    told = [("<View>new</View>", "2026-11-21T22:00:09Z"), (XML, "2026-11-21T22:00:01Z")]
+    for order in itertools.permutations(told):
+        folder = tmp_path / order[0][1][-3:-1]
+        collected = Collected(folder)
+        assert collected.label_config(PROJECT) is None
+        for xml, at in order:
+            collected.take(event(Kind.PROJECT_CHANGED, label_config=xml, project_updated_at=at))
+        assert collected.label_config(PROJECT) == "<View>new</View>"
+
+
+def test_a_file_that_cannot_be_read_costs_the_others_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    collected = after(tmp_path, [saved(1, task=1), saved(2, task=2)])
+    (tmp_path / str(PROJECT) / "collected" / "1-1.json").write_text("{")
+    assert regions(collected) == {2: ["region of 1"]}
+    assert "1-1.json is left out" in caplog.text
+    collected.take(saved(1, task=1))
+    assert set(regions(collected)) == {1, 2}
+
+
+def test_an_event_without_a_project_changes_nothing(tmp_path: Path) -> None:
+    Collected(tmp_path).take({**saved(1), "project": None})
+    assert list(tmp_path.iterdir()) == []
