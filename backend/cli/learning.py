@@ -38,11 +38,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _export(options: argparse.Namespace) -> int:
-    from backend import connect
     from backend.learning.commands import export
+    from backend.learning.source import studio_of
 
     settings = studio_settings(options)
-    print(export(settings, connect.label_studio(settings), options.project, options.out))
+    print(export(settings, studio_of(settings), options.project, options.out))
     print(f"\nIt is in {options.out}")
     return 0
 
@@ -51,9 +51,9 @@ def _train(options: argparse.Namespace) -> int:
     settings = studio_settings(options)
     if options.stop:
         return _stop(settings, options)
-    from backend import connect
     from backend.learning import commands
     from backend.learning.finetune import Recipe
+    from backend.learning.source import studio_of
     from backend.worker.runtime import load
 
     project = options.project
@@ -61,7 +61,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.folder:
         accepted = commands.accepted_in_folder(settings, options.folder, project)
     else:
-        accepted = commands.accepted_in_studio(settings, connect.label_studio(settings), project)
+        accepted = commands.accepted_in_studio(settings, studio_of(settings), project)
     base, digest = load(settings.checkpoint, settings.device, settings.dtype)
     try:
         with commands.progress_bar() as bar:

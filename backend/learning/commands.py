@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -17,21 +16,10 @@ from backend.learning import export as files
 from backend.learning.dataset import Account, Part, Sample, samples
 from backend.learning.finetune import Recipe
 from backend.learning.registry import Registry
+from backend.learning.source import Studio
 from backend.learning.train import Progress, Source, Told, Trained, train
 from backend.settings import Settings
 from models import Segmenter
-
-Json = dict[str, Any]
-
-
-class Studio(Protocol):
-    """What is used of Label Studio's API."""
-
-    def project(self, project: int) -> Json:
-        """A project, its labeling configuration included."""
-
-    def annotated_tasks(self, project: int) -> Iterator[Json]:
-        """The project's tasks that somebody has submitted, with `annotations`."""
 
 
 def export(settings: Settings, studio: Studio, project: int, out: Path) -> str:
@@ -39,6 +27,7 @@ def export(settings: Settings, studio: Studio, project: int, out: Path) -> str:
 
     Raises:
         LabelStudioError: Label Studio cannot be asked.
+        TooLittleData: nothing is known of the project.
         BadLabelConfig: the project has nothing to fill.
     """
     xml = studio.project(project)["label_config"]
@@ -58,10 +47,11 @@ class Accepted:
 
 
 def accepted_in_studio(settings: Settings, studio: Studio, project: int) -> Accepted:
-    """What Label Studio has of a project.
+    """What Label Studio has of a project, or webhooks brought.
 
     Raises:
         LabelStudioError: Label Studio cannot be asked.
+        TooLittleData: nothing is known of the project.
         BadLabelConfig: the project has nothing to fill.
     """
     xml = studio.project(project)["label_config"]

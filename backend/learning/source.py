@@ -1,0 +1,56 @@
+"""Where accepted work is had from: Label Studio if it is known, else what its webhooks brought."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from backend.errors import TooLittleData
+from backend.labelstudio.client import LabelStudio
+from backend.learning.collected import Collected
+from backend.settings import Settings
+
+Json = dict[str, Any]
+
+
+class Studio(Protocol):
+    """What is used of Label Studio's API."""
+
+    def project(self, project: int) -> Json:
+        """A project, its labeling configuration included."""
+
+    def annotated_tasks(self, project: int) -> Iterator[Json]:
+        """The project's tasks that somebody has submitted, with `annotations`."""
+
+
+class Webhooked:
+    """What webhooks brought, as Label Studio's API would answer."""
+
+    def __init__(self, collected: Collected) -> None:
+        self._collected = collected
+
+    def project(self, project: int) -> Json:
+        """A project, of which nothing but the labeling configuration is known.
+
+        Raises:
+            TooLittleData: no webhook has told of it.
+        """
+        xml = self._collected.label_config(project)
+        if xml is None:
+            raise TooLittleData(
+                f"No webhook has told of project {project}, and Label Studio cannot be asked: set "
+                "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, or connect this backend to the project "
+                "and submit some annotations."
+            )
+        return {"id": project, "label_config": xml}
+
+    def annotated_tasks(self, project: int) -> Iterator[Json]:
+        """The project's tasks that somebody has submitted, or skipped, with `annotations`."""
+        return self._collected.tasks(project)
+
+
+def studio_of(settings: Settings) -> Studio:
+    """Label Studio where its address and a key are set, else what its webhooks brought."""
+    if settings.label_studio_url is None or settings.label_studio_api_key is None:
+        return Webhooked(Collected(settings.model_dir))
+    return LabelStudio(settings.label_studio_url, settings.label_studio_api_key)

@@ -1,0 +1,83 @@
+"""Accepted work without an API key: what webhooks brought is exported all the same."""
+
+import json
+from base64 import b64encode
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend import cli
+from backend.errors import TooLittleData
+from backend.labelstudio import brush
+from backend.labelstudio.client import LabelStudio
+from backend.labelstudio.events import Annotated, Event, Kind
+from backend.labelstudio.starter import label_config
+from backend.learning.collected import Collected
+from backend.learning.source import studio_of
+from backend.settings import Settings
+
+MASK = np.arange(24).reshape(4, 6) > 15
+
+
+def submitted(task: int, image: str) -> Event:
+    region = {
+        "id": "r",
+        "from_name": "brush",
+        "to_name": "image",
+        "type": "brushlabels",
+        "original_height": 4,
+        "original_width": 6,
+        "value": {"rle": b64encode(brush.encode(MASK)).decode(), "brushlabels": ["Car"]},
+    }
+    saved = Annotated(10 + task, task, {"image": image}, (region,), False)
+    xml = label_config(["Car"])
+    return Event(Kind.ANNOTATED, "ANNOTATION_CREATED", 7, saved=(saved,), label_config=xml)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (6, 4)).save(images / "one.png")
+    for name, value in {
+        "MODEL_DIR": tmp_path / "models",
+        "PROMPTBRUSH_DATA_DIR": tmp_path / "data",
+        "LOCAL_FILES_DOCUMENT_ROOT": images,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    return Settings.from_environment()
+
+
+def test_without_a_key_an_export_holds_what_webhooks_brought(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collected = Collected(settings.model_dir)
+    collected.take(asdict(submitted(1, "/data/local-files/?d=one.png")))
+    collected.take(asdict(submitted(2, "/data/upload/7/behind-a-login.png")))
+    out = tmp_path / "out"
+    assert cli.main(["export", "--project", "7", "--out", str(out)]) == 0
+    (image,) = json.loads((out / "coco-rle.json").read_text())["images"]
+    assert image["task"] == 1
+    (path,) = (out / "masks").iterdir()
+    with Image.open(path) as picture:
+        assert (np.asarray(picture) == 255 * MASK).all()
+    told = capsys.readouterr().out
+    assert "1 images" in told
+    assert "the image cannot be had (ImageRefused)" in told
+
+
+def test_a_project_that_nothing_is_known_of_is_told(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(TooLittleData, match="No webhook has told of project 8"):
+        studio_of(settings).project(8)
+    assert cli.main(["export", "--project", "8"]) == 1
+    assert "LABEL_STUDIO_API_KEY" in capsys.readouterr().err
+
+
+def test_label_studio_is_asked_where_it_is_known() -> None:
+    known = Settings(label_studio_url="http://studio", label_studio_api_key="k")
+    assert isinstance(studio_of(known), LabelStudio)
