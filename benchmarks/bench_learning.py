@@ -22,7 +22,7 @@ from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.starter import label_config
 from backend.learning.dataset import Account, Part, Sample, part_of
-from backend.learning.evaluate import iou
+from backend.learning.drawn import iou
 from backend.learning.finetune import Recipe
 from backend.learning.registry import Registry
 from backend.learning.train import train

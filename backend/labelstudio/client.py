@@ -11,18 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from backend.errors import LabelStudioError
+from backend.errors import LabelStudioError, LabelStudioRefused
 from backend.labelstudio.api import Api
 
 Json = dict[str, Any]
 T = TypeVar("T")
 
+NOT_FOUND = 404
 PAGE = 100  # rows asked for at once
 PREDICTIONS_AT_ONCE = 100
 # Label Studio holds the same list against the fields of tasks and of the annotations in them.
 ANNOTATED = (
     *("id", "data", "annotations"),
     *("result", "was_cancelled", "ground_truth", "completed_by", "updated_at"),
+    *("lead_time", "parent_prediction"),
 )
 
 
@@ -173,6 +175,15 @@ class LabelStudio:
         query = {"task": task, "project": project}
         found = self._list("/api/predictions", {k: v for k, v in query.items() if v is not None})
         return [p for p in found if model_version in {None, p["model_version"]}]
+
+    def prediction(self, prediction: int) -> Json | None:
+        """A prediction by its id; None if it was deleted."""
+        try:
+            return self._object("GET", f"/api/predictions/{prediction}")
+        except LabelStudioRefused as error:
+            if error.answered == NOT_FOUND:
+                return None
+            raise
 
     def create_predictions(self, project: int, predictions: Iterable[Mapping[str, Any]]) -> int:
         """Add predictions, `{"task", "result", "score", "model_version"}` each; gives how many.

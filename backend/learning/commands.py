@@ -58,7 +58,8 @@ def accepted_in_studio(settings: Settings, studio: Studio, project: int) -> Acce
     config, images = parse_label_config(xml), ImageStore.of(settings)
 
     def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
-        return samples(studio.annotated_tasks(project), config, images, account, parts)
+        tasks = studio.annotated_tasks(project)
+        return samples(tasks, config, images, account, parts, studio.prediction)
 
     return Accepted(xml, source)
 

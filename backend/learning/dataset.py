@@ -7,6 +7,7 @@ What counts, task by task:
 - The newest annotation of each annotator counts. A pixel has a label if more than half of those
   that count give it that label, so that two annotators have to agree.
 - Several regions of one label are one mask. A label that nobody drew is absent: a negative.
+- Where an annotation began with a prediction, what the annotator changed of it is known.
 - Every region with an area counts, but not rectangles of a tool that is there to prompt with. Where
   one cannot be read, its labels are neither present nor absent: that image says nothing of them.
 
@@ -18,26 +19,25 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from backend.errors import BackendError
 from backend.labelstudio.config import LabelConfig
 from backend.labelstudio.images import TaskImage
-from backend.labelstudio.shapes import Area, Mask, areas
+from backend.labelstudio.shapes import Mask
 from backend.labelstudio.tasks import Task, image_url
+from backend.learning.drawn import Size, View, drawn, views
 from backend.report import table
 
 EXAMPLES = 5  # tasks that are named for a reason
 
 Json = Mapping[str, Any]
-Size = tuple[int, int]
 
 
 class Part(StrEnum):
@@ -70,6 +70,7 @@ class Sample:
     image: TaskImage
     labels: tuple[str, ...]  # that were looked for
     masks: Mapping[str, Mask]  # (H, W) of those that are there
+    corrected: Mapping[str, Mask] = field(default_factory=dict)  # pixels annotators changed, if any
 
     @property
     def size(self) -> Size:
@@ -88,6 +89,8 @@ class Sample:
             total.update(f"\n{label} {self.size} ".encode())
             if label in self.masks:
                 total.update(np.packbits(self.masks[label]).tobytes())
+            if label in self.corrected:
+                total.update(b" corrected " + np.packbits(self.corrected[label]).tobytes())
         return total.hexdigest()
 
 
@@ -158,12 +161,17 @@ class Images(Protocol):
         """The image at a URL; raises BackendError."""
 
 
+def _unknown(_: int) -> None:
+    """What predictions held, if nobody can be asked."""
+
+
 def samples(
     tasks: Iterable[Json],
     config: LabelConfig,
     images: Images,
     account: Account,
     parts: Collection[Part] = tuple(Part),
+    parents: Callable[[int], Json | None] = _unknown,
 ) -> Iterator[Sample]:
     """The samples of tasks with `id`, `data` and `annotations`, one at a time.
 
@@ -173,6 +181,7 @@ def samples(
         images: Fetches the tasks' images.
         account: Is told what was used and what was not.
         parts: Other tasks are passed over.
+        parents: Gives the prediction that an annotation began with, by its id.
     """
     for raw in tasks:
         task = int(raw["id"])
@@ -181,16 +190,17 @@ def samples(
         counted = _counted(raw.get("annotations") or (), task, account)
         if not counted:
             continue
-        for key, (names, labels) in _asked(config).items():
+        for view in views(config):
             try:
-                image = images.fetch(image_url(Task(task, raw["data"]), key))
+                image = images.fetch(image_url(Task(task, raw["data"]), view.key))
             except BackendError as error:
                 account.leave_out(task, f"the image cannot be had ({error.name})")
                 continue
-            masks, unclear = _merged(counted, config, names, labels, image.image, task, account)
-            sample = Sample(
-                task, key, image, tuple(one for one in labels if one not in unclear), masks
-            )
+            size = image.image.height, image.image.width
+            masks, unclear = _merged(counted, view, size, task, account)
+            labels = tuple(label for label in view.labels if label not in unclear)
+            sample = Sample(task, view.key, image, labels, masks)
+            sample = replace(sample, corrected=_corrected(counted, parents, view, sample))
             account.use(sample)
             yield sample
 
@@ -228,92 +238,50 @@ def _annotator(annotation: Json) -> object:
     return annotation.get("id") if known is None else ("annotator", known)
 
 
-def _asked(config: LabelConfig) -> dict[str, tuple[frozenset[str], tuple[str, ...]]]:
-    """By image field: the tags that show it, and the labels looked for there."""
-    keys = dict.fromkeys(control.image_key for control in config.outputs)
-    return {
-        key: (
-            frozenset(c.to_name for c in config.outputs if c.image_key == key),
-            tuple(
-                dict.fromkeys(
-                    label.value
-                    for control in config.outputs
-                    if control.image_key == key
-                    for label in control.labels
-                )
-            ),
-        )
-        for key in keys
-    }
-
-
 def _merged(
-    annotations: Sequence[Json],
-    config: LabelConfig,
-    names: frozenset[str],
-    labels: Sequence[str],
-    image: Image.Image,
-    task: int,
-    account: Account,
+    annotations: Sequence[Json], view: View, size: Size, task: int, account: Account
 ) -> tuple[dict[str, Mask], set[str]]:
     """The pixels of each label that more than half of the annotations give it, and labels unclear.
 
     A label is unclear where a region of it could not be read.
     """
-    outputs = {control.name for control in config.outputs}
     votes: dict[str, NDArray[np.uint8]] = {}
     unclear: set[str] = set()
     for annotation in annotations:
-        drawn: dict[str, Mask] = {}
-        for area in areas(annotation.get("result") or ()):
-            if area.to_name not in names:
-                continue
-            reason = _meant_otherwise(area, outputs, labels)
-            if reason:
-                account.leave_out(task, reason)
-                continue
-            try:
-                mask = _fitting(area, image)
-            except ValueError as error:
-                account.leave_out(task, str(error))
-                unclear.update(area.labels)
-                continue
-            account.regions[area.form] += 1
-            for label in area.labels:
-                drawn[label] = drawn[label] | mask if label in drawn else mask
-        for label, mask in drawn.items():
+        found = drawn(annotation.get("result") or (), view, size)
+        account.regions.update(found.forms)
+        for reason in found.left_out:
+            account.leave_out(task, reason)
+        unclear |= found.unclear
+        for label, mask in found.masks.items():
             ballot = mask.astype(np.uint8)
             votes[label] = votes[label] + ballot if label in votes else ballot
     account.merged += len(annotations) > 1
     agreed = {
         label: 2 * votes[label] > len(annotations)
-        for label in labels
+        for label in view.labels
         if label in votes and label not in unclear
     }
     return {label: mask for label, mask in agreed.items() if mask.any()}, unclear
 
 
-def _meant_otherwise(area: Area, outputs: set[str], labels: Sequence[str]) -> str | None:
-    """Why a region says nothing about where a label is."""
-    if area.form == "rectangle" and area.control not in outputs:
-        return "the rectangle is of a tool to prompt with"
-    if not area.labels:
-        return "the region has no label"
-    if not set(area.labels) & set(labels):
-        return f'the label "{area.labels[0]}" is not looked for'
-    return None
-
-
-def _fitting(area: Area, image: Image.Image) -> Mask:
-    """The region's pixels.
-
-    Raises:
-        ValueError: it cannot be read, or was drawn on an image of another size.
-    """
-    mask = area.mask()
-    if mask.shape != (image.height, image.width):
-        raise ValueError(
-            f"it was drawn on {mask.shape[1]} x {mask.shape[0]} pixels, "
-            f"and the image has {image.width} x {image.height}"
-        )
-    return mask
+def _corrected(
+    annotations: Sequence[Json],
+    parents: Callable[[int], Json | None],
+    view: View,
+    sample: Sample,
+) -> dict[str, Mask]:
+    """The pixels of each label that are not as predicted, where it is known what that was."""
+    for annotation in reversed(annotations):
+        number = annotation.get("parent_prediction")
+        parent = parents(number) if isinstance(number, int) else None
+        if parent is None:
+            continue
+        predicted = drawn(parent.get("result") or (), view, sample.size)
+        changed = {
+            label: predicted.masks.get(label, np.zeros(sample.size, bool)) ^ sample.mask(label)
+            for label in sample.labels
+            if label not in predicted.unclear
+        }
+        return {label: mask for label, mask in changed.items() if mask.any()}
+    return {}

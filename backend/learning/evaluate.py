@@ -15,6 +15,7 @@ from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
 from backend.labelstudio.shapes import Mask
 from backend.learning.dataset import Sample
+from backend.learning.drawn import iou
 from backend.overlay import Drawn, draw
 from backend.prompting import Query
 from models import Segmenter
@@ -142,14 +143,6 @@ def evaluate(
             found.scores.append(score)
             _keep_worst(found.worst, score, sample, new.mask)
     return found
-
-
-def iou(guess: Mask | None, truth: Mask) -> float:
-    """Intersection over union; two empty masks agree."""
-    if guess is None:
-        return 0.0 if truth.any() else 1.0
-    union = int((guess | truth).sum())
-    return int((guess & truth).sum()) / union if union else 1.0
 
 
 def _keep_worst(worst: list[Case], score: Score, sample: Sample, guess: Mask | None) -> None:

@@ -22,6 +22,9 @@ class Studio(Protocol):
     def annotated_tasks(self, project: int) -> Iterator[Json]:
         """The project's tasks that somebody has submitted, with `annotations`."""
 
+    def prediction(self, prediction: int) -> Json | None:
+        """A prediction by its id, with its regions; None if it is not known."""
+
 
 class Webhooked:
     """What webhooks brought, as Label Studio's API would answer."""
@@ -47,6 +50,9 @@ class Webhooked:
     def annotated_tasks(self, project: int) -> Iterator[Json]:
         """The project's tasks that somebody has submitted, or skipped, with `annotations`."""
         return self._collected.tasks(project)
+
+    def prediction(self, prediction: int) -> None:
+        """Webhooks do not tell what was predicted."""
 
 
 def studio_of(settings: Settings) -> Studio:

@@ -112,6 +112,7 @@ class FakeLabelStudio:
             "/api/projects/<int:number>/import": (self._import, "POST"),
             "/api/projects/<int:number>/import/predictions": (self._import_predictions, "POST"),
             "/api/tasks": (self._tasks, "GET"),
+            "/api/predictions/<int:number>": (self._prediction, "GET"),
             "/api/ml": (self._backends, "GET POST"),
             "/api/ml/<int:number>": (self._backend, "PATCH DELETE"),
             "/api/webhooks": (self._webhooks, "GET POST"),
@@ -166,8 +167,13 @@ class FakeLabelStudio:
             if self.tasks.get(prediction["task"], {}).get("project") != number:
                 return _invalid({"non_field_errors": ['... contains invalid "task" field']})
         fitting = [p for p in given if isinstance(p["result"], list)]
-        self.predictions += [{"project": number, **prediction} for prediction in fitting]
+        self.predictions += [
+            {"project": number, "id": next(self._ids), **prediction} for prediction in fitting
+        ]
         return {"created": len(fitting)}, 201
+
+    def _prediction(self, number: int) -> ResponseReturnValue:
+        return _known({row["id"]: row for row in self.predictions}, number)
 
     def _tasks(self) -> ResponseReturnValue:
         project, query = int(request.args["project"]), json.loads(request.args["query"])

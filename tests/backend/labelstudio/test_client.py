@@ -127,6 +127,24 @@ def test_annotated_tasks_come_with_their_annotations(studio: FakeLabelStudio) ->
     assert found["annotations"][0]["result"] == [{"id": "a"}]
 
 
+def test_what_an_annotation_began_with_is_told_and_can_be_had(studio: FakeLabelStudio) -> None:
+    project = studio.add_project()
+    task = studio.add_task(project, image="1.jpg")
+    client = LabelStudio(studio.url, TOKEN)
+    client.create_predictions(
+        project, [{"task": task, "result": [{"id": "a"}], "model_version": "v", "score": 0.5}]
+    )
+    number = studio.predictions[0]["id"]
+    studio.annotate(task, [{"id": "a"}], parent_prediction=number, lead_time=4.5)
+    (found,) = client.annotated_tasks(project)
+    annotation = found["annotations"][0]
+    assert (annotation["parent_prediction"], annotation["lead_time"]) == (number, 4.5)
+    prediction = client.prediction(number)
+    assert prediction is not None
+    assert prediction["result"] == [{"id": "a"}]
+    assert client.prediction(number + 1) is None
+
+
 def test_a_list_in_pages_ends_with_the_last(server: Server) -> None:
     pages = {"1": {"next": "more", "results": [{"id": 2}]}, "2": {"results": [{"id": 1}]}}
     server.decide("/api/projects", lambda r: told(pages[r.query["page"]]))

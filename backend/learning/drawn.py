@@ -1,0 +1,115 @@
+"""What an annotation, or a prediction, draws of each label on one image of a task."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from backend.labelstudio.config import LabelConfig
+from backend.labelstudio.shapes import Area, Mask, areas
+
+Size = tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An image of a task, and what is looked for in it."""
+
+    key: str  # the field of the task's data that holds the image
+    tags: frozenset[str]  # which show it
+    outputs: frozenset[str]  # names of the controls to fill
+    labels: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Drawn:
+    """The masks, (H, W), that are not empty; labels of which a region could not be read."""
+
+    masks: dict[str, Mask] = field(default_factory=dict)
+    unclear: set[str] = field(default_factory=set)
+    forms: Counter[str] = field(default_factory=Counter)  # of the regions that count
+    left_out: list[str] = field(default_factory=list)  # why other regions do not
+
+
+def views(config: LabelConfig) -> tuple[View, ...]:
+    """The images that a labeling configuration shows and lets be filled."""
+    found = []
+    for key in dict.fromkeys(control.image_key for control in config.outputs):
+        controls = [control for control in config.outputs if control.image_key == key]
+        labels = dict.fromkeys(label.value for control in controls for label in control.labels)
+        found.append(
+            View(
+                key,
+                frozenset(control.to_name for control in controls),
+                frozenset(control.name for control in controls),
+                tuple(labels),
+            )
+        )
+    return tuple(found)
+
+
+def drawn(result: Sequence[Mapping[str, Any]], view: View, size: Size | None = None) -> Drawn:
+    """What regions draw; several of one label are one mask.
+
+    Args:
+        result: The regions, of an annotation or a prediction.
+        view: Others' regions are passed over.
+        size: Of the image, height and width; None takes the size that the first region tells.
+    """
+    found = Drawn()
+    for area in areas(result):
+        if area.to_name not in view.tags:
+            continue
+        if reason := meant_otherwise(area, view):
+            found.left_out.append(reason)
+            continue
+        try:
+            mask = _fitting(area, size or area.size)
+        except ValueError as error:
+            found.left_out.append(str(error))
+            found.unclear.update(area.labels)
+            continue
+        size = size or area.size
+        found.forms[area.form] += 1
+        for label in area.labels:
+            held = found.masks.get(label)
+            found.masks[label] = mask if held is None else held | mask
+    for label in [label for label, mask in found.masks.items() if not mask.any()]:
+        del found.masks[label]
+    return found
+
+
+def iou(guess: Mask | None, truth: Mask) -> float:
+    """Intersection over union; None is an empty mask, and two empty masks agree."""
+    if guess is None:
+        return 0.0 if truth.any() else 1.0
+    union = int((guess | truth).sum())
+    return int((guess & truth).sum()) / union if union else 1.0
+
+
+def meant_otherwise(area: Area, view: View) -> str | None:
+    """Why a region says nothing about where a label is."""
+    if area.form == "rectangle" and area.control not in view.outputs:
+        return "the rectangle is of a tool to prompt with"
+    if not area.labels:
+        return "the region has no label"
+    if not set(area.labels) & set(view.labels):
+        return f'the label "{area.labels[0]}" is not looked for'
+    return None
+
+
+def _fitting(area: Area, size: Size) -> Mask:
+    """The region's pixels.
+
+    Raises:
+        ValueError: it cannot be read, or was drawn on an image of another size.
+    """
+    mask = area.mask()
+    if mask.shape != size:
+        raise ValueError(
+            f"it was drawn on {mask.shape[1]} x {mask.shape[0]} pixels, "
+            f"and the image has {size[1]} x {size[0]}"
+        )
+    return mask
