@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import logging
-import uuid
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,6 +21,7 @@ from PIL import Image
 
 from backend.labelstudio import brush
 from backend.labelstudio.config import Control, Kind, LabelConfig
+from backend.labelstudio.origin import new_id
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def prediction(answer: Mapping[str, Any], config: LabelConfig, task: object = No
     result: list[Json] = []
     for one in answer["regions"]:
         try:
-            result += _regions(one, controls)
+            result += _regions(one, controls, answer["model_version"])
         except ValueError as reason:
             log.warning(
                 "task %s: a region of control %r with label %r for %s x %s pixels is dropped: %s",
@@ -112,7 +112,9 @@ def text_region(control_name: str, to_name: str, text: str, region_id: str) -> J
     }
 
 
-def _regions(one: Mapping[str, Any], controls: Mapping[str, Control]) -> list[Json]:
+def _regions(
+    one: Mapping[str, Any], controls: Mapping[str, Control], model_version: str
+) -> list[Json]:
     """The region of a shape; a control without labels of its own takes two of the same id.
 
     Raises:
@@ -127,7 +129,7 @@ def _regions(one: Mapping[str, Any], controls: Mapping[str, Control]) -> list[Js
     height, width = one["height"], one["width"]
     value = _CHECKS[control.kind](one["value"], (height, width))
     frame = {
-        "id": uuid.uuid4().hex[:10],
+        "id": new_id(model_version),
         "to_name": control.to_name,
         "original_width": width,
         "original_height": height,

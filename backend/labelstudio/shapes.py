@@ -37,6 +37,9 @@ class Area:
     size: Size  # of the image as it was displayed
     turned: bool  # by the editor's own rotation tool
     value: Mapping[str, Any]
+    id: str = ""
+    origin: str = ""  # "manual", "prediction", or "prediction-changed"
+    score: float | None = None  # of who predicted it
 
     def mask(self) -> Mask:
         """Its pixels, (H, W), on the image as displayed; there may be none.
@@ -96,6 +99,9 @@ def areas(result: Sequence[Mapping[str, Any]]) -> Iterator[Area]:
             size=(_pixels(region, "original_height"), _pixels(region, "original_width")),
             turned=bool(region.get("image_rotation")),
             value=value,
+            id=str(region.get("id")),
+            origin=str(region.get("origin")),
+            score=score if isinstance(score := region.get("score"), int | float) else None,
         )
 
 

@@ -1,0 +1,276 @@
+"""How much of what was predicted is accepted, and what time that saves: proof that it pays.
+
+An annotation that began with a prediction of ours is held against that prediction, label by label.
+Where Label Studio can be asked, both are masks. Without an API key nothing tells what was
+predicted, but the regions of an annotation tell by their ids and origins what was left as it was:
+then it is known how many masks were accepted untouched, of those that were not deleted.
+
+Time saved is what drawing by hand would have taken, less what was taken. Annotations without a
+prediction tell how long a region takes by hand; while they are too few, `BY_HAND` is assumed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, Self
+
+import numpy as np
+
+from backend.durable import rewrite
+from backend.filelock import locked
+from backend.labelstudio.config import parse_label_config
+from backend.labelstudio.origin import weights_in, weights_of
+from backend.labelstudio.shapes import Area, areas
+from backend.learning.drawn import View, drawn, iou, meant_otherwise, views
+from backend.learning.source import Studio
+
+log = logging.getLogger(__name__)
+
+FILE = "acceptance.json"  # in a project's folder; made anew from accepted work when it is gone
+# Seconds to outline an object, as measured on COCO (Lin et al., arXiv 1405.0312, section 4.3: 22
+# hours for 1000 of them).
+BY_HAND = 79.0
+ENOUGH = 5  # annotations by hand that say more than that
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A label of an image, predicted or accepted or both."""
+
+    label: str
+    predicted: bool
+    score: float | None  # of the prediction
+    iou: float | None  # of what was predicted and what was accepted; None is not known
+    untouched: bool  # accepted as predicted
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An annotation that was accepted."""
+
+    annotation: int
+    task: int
+    updated_at: str
+    by_hand: bool  # nothing in it was ever predicted
+    weights: str | None  # that predicted what it began with: the beginning of their name
+    known: bool  # whether it is known what they predicted, deleted regions included
+    regions: int
+    seconds: float | None
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What became of the predictions of some weights."""
+
+    annotations: int  # that began with one
+    predicted: int  # masks
+    untouched: int  # of those
+    missed: int  # masks that were accepted where none was predicted
+    iou: float | None  # mean over masks predicted or missed, where both are known
+    seconds_saved: float | None  # in all; None: nobody told how long it took
+
+    @property
+    def share(self) -> float | None:
+        """Of the masks predicted, those accepted untouched."""
+        return self.untouched / self.predicted if self.predicted else None
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {**asdict(self), "untouched_share": self.share}
+
+
+class Acceptance:
+    """A project's accepted work beside what was predicted."""
+
+    def __init__(self, works: Sequence[Work] = ()) -> None:
+        self.works = tuple(works)
+
+    @classmethod
+    def of(cls, folder: Path, project: int) -> Self:
+        """What was measured last, in the folder of all projects' versions; nothing if never."""
+        path = folder / str(project) / FILE
+        try:
+            raw = json.loads(path.read_bytes())
+            return cls(
+                [
+                    Work(**{**one, "rows": tuple(Row(**row) for row in one["rows"])})
+                    for one in raw["annotations"]
+                ]
+            )
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.warning("%s cannot be read and is made anew: %r", path, error)
+            return cls()
+
+    def rows(self, weights: str | None = None) -> list[Row]:
+        """Every label that was held against a prediction, of all weights or some."""
+        return [
+            row
+            for work in self.works
+            for row in work.rows
+            if weights is None or work.weights == weights
+        ]
+
+    def figures(self) -> dict[str, Figures]:
+        """By weights: the first eight digits of a version's id, or of the base checkpoint's."""
+        by_weights: dict[str, list[Work]] = {}
+        for work in self.works:
+            if work.weights is not None:
+                by_weights.setdefault(work.weights, []).append(work)
+        return {weights: self._figures(works) for weights, works in by_weights.items()}
+
+    def seconds_by_hand(self) -> float | None:
+        """To draw a region, as annotations by hand tell; None where they are too few."""
+        paces = [pace for work in self.works if work.by_hand and (pace := _pace(work)) is not None]
+        return median(paces) if len(paces) >= ENOUGH else None
+
+    @property
+    def assumption(self) -> str:
+        """What the time saved is reckoned from, in words."""
+        measured = self.seconds_by_hand()
+        if measured is None:
+            return f"{BY_HAND:.0f} s to draw a region by hand, as on COCO: an assumption"
+        return f"{measured:.0f} s to draw a region by hand, the median of this project"
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures, for programs."""
+        return {
+            "assumption": self.assumption,
+            "weights": {name: figures.to_json() for name, figures in self.figures().items()},
+        }
+
+    def _figures(self, works: Sequence[Work]) -> Figures:
+        rows = [row for work in works for row in work.rows]
+        overlaps = [row.iou for work in works if work.known for row in work.rows]
+        paces = [pace for work in works if (pace := _pace(work)) is not None]
+        by_hand = self.seconds_by_hand() or BY_HAND
+        regions = sum(work.regions for work in works)
+        return Figures(
+            annotations=len(works),
+            predicted=sum(row.predicted for row in rows),
+            untouched=sum(row.untouched for row in rows),
+            missed=sum(not row.predicted for row in rows),
+            iou=fmean(one for one in overlaps if one is not None) if overlaps else None,
+            # the median, since somebody who is at lunch takes an hour
+            seconds_saved=regions * (by_hand - median(paces)) if paces else None,
+        )
+
+
+def measure(studio: Studio, project: int, folder: Path) -> Acceptance:
+    """Hold a project's accepted work against what was predicted, and keep that.
+
+    What was measured before and has not changed is not asked for again.
+
+    Raises:
+        LabelStudioError: Label Studio cannot be asked.
+        TooLittleData: nothing is known of the project.
+        BadLabelConfig: the project has nothing to fill.
+    """
+    looked = views(parse_label_config(studio.project(project)["label_config"]))
+    before = {
+        (work.annotation, work.updated_at): work
+        for work in Acceptance.of(folder, project).works
+        if work.by_hand or work.known
+    }
+    works = []
+    for task in studio.annotated_tasks(project):
+        for annotation in task["annotations"]:
+            if not annotation.get("was_cancelled"):
+                same = annotation["id"], str(annotation.get("updated_at"))
+                works.append(before.get(same) or _work(task["id"], annotation, looked, studio))
+    place = folder / str(project)
+    with locked(place / ".lock"):
+        content = {"annotations": [asdict(work) for work in works]}
+        rewrite(place / FILE, json.dumps(content).encode())
+    return Acceptance(works)
+
+
+def _work(task: int, annotation: Json, looked: Sequence[View], studio: Studio) -> Work:
+    result = annotation.get("result") or ()
+    parent = annotation.get("parent_prediction")
+    prediction = studio.prediction(parent) if isinstance(parent, int) else None
+    if prediction is not None:
+        weights = weights_of(str(prediction.get("model_version")))
+        predicted = prediction.get("result") or ()
+        rows = [row for view in looked for row in _compared(predicted, result, view)]
+    else:
+        told = [found for area in areas(result) if (found := weights_in(area.id))]
+        weights = told[0] if told and parent is not None else None
+        rows = [row for view in looked for row in _traced(result, view)]
+    return Work(
+        annotation=annotation["id"],
+        task=task,
+        updated_at=str(annotation.get("updated_at")),
+        by_hand=parent is None and not any(_was_predicted(area) for area in areas(result)),
+        weights=weights,
+        known=prediction is not None,
+        regions=sum(len(_counted(result, view)) for view in looked),
+        seconds=annotation.get("lead_time"),
+        rows=tuple(rows) if weights else (),
+    )
+
+
+def _compared(predicted: Sequence[Json], result: Sequence[Json], view: View) -> list[Row]:
+    """Masks held against masks."""
+    before = drawn(predicted, view)
+    size = next((mask.shape for mask in before.masks.values()), None)
+    after = drawn(result, view, None if size is None else (size[0], size[1]))
+    scores = _scores(predicted, view)
+    rows = []
+    for label in view.labels:
+        guess, truth = before.masks.get(label), after.masks.get(label)
+        if label in before.unclear | after.unclear or (guess is None and truth is None):
+            continue
+        overlap = 0.0 if guess is None or truth is None else iou(guess, truth)
+        untouched = guess is not None and truth is not None and np.array_equal(guess, truth)
+        rows.append(Row(label, guess is not None, scores.get(label), overlap, untouched))
+    return rows
+
+
+def _traced(result: Sequence[Json], view: View) -> list[Row]:
+    """What the regions of an annotation tell of themselves."""
+    scores, rows = _scores(result, view), []
+    for label in view.labels:
+        there = [area for area in _counted(result, view) if label in area.labels]
+        ours = [area for area in there if weights_in(area.id)]
+        untouched = bool(ours) and all(
+            area in ours and area.origin == "prediction" for area in there
+        )
+        if there:
+            overlap = 1.0 if untouched else None
+            rows.append(Row(label, bool(ours), scores.get(label), overlap, untouched))
+    return rows
+
+
+def _counted(result: Sequence[Json], view: View) -> list[Area]:
+    """The regions that say where a label is."""
+    shown = (area for area in areas(result) if area.to_name in view.tags)
+    return [area for area in shown if meant_otherwise(area, view) is None]
+
+
+def _scores(result: Sequence[Json], view: View) -> dict[str, float]:
+    """The best score of each label."""
+    best: dict[str, float] = {}
+    for area in _counted(result, view):
+        for label in area.labels:
+            if area.score is not None:
+                best[label] = max(area.score, best.get(label, area.score))
+    return best
+
+
+def _was_predicted(area: Area) -> bool:
+    return area.origin.startswith("prediction") or weights_in(area.id) is not None
+
+
+def _pace(work: Work) -> float | None:
+    """Seconds a region."""
+    return None if work.seconds is None or not work.regions else work.seconds / work.regions

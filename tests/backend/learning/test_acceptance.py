@@ -1,0 +1,193 @@
+"""Accepted work held against what was predicted, with a key and without."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backend.labelstudio import brush
+from backend.labelstudio.starter import label_config
+from backend.learning.acceptance import BY_HAND, FILE, Acceptance, Figures, measure
+
+PROJECT = 7
+TUNED, BASE = "7be01c55", "1f0c93aa"
+VERSION = f"clipseg-{BASE}-{TUNED}-aaaaaaaa"
+
+Json = dict[str, Any]
+
+
+class Studio:
+    """A project's annotations; without its predictions it is what webhooks brought."""
+
+    def __init__(self, *annotations: Json) -> None:
+        self.annotations = list(annotations)
+        self.predictions: dict[int, Json] = {}
+        self.asked: list[int] = []
+
+    def project(self, project: int) -> Json:
+        return {"id": project, "label_config": label_config(["Car", "Dog"])}
+
+    def annotated_tasks(self, project: int) -> Iterator[Json]:
+        for one in self.annotations:
+            yield {"id": one["id"] + 100, "data": {"image": "u"}, "annotations": [one]}
+
+    def prediction(self, prediction: int) -> Json | None:
+        self.asked.append(prediction)
+        return self.predictions.get(prediction)
+
+    def predicts(self, number: int, *result: Json, version: str = VERSION) -> None:
+        self.predictions[number] = {"model_version": version, "result": list(result)}
+
+
+def region(label: str, columns: int, **rest: Any) -> Json:
+    """The first columns of an image of ten."""
+    mask = np.zeros((4, 10), bool)
+    mask[:, :columns] = True
+    return {
+        "id": f"{TUNED}-0123456789",
+        "origin": "prediction",
+        "score": 0.8,
+        "from_name": "brush",
+        "to_name": "image",
+        "type": "brushlabels",
+        "original_height": 4,
+        "original_width": 10,
+        "value": {"rle": list(brush.encode(mask)), "brushlabels": [label]},
+        **rest,
+    }
+
+
+def by_hand(label: str, columns: int) -> Json:
+    return region(label, columns, id="V1StGXR8_Z", origin="manual")
+
+
+def annotation(number: int, *result: Json, parent: int | None = None, **rest: Any) -> Json:
+    return {
+        "id": number,
+        "result": list(result),
+        "updated_at": f"2026-01-01T00:00:{number:02}Z",
+        "parent_prediction": parent,
+        "lead_time": 10.0,
+        **rest,
+    }
+
+
+def only(acceptance: Acceptance) -> tuple[str, Figures]:
+    ((weights, figures),) = acceptance.figures().items()
+    return weights, figures
+
+
+def test_untouched_changed_removed_and_missed_masks_are_told_apart(tmp_path: Path) -> None:
+    studio = Studio(
+        annotation(1, region("Car", 5), parent=1),
+        annotation(2, region("Car", 4, origin="prediction-changed"), parent=2),
+        annotation(3, parent=3),
+        annotation(4, region("Car", 5), by_hand("Dog", 2), parent=4),
+    )
+    for number in (1, 2, 3, 4):
+        studio.predicts(number, region("Car", 5))
+    weights, figures = only(measure(studio, PROJECT, tmp_path))
+    assert weights == TUNED
+    assert (figures.annotations, figures.predicted, figures.untouched) == (4, 4, 2)
+    assert figures.missed == 1
+    assert figures.share == 0.5
+    assert figures.iou == pytest.approx((1 + 0.8 + 0 + 1 + 0) / 5)
+
+
+def test_rows_pair_a_score_with_what_became_of_it(tmp_path: Path) -> None:
+    studio = Studio(annotation(1, region("Car", 4), parent=1), annotation(2, parent=2))
+    studio.predicts(1, region("Car", 5, score=0.9), region("Dog", 2, score=0.3))
+    studio.predicts(2, region("Car", 5, score=0.6), version=f"clipseg-{BASE}-bbbbbbbb")
+    measure(studio, PROJECT, tmp_path)
+    acceptance = Acceptance.of(tmp_path, PROJECT)
+    rows = [(row.label, row.score, row.iou, row.untouched) for row in acceptance.rows(TUNED)]
+    assert rows == [("Car", 0.9, 0.8, False), ("Dog", 0.3, 0.0, False)]
+    assert [row.score for row in acceptance.rows(BASE)] == [0.6]
+    assert len(acceptance.rows()) == 3
+
+
+def test_without_a_key_regions_tell_what_was_left_as_it_was(tmp_path: Path) -> None:
+    studio = Studio(
+        annotation(1, region("Car", 5), by_hand("Dog", 2), parent=1),
+        annotation(2, region("Car", 4, origin="prediction-changed"), parent=2),
+        annotation(3, region("Car", 5), by_hand("Car", 7), parent=3),
+    )
+    weights, figures = only(measure(studio, PROJECT, tmp_path))
+    assert weights == TUNED
+    assert (figures.predicted, figures.untouched, figures.missed) == (3, 1, 1)
+    assert figures.iou is None
+    assert [row.iou for row in Acceptance.of(tmp_path, PROJECT).rows()] == [1.0, None, None, None]
+
+
+def test_what_others_predicted_proves_nothing_for_ours(tmp_path: Path) -> None:
+    studio = Studio(
+        annotation(1, region("Car", 5, id="x"), parent=1),
+        annotation(2, region("Car", 5, id="y")),  # a suggestion: nobody knows what was refused
+        annotation(3, region("Car", 5), was_cancelled=True, parent=1),
+    )
+    studio.predicts(1, region("Car", 5), version="yolo-v8")
+    acceptance = measure(studio, PROJECT, tmp_path)
+    assert acceptance.figures() == {}
+    assert not any(work.by_hand for work in acceptance.works)
+
+
+def test_time_saved_is_reckoned_from_this_projects_own_pace_by_hand(tmp_path: Path) -> None:
+    studio = Studio(
+        annotation(1, region("Car", 5), by_hand("Dog", 2), parent=1, lead_time=8.0),
+        annotation(2, region("Car", 5), by_hand("Dog", 2), parent=1, lead_time=3600.0),  # lunch
+        annotation(3, region("Car", 5), by_hand("Dog", 2), parent=1, lead_time=6.0),
+    )
+    studio.predicts(1, region("Car", 5))
+    few = measure(studio, PROJECT, tmp_path)
+    assert only(few)[1].seconds_saved == pytest.approx(6 * (BY_HAND - 4))
+    assert "an assumption" in few.assumption
+    for number, seconds in enumerate((20, 30, 40, 50, 900), start=4):
+        studio.annotations.append(annotation(number, by_hand("Car", 3), lead_time=seconds))
+    enough = measure(studio, PROJECT, tmp_path)
+    assert only(enough)[1].seconds_saved == pytest.approx(6 * (40 - 4))
+    assert "40 s" in enough.assumption
+
+
+def test_without_lead_times_no_time_is_saved(tmp_path: Path) -> None:
+    studio = Studio(annotation(1, region("Car", 5), parent=1, lead_time=None))
+    studio.predicts(1, region("Car", 5))
+    assert only(measure(studio, PROJECT, tmp_path))[1].seconds_saved is None
+
+
+def test_what_was_measured_is_not_asked_for_again_until_it_changes(tmp_path: Path) -> None:
+    studio = Studio(
+        annotation(1, region("Car", 5), parent=1), annotation(2, region("Car", 5), parent=2)
+    )
+    studio.predicts(1, region("Car", 5))
+    studio.predicts(2, region("Car", 5))
+    first = measure(studio, PROJECT, tmp_path)
+    studio.asked.clear()
+    assert measure(studio, PROJECT, tmp_path).works == first.works
+    assert studio.asked == []
+    studio.annotations[1] |= {"result": [], "updated_at": "2026-01-01T00:01:00Z"}
+    del studio.annotations[0]
+    assert only(measure(studio, PROJECT, tmp_path))[1].untouched == 0
+    assert studio.asked == [2]
+
+
+def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
+    studio = Studio(annotation(1, region("Car", 5), parent=1))
+    studio.predicts(1, region("Car", 5))
+    made = measure(studio, PROJECT, tmp_path)
+    path = tmp_path / str(PROJECT) / FILE
+    path.write_text('{"annotations": [{}]}')
+    assert Acceptance.of(tmp_path, PROJECT).works == ()
+    assert (
+        measure(studio, PROJECT, tmp_path).works
+        == made.works
+        == tuple(Acceptance.of(tmp_path, PROJECT).works)
+    )
+
+
+def test_a_prediction_that_cannot_be_read_is_no_row(tmp_path: Path) -> None:
+    broken = region("Car", 5) | {"value": {"rle": [1], "brushlabels": ["Car"]}}
+    studio = Studio(annotation(1, region("Car", 5), parent=1))
+    studio.predicts(1, broken)
+    assert measure(studio, PROJECT, tmp_path).rows() == []
