@@ -2,7 +2,8 @@
 
 Shapes and textures are signed distances (negative inside), so a picture of any size is drawn
 anti-aliased without supersampling, and a new one is one function in `SHAPES` or `TEXTURES`.
-The `KNOWN_*` names are the ones the demo checkpoint is trained on.
+The `KNOWN_*` names are the ones the demo checkpoint is trained on; what else there is, it learns
+from accepted annotations if at all.
 """
 
 from collections.abc import Callable, Sequence
@@ -98,6 +99,18 @@ def _star(x: Floats, y: Floats) -> Floats:
     return (across * -edge_x + along * edge_y) / np.hypot(edge_x, edge_y)
 
 
+def _crescent(x: Floats, y: Floats) -> Floats:
+    return np.maximum(np.hypot(x, y) - 0.95, 0.72 - np.hypot(x - np.float32(0.45), y))
+
+
+def _arrow(x: Floats, y: Floats) -> Floats:
+    across = np.abs(x)
+    slope = np.float32(0.75 / 0.95)  # of the head's sides
+    edge = (across - slope * (y + 1)) / np.hypot(1, slope)
+    head, shaft = np.maximum(edge, y + 0.05), np.maximum(across - 0.26, np.abs(y - 0.45) - 0.5)
+    return np.minimum(head, shaft)
+
+
 SHAPES: dict[str, Field] = {
     "circle": _circle,
     "square": _square,
@@ -105,6 +118,8 @@ SHAPES: dict[str, Field] = {
     "ring": _ring,
     "cross": _cross,
     "star": _star,
+    "crescent": _crescent,
+    "arrow": _arrow,
 }
 
 
@@ -129,11 +144,22 @@ def _checkered(u: Floats, v: Floats) -> Floats:
     return nearest * np.where(across * along > 0, -1, 1)
 
 
+def _zigzag(u: Floats, v: Floats) -> Floats:
+    bent = v + 2 * np.abs(u % 1 - 0.5)
+    return (np.abs(bent % 1 - 0.5) - 0.23) / np.float32(5**0.5)
+
+
+def _halved(u: Floats, v: Floats) -> Floats:
+    return u - 0.5
+
+
 TEXTURES: dict[str, Field] = {
     "plain": _plain,
     "striped": _striped,
     "dotted": _dotted,
     "checkered": _checkered,
+    "zigzag": _zigzag,
+    "halved": _halved,
 }
 
 KNOWN_SHAPES = ("circle", "square", "triangle", "ring", "cross", "star")
