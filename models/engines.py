@@ -32,6 +32,9 @@ TEMPLATES = ("{}", "a photo of a {}.")
 BACKGROUND = 0.1
 
 
+Windows = tuple[tuple[int, int], ...]  # row and column in patches of each
+
+
 @dataclass(frozen=True, slots=True)
 class ImageFeatures:
     """One encoded image: all that a prompt needs of it."""
@@ -39,7 +42,7 @@ class ImageFeatures:
     parts: tuple[Tensor, ...]  # the engine's own
     grid: tuple[int, int]  # h, w in patches
     size: tuple[int, int]  # H, W in pixels, as displayed
-    windows: tuple[tuple[int, int], ...] = ((0, 0),)  # row and column in patches of each window
+    windows: Windows = ((0, 0),)
 
     @property
     def nbytes(self) -> int:
@@ -168,7 +171,7 @@ class GroupViTEngine:
 
     name = "groupvit"
     competes = True
-    of_features: tuple[str, ...] = ("vision_model.", "visual_projection.")
+    of_features: tuple[str, ...] = ("vision_model.",)
     of_texts: tuple[str, ...] = ("text_",)
 
     def __init__(self, model: GroupViTModel, processor: ImageProcessor, dtype: torch.dtype) -> None:
@@ -182,7 +185,7 @@ class GroupViTEngine:
         side = config.extra.get("segmentation_side", 2 * config.vision_config.image_size)
         self._window = max(1, round(side / patch))  # in patches
         self._patch = patch
-        self._background = float(config.extra.get("background_similarity", BACKGROUND))
+        self._background = background_of(model)
         self.templates: Sequence[str] = tuple(config.extra.get("templates", TEMPLATES))
         self.width = int(config.projection_dim)
 
@@ -195,7 +198,7 @@ class GroupViTEngine:
         return engine
 
     def encode(self, images: Sequence[Image.Image]) -> list[ImageFeatures]:
-        """Groups (W, G, C) of unit length and their maps (W, G, h, w), per window."""
+        """Groups (W, G, D), not projected, and their maps (W, G, h, w), per window."""
         return [self._encode(image) for image in images]
 
     def _encode(self, image: Image.Image) -> ImageFeatures:
@@ -224,10 +227,8 @@ class GroupViTEngine:
             groups = self._fast.encode(views, trace)
         else:
             groups = self._model.vision_model(views, trace).last_hidden_state
-        embeds = unit(self._model.visual_projection(groups.flatten(0, 1)))
-        maps = self._model.group_maps(trace.attentions or (), views)
         return ImageFeatures(
-            (embeds.unflatten(0, groups.shape[:2]), maps),
+            (groups, self._model.group_maps(trace.attentions or (), views)),
             (rows, columns),
             (image.height, image.width),
             tuple(windows),
@@ -243,17 +244,27 @@ class GroupViTEngine:
 
     def probabilities(self, features: ImageFeatures, conditions: Tensor) -> Tensor:
         """Shares of the patches: (N, h, w), which with the background's sum to one."""
-        embeds, maps = features.parts
-        cosines = embeds @ unit(conditions).T  # (W, G, N)
+        groups, maps = features.parts
+        cosines = self._model.group_similarity(groups, unit(conditions))  # (W, G, N)
         shares = shared_out(cosines, self._model.logit_scale, self._background)
         patches = torch.einsum("wgn,wghx->wnhx", shares, maps)
-        total = patches.new_zeros(len(conditions), *features.grid)
-        seen = patches.new_zeros(features.grid)
-        for (top, left), part in zip(features.windows, patches, strict=True):
-            rows, columns = part.shape[-2:]
-            total[:, top : top + rows, left : left + columns] += part
-            seen[top : top + rows, left : left + columns] += 1
-        return (total / seen).float()
+        return gathered(patches, features.grid, features.windows).float()
+
+
+def background_of(model: GroupViTModel) -> float:
+    """The background's cosine."""
+    return float(model.config.extra.get("background_similarity", BACKGROUND))
+
+
+def gathered(patches: Tensor, grid: tuple[int, int], windows: Windows) -> Tensor:
+    """Windows (W, N, h, w) on a grid (N, h', w'), where they overlap the mean."""
+    total = patches.new_zeros(patches.shape[1], *grid)
+    seen = patches.new_zeros(grid)
+    for (top, left), part in zip(windows, patches, strict=True):
+        rows, columns = part.shape[-2:]
+        total[:, top : top + rows, left : left + columns] += part
+        seen[top : top + rows, left : left + columns] += 1
+    return total / seen
 
 
 def shared_out(cosines: Tensor, logit_scale: Tensor, background: float) -> Tensor:
