@@ -61,6 +61,7 @@ class Settings:
     train_after: int = 20
     train_quiet: float = 60.0
     train_steps: int = 400
+    train_memory_mb: int = 512
 
     @property
     def pushes(self) -> bool:
@@ -120,6 +121,9 @@ class Settings:
             train_after=_read(env, ("TRAIN_AFTER",), _whole(0, 10**6), default.train_after),
             train_quiet=_read(env, ("TRAIN_QUIET",), _seconds, default.train_quiet),
             train_steps=_read(env, ("TRAIN_STEPS",), _whole(1, 10**6), default.train_steps),
+            train_memory_mb=_read(
+                env, ("TRAIN_MEMORY_MB",), _whole(0, 10**6), default.train_memory_mb
+            ),
         )
         if (settings.basic_auth_user is None) != (settings.basic_auth_pass is None):
             raise BadSetting(

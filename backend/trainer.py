@@ -336,7 +336,7 @@ def learn(settings: Settings, project: int, told: Told) -> Trained:
     The model is loaded for a run and let go after it, so that who never trains never pays for it.
     """
     from backend.learning.commands import accepted_in_studio, train_on
-    from backend.learning.finetune import Recipe
+    from backend.learning.recipe import Recipe
     from backend.worker.runtime import load
 
     accepted = accepted_in_studio(settings, connect.label_studio(settings), project)

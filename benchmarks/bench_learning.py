@@ -23,7 +23,7 @@ from backend.labelstudio.images import TaskImage
 from backend.labelstudio.starter import label_config
 from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.drawn import iou
-from backend.learning.finetune import Recipe
+from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry
 from backend.learning.train import train
 from backend.prompting import queries

@@ -16,6 +16,7 @@ from models.checkpoint import CheckpointError
 BOS = "<|startoftext|>"
 EOS = "<|endoftext|>"
 CONTEXT = 77
+WORD_END = "</w>"  # of a token that ends a word
 
 # The split of OpenAI's simple_tokenizer.py (MIT): contractions, words, single digits, the rest.
 WORDS = (
@@ -75,7 +76,7 @@ class CLIPTokenizer:
                 return cls(Tokenizer.from_file(str(whole)))
             if vocab.is_file() and merges.is_file():
                 bpe = BPE.from_file(
-                    str(vocab), str(merges), end_of_word_suffix="</w>", unk_token=EOS
+                    str(vocab), str(merges), end_of_word_suffix=WORD_END, unk_token=EOS
                 )
                 return cls(assemble(bpe))
         except Exception as error:  # the library raises bare Exceptions
@@ -88,6 +89,20 @@ class CLIPTokenizer:
         """Write `tokenizer.json`."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         self._tokenizer.save(str(Path(folder) / "tokenizer.json"))
+
+    def words(self) -> list[str]:
+        """The words of three letters and more that are one token, in the order of the vocabulary.
+
+        That is the order in which they were merged: the commonest first.
+        """
+        whole = (
+            (index, token.removesuffix(WORD_END))
+            for token, index in self._tokenizer.get_vocab().items()
+            if token.endswith(WORD_END)
+        )
+        return [
+            word for _, word in sorted(whole) if len(word) > 2 and word.isascii() and word.isalpha()
+        ]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids per text, with start and end of text, of any length."""
@@ -139,4 +154,4 @@ class CLIPTokenizer:
         """The text of token ids, lower-case as the model reads it."""
         ids = [int(token) for token in token_ids]
         text: str = self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
-        return text.replace("</w>", " ").strip()
+        return text.replace(WORD_END, " ").strip()

@@ -52,7 +52,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.stop:
         return _stop(settings, options)
     from backend.learning import commands
-    from backend.learning.finetune import Recipe
+    from backend.learning.recipe import Recipe
     from backend.learning.source import studio_of
     from backend.worker.runtime import load
 

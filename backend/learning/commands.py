@@ -14,7 +14,7 @@ from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import ImageStore
 from backend.learning import export as files
 from backend.learning.dataset import Account, Part, Sample, samples
-from backend.learning.finetune import Recipe
+from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry
 from backend.learning.source import Studio
 from backend.learning.train import Progress, Source, Told, Trained, train
@@ -101,6 +101,7 @@ def train_on(
         accepted.source,
         threshold=settings.threshold,
         recipe=recipe,
+        memory=settings.train_memory_mb * 2**20,
         told=told,
     )
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
 from backend.labelstudio.shapes import Mask
+from backend.learning.calibration import Calibration
 from backend.learning.dataset import Sample
 from backend.learning.drawn import iou
+from backend.learning.forgetting import IMAGES, Kept, agreements
+from backend.learning.lessons import shrunk
 from backend.overlay import Drawn, draw
 from backend.prompting import Query
-from models import Segmenter
+from models import ImageFeatures, Segmenter
 
 RESAMPLES = 2000
 CONFIDENCE = 0.9
@@ -60,6 +65,11 @@ class Evaluation:
 
     scores: list[Score] = field(default_factory=list)
     worst: list[Case] = field(default_factory=list)
+    # of the active one and of the candidate
+    calibration: tuple[Calibration, Calibration] = field(
+        default_factory=lambda: (Calibration(), Calibration())
+    )
+    kept: tuple[Kept, Kept] = (Kept(), Kept())
 
     @property
     def tasks(self) -> int:
@@ -106,6 +116,10 @@ class Evaluation:
             "active_iou": active,
             "difference": {"mean": gain.mean, "low": gain.low, "high": gain.high},
             "held_out_tasks": self.tasks,
+            "kept": asdict(self.kept[1]),
+            "active_kept": asdict(self.kept[0]),
+            "calibration": self.calibration[1].to_json(),
+            "active_calibration": self.calibration[0].to_json(),
             "labels": {
                 label: {"iou": new, "active_iou": old, "images": count}
                 for label, (old, new, count) in self.labels().items()
@@ -114,22 +128,33 @@ class Evaluation:
 
 
 def evaluate(
-    samples: Iterable[Sample], active: Segmenter, candidate: Segmenter, asked: Sequence[Query]
+    samples: Iterable[Sample],
+    base: Segmenter,
+    active: Segmenter,
+    candidate: Segmenter,
+    asked: Sequence[Query],
+    everyday: Tensor,
+    threshold: float,
 ) -> Evaluation:
-    """Score both on samples, as masks are served: cleaned, and at the image's size."""
+    """Score both on samples, as masks are served: cleaned, and at the image's size.
+
+    Of the first images, everyday phrases (Q, C) are asked too: what `base` finds with a threshold,
+    both are to find.
+    """
     found = Evaluation()
-    judges = [Predictor(segmenter, FeatureCache(0)) for segmenter in (active, candidate)]
-    rows = [{query: judge.condition(query.prompts) for query in asked} for judge in judges]
-    for sample in samples:
-        (features,) = judges[0].encode([(sample.image.digest, sample.image.image)])
+    judges = [Predictor(segmenter, FeatureCache(0)) for segmenter in (base, active, candidate)]
+    rows = [{query: judge.condition(query.prompts) for query in asked} for judge in judges[1:]]
+    agreed: tuple[list[float], list[float]] = ([], [])
+    for number, sample in enumerate(samples):
+        features = _encoded(sample, judges)
         wanted = [
             query
             for query in asked
             if query.image_key == sample.image_key and query.label in sample.labels
         ]
         before, after = (
-            judge.find(features, {query: row[query] for query in wanted})
-            for judge, row in zip(judges, rows, strict=True)
+            judge.find(seen, {query: row[query] for query in wanted})
+            for judge, seen, row in zip(judges[1:], features[1:], rows, strict=True)
         )
         for query, old, new in zip(wanted, before, after, strict=True):
             truth = sample.mask(query.label)
@@ -142,7 +167,42 @@ def evaluate(
             )
             found.scores.append(score)
             _keep_worst(found.worst, score, sample, new.mask)
+        for i in range(2):
+            judge, seen = judges[1 + i].segmenter, features[1 + i]
+            _calibrate(found.calibration[i], judge, seen, sample, {q: rows[i][q] for q in wanted})
+            if number < IMAGES:
+                agreed[i].extend(agreements(base, features[0], judge, seen, everyday, threshold))
+    found.kept = (Kept.of(agreed[0]), Kept.of(agreed[1]))
     return found
+
+
+def _encoded(sample: Sample, judges: Sequence[Predictor]) -> list[ImageFeatures]:
+    """A sample's image for each; those that encode alike share it."""
+    image = sample.image
+    features: list[ImageFeatures] = []
+    for i, judge in enumerate(judges):
+        like = next((j for j in range(i) if judge.segmenter.encodes_like(judges[j].segmenter)), i)
+        if like == i:
+            features.extend(judge.encode([(image.digest, image.image)]))
+        else:
+            features.append(features[like])
+    return features
+
+
+def _calibrate(
+    calibration: Calibration,
+    segmenter: Segmenter,
+    features: ImageFeatures,
+    sample: Sample,
+    conditions: Mapping[Query, Tensor],
+) -> None:
+    """Count the pixels at the model's resolution."""
+    if not conditions:
+        return
+    said = segmenter.probabilities(features, torch.stack(list(conditions.values()))).cpu()
+    for query, probabilities in zip(conditions, said, strict=True):
+        truth = shrunk(sample.mask(query.label), (said.shape[1], said.shape[2]))
+        calibration.add(probabilities.numpy(), truth)
 
 
 def _keep_worst(worst: list[Case], score: Score, sample: Sample, guess: Mask | None) -> None:

@@ -3,8 +3,8 @@
 As the decoder was made (Lüddecke and Ecker, arXiv 2112.10003, sections 3 and 4): AdamW with a
 cosine, conditions between a text and an exemplar of the same label from another image, and phrases
 swapped for others. A label that is known to be absent has nothing to find. What a phrase that
-nobody labeled finds is not known, and there the decoder is held to what it said before: so it
-learns a project's labels without losing what it knew.
+nobody labeled finds is not known, and there the decoder is held to what the base checkpoint says:
+so it learns a project's labels without losing what it knew, however many versions there were.
 
 Every step draws from its own random numbers, so that a run which was stopped, or killed, goes on
 from its last look as if nothing had happened.
@@ -12,127 +12,87 @@ from its last look as if nothing had happened.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from backend.errors import TooLittleData
 from backend.learning.dataset import Part
-from backend.learning.lessons import Lesson, conditions, decoder_of
+from backend.learning.lessons import Lesson, Shelf, conditions
+from backend.learning.loss import mask_loss
+from backend.learning.pupils import Pupil, pupil_of
+from backend.learning.recipe import Look, Recipe, Result
+from backend.learning.rows import Row, Rows
 from models import Segmenter
 
-FROZEN = "reduces."  # cached features depend on them
 TEMPLATES = ("{}", "a photo of a {}", "the {}")
-# Asked now and then, alone and put together, and answered as the parent answers.
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "cyan", "black", "white")
-PATTERNS = ("striped", "dotted", "checkered", "plain", "shiny", "wooden", "small", "large")
-THINGS = (
-    *("circle", "square", "triangle", "ring", "cross", "star", "thing", "line", "text"),
-    *("person", "face", "hand", "dog", "cat", "bird", "horse", "car", "bus", "bicycle", "boat"),
-    *("tree", "flower", "grass", "sky", "water", "road", "building", "window", "door", "chair"),
-    *("table", "bottle", "cup", "plate", "book", "phone", "shoe", "bag", "food", "background"),
-)
-OTHERS = 300
+PASS = 8  # rows that are computed together; more cost as much each, and memory
+MEMORY = 512 * 2**20  # bytes
 SPECK = 1e-3  # of the image; what serving clears away
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How to train."""
-
-    seed: int = 0
-    steps: int = 400
-    rows: int = 16  # pairs of an image and a phrase in a step
-    rate: float = 4e-4
-    decay: float = 0.01
-    absent: float = 0.15  # share of rows that ask for a label which is not there
-    others: float = 0.4  # share of rows that ask for what nobody labeled
-    mixed: float = 0.25  # share of the remaining rows that show an exemplar
-    look: int = 25  # steps between looks at the validation tasks
-    patience: int = 6  # looks without a better one before it stops
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Where a run is."""
-
-    step: int
-    steps: int
-    loss: float
-    iou: float  # mean of the validation tasks at the last look
-    seconds_left: float
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The weights that did best on the validation tasks, and how it went."""
-
-    weights: dict[str, Tensor]  # by the model's names
-    step: int
-    history: tuple[tuple[int, float, float], ...]  # step, loss, IoU
-
-
 def finetune(
+    base: Segmenter,
     parent: Segmenter,
     lessons: Sequence[Lesson],
+    everyday: Tensor,
     prompts: Mapping[str, Sequence[str]],
     thresholds: Mapping[str, float],
     recipe: Recipe,
     folder: Path,
+    *,
+    memory: int = MEMORY,
     told: Callable[[Look], None] = lambda _: None,
 ) -> Result:
     """Train on from a parent's decoder.
 
     Args:
+        base: What is not to be forgotten.
         parent: What is served until now.
         lessons: For training and validation.
+        everyday: Conditions (P, C) that the base's answers are kept for.
         prompts: What each label is asked with.
         thresholds: The probability from which a pixel counts, by label.
         recipe: How to train.
         folder: Where an unfinished run is kept; the same run goes on from there.
+        memory: How many bytes of lessons are held in memory; the others are read when needed.
         told: Is called after each step.
 
     Raises:
         TooLittleData: there is nothing to train on, or to stop by.
     """
-    return _Run(parent, lessons, prompts, thresholds, recipe, folder).train(told)
+    run = _Run(base, parent, lessons, everyday, prompts, thresholds, recipe, folder, memory)
+    return run.train(told)
 
 
 class _Run:
     def __init__(
         self,
+        base: Segmenter,
         parent: Segmenter,
         lessons: Sequence[Lesson],
+        everyday: Tensor,
         prompts: Mapping[str, Sequence[str]],
         thresholds: Mapping[str, float],
         recipe: Recipe,
         folder: Path,
+        memory: int,
     ) -> None:
         by_name = sorted(lessons, key=lambda lesson: lesson.path.name)
         self.training = [lesson for lesson in by_name if lesson.part is Part.TRAINING]
         self.validation = [lesson for lesson in by_name if lesson.part is Part.VALIDATION]
-        self.having: dict[str, list[Lesson]] = {}
-        self.lacking: dict[str, list[Lesson]] = {}
-        for lesson in self.training:
-            for label in lesson.present:
-                self.having.setdefault(label, []).append(lesson)
-            for label in lesson.absent:
-                self.lacking.setdefault(label, []).append(lesson)
-        if not self.having or not any(lesson.present for lesson in self.validation):
+        if not all(any(one.present for one in some) for some in (self.training, self.validation)):
             raise TooLittleData(
                 f"There are {len(self.training)} tasks to train on and {len(self.validation)} to "
                 "stop by, and each kind needs some with a label in it: accept some more tasks."
@@ -140,21 +100,20 @@ class _Run:
         self.recipe, self.thresholds, self.path = recipe, thresholds, folder / "run.pt"
         self.device = parent.device
         self.said = conditions(parent, prompts, TEMPLATES)
-        others = {text: [text] for text in _others(recipe.seed)}
-        self.others = conditions(parent, others, TEMPLATES[:1])
-        self.parent = decoder_of(parent).eval()
-        self.decoder = copy.deepcopy(self.parent).float()
-        self.trained = {
-            name: parameter
-            for name, parameter in self.decoder.named_parameters()
-            if not name.startswith(FROZEN)
-        }
-        for parameter in self.trained.values():
-            parameter.requires_grad_(True)
-        self.optimiser = torch.optim.AdamW(
-            self.trained.values(), lr=recipe.rate, weight_decay=recipe.decay
+        self.everyday = everyday.float().cpu()
+        self.base, self.pupil = pupil_of(base), pupil_of(parent)
+        self.trained = self.pupil.trained
+        self.optimiser = torch.optim.AdamW(self.trained.values(), lr=recipe.rate, weight_decay=0.0)
+        self.shelf = Shelf(memory)
+        self.rows = Rows(
+            self.training,
+            self.validation,
+            self.said,
+            self.everyday,
+            self._said_before,
+            self.shelf,
+            recipe,
         )
-        self.read = lru_cache(256)(Lesson.read)
         self.name = self._name()
         self.step, self.loss, self.stale = 0, 0.0, 0
         self.best: dict[str, Tensor] = {}
@@ -175,8 +134,7 @@ class _Run:
             pace = (time.monotonic() - started) / (self.step - first)
             left = pace * (recipe.steps - self.step)
             told(Look(self.step, recipe.steps, self.loss, self.history[-1][2], left))
-        weights = {f"decoder.{name}": tensor for name, tensor in self.best.items()}
-        return Result(weights, self.best_step, tuple(self.history))
+        return Result(self.best, self.best_step, tuple(self.history))
 
     def _learn(self) -> None:
         """One step."""
@@ -185,91 +143,57 @@ class _Run:
         turn = math.pi * self.step / recipe.steps
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.rate * (0.1 + 0.9 * (1 + math.cos(turn)) / 2)
-        rows = [self._row(rng) for _ in range(recipe.rows)]
-        self.decoder.train()
+        rows = [self.rows.draw(rng) for _ in range(recipe.rows)]
         self.optimiser.zero_grad()
         total = 0.0
-        for grid in sorted({row.grid for row in rows}):
-            alike = [row for row in rows if row.grid == grid]
-            loss = self._loss(alike, grid) * (len(alike) / len(rows))
-            torch.autograd.backward(loss)
-            total += float(loss.detach())
+        for shape in sorted({row.lesson.grid for row in rows}):
+            alike = [row for row in rows if row.lesson.grid == shape]
+            for start in range(0, len(alike), PASS):
+                loss = self._loss(alike[start : start + PASS]) / len(rows)
+                torch.autograd.backward(loss)
+                total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
         self.optimiser.step()
         self.step += 1
         self.loss = total if self.step == 1 else 0.95 * self.loss + 0.05 * total
 
-    def _row(self, rng: np.random.Generator) -> _Row:
-        """An image, mirrored or not, a condition, and what is to be found."""
-        throw, mirrored = rng.random(), bool(rng.random() < 0.5)
-        if throw < self.recipe.others:
-            lesson = _any(rng, self.training)
-            condition = self.others[_any(rng, sorted(self.others))][0]
-            return _Row(lesson, mirrored, condition, None, distilled=True)
-        if throw < self.recipe.others + self.recipe.absent and self.lacking:
-            label = _any(rng, sorted(self.lacking))
-            lesson = _any(rng, self.lacking[label])
-            return _Row(lesson, mirrored, self._text(rng, label), None)
-        label = _any(rng, sorted(self.having))
-        lesson = _any(rng, self.having[label])
-        condition = self._text(rng, label)
-        other = _any(rng, self.having[label])
-        weight, mixed = float(rng.random()), rng.random() < self.recipe.mixed
-        if mixed and other is not lesson:
-            shown = self.read(other)[2][other.present.index(label)]
-            if not shown.isnan().any():
-                condition = torch.lerp(condition, shown, weight)
-        return _Row(lesson, mirrored, condition, label)
+    @torch.no_grad()
+    def _said_before(self, parts: Sequence[Tensor], asked: Tensor, lesson: Lesson) -> Tensor:
+        """The base's probabilities, (N, H, W)."""
+        return self._answer(self.base, parts, asked, lesson).sigmoid().cpu()
 
-    def _text(self, rng: np.random.Generator, label: str) -> Tensor:
-        """As served half of the time, else in other words."""
-        rows = self.said[label]
-        return rows[0 if rng.random() < 0.5 else int(rng.integers(len(rows)))]
-
-    def _loss(self, rows: Sequence[_Row], grid: tuple[int, int]) -> Tensor:
-        read = [self.read(row.lesson) for row in rows]
-        reduced = [
-            torch.stack(
-                [one[0][i][int(row.mirrored)] for row, one in zip(rows, read, strict=True)]
-            ).to(self.device)
-            for i in range(len(read[0][0]))
-        ]
-        asked = torch.stack([row.condition for row in rows]).to(self.device)
+    def _answer(self, pupil: Pupil, parts: Sequence[Tensor], asked: Tensor, like: Lesson) -> Tensor:
+        """Logits (N, H, W) on images of the same shape as a lesson's."""
+        read = [part.to(self.device, torch.float32) for part in parts]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=_has_bfloat16(self.device)):
-            logits = self.decoder(reduced, asked, grid)
-        logits = logits.float()
-        targets = torch.zeros_like(logits)
-        for i, (row, one) in enumerate(zip(rows, read, strict=True)):
-            if row.label is not None:
-                target = one[1][row.lesson.present.index(row.label)]
-                targets[i] = (target.flip(-1) if row.mirrored else target).to(targets)
-        before = [i for i, row in enumerate(rows) if row.distilled]
-        if before:
-            with torch.no_grad():
-                said = self.parent([part[before] for part in reduced], asked[before], grid)
-            targets[before] = said.float().sigmoid()
-        known = torch.tensor([not row.distilled for row in rows], device=self.device)
-        return _mask_loss(logits, targets, known)
+            logits = pupil.logits(read, asked.to(self.device), like.grid, like.windows)
+        return logits.float()
+
+    def _loss(self, rows: Sequence[Row]) -> Tensor:
+        """The sum over rows whose images are of one shape."""
+        read = zip(*(row.content(self.shelf) for row in rows), strict=True)
+        parts = [torch.stack(part) for part in read]
+        asked = torch.stack([row.condition for row in rows])
+        logits = self._answer(self.pupil, parts, asked, rows[0].lesson)
+        wanted = zip(*(row.target(self.shelf, self.recipe.corrected) for row in rows), strict=True)
+        targets, weights = (torch.stack(one).to(logits) for one in wanted)
+        return mask_loss(logits, targets, weights).sum()
 
     @torch.no_grad()
     def _judge(self) -> float:
-        """Mean IoU on the validation tasks, at the decoder's own resolution."""
-        self.decoder.eval()
+        """Mean IoU on the validation tasks, at the model's own resolution, over all views."""
         scores = []
         for lesson in self.validation:
-            parts, targets, _ = lesson.read()
-            reduced = [part[:1].to(self.device) for part in parts]
+            content = self.shelf.read(lesson)
             labels = (*lesson.present, *lesson.absent)
-            asked = torch.stack([self.said[label][0] for label in labels]).to(self.device)
-            found = self.decoder(reduced, asked, lesson.grid).float().sigmoid().cpu()
-            for i, label in enumerate(labels):
-                marked = found[i] >= self.thresholds[label]
-                if i < len(lesson.present):
-                    truth = targets[i].bool()
-                    union = int((marked | truth).sum())
-                    scores.append(int((marked & truth).sum()) / union if union else 1.0)
-                else:
-                    scores.append(float(marked.float().mean() < SPECK))
+            asked = torch.stack([self.said[label][0] for label in labels])
+            levels = torch.tensor([self.thresholds[label] for label in labels])[:, None, None]
+            for view in range(lesson.views):
+                parts = [part[[view]] for part in content.parts]
+                found = self._answer(self.pupil, parts, asked, lesson).sigmoid().cpu() >= levels
+                truth = torch.zeros_like(found)
+                truth[: len(lesson.present)] = content.targets[view].bool()
+                scores += [_iou(*pair) for pair in zip(found, truth, strict=True)]
         return float(np.mean(scores))
 
     def _look(self) -> None:
@@ -282,7 +206,7 @@ class _Run:
             self.best_step, self.best_iou, self.stale = self.step, iou, 0
         state = {
             "name": self.name,
-            "decoder": self.decoder.state_dict(),
+            "weights": {name: p.detach() for name, p in self.trained.items()},
             "optimiser": self.optimiser.state_dict(),
             "best": self.best,
             "told": [self.step, self.loss, self.stale, self.best_step, self.best_iou],
@@ -301,7 +225,9 @@ class _Run:
             return
         if state["name"] != self.name:
             return
-        self.decoder.load_state_dict(state["decoder"])
+        with torch.no_grad():
+            for name, parameter in self.trained.items():
+                parameter.copy_(state["weights"][name])
         self.optimiser.load_state_dict(state["optimiser"])
         self.best, self.history = state["best"], [tuple(row) for row in state["history"]]
         self.step, self.loss, self.stale, self.best_step, self.best_iou = state["told"]
@@ -315,41 +241,17 @@ class _Run:
             sorted(self.thresholds.items()),
         ]
         total.update(json.dumps(told).encode())
-        for tensor in (*self.decoder.state_dict().values(), *self.said.values()):
+        tensors = (*self.trained.values(), *self.said.values(), self.everyday)
+        for tensor in tensors:
             total.update(tensor.detach().float().cpu().numpy().tobytes())
         return total.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A pair of an image and a condition; without a label there is nothing to find."""
-
-    lesson: Lesson
-    mirrored: bool
-    condition: Tensor  # (C,)
-    label: str | None
-    distilled: bool = False  # what is to be found is what the parent finds
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Of its image's patches."""
-        return self.lesson.grid
-
-
-def _others(seed: int) -> list[str]:
-    """Everyday phrases of one to three words."""
-    rng = np.random.default_rng(seed)
-    phrases = [*COLOURS, *PATTERNS, *THINGS]
-    while len(phrases) < OTHERS:
-        said = [_any(rng, COLOURS)] * int(rng.integers(2)) + [_any(rng, PATTERNS)] * int(
-            rng.integers(2)
-        )
-        phrases.append(" ".join([*said, _any(rng, THINGS)]))
-    return list(dict.fromkeys(phrases))
-
-
-def _any(rng: np.random.Generator, things: Sequence[Any]) -> Any:
-    return things[int(rng.integers(len(things)))]
+def _iou(found: Tensor, truth: Tensor) -> float:
+    """Of two masks; where there is nothing, a speck is as good."""
+    if not truth.any():
+        return float(found.float().mean() < SPECK)
+    return float((found & truth).sum() / (found | truth).sum())
 
 
 def _has_bfloat16(device: torch.device) -> bool:
@@ -357,15 +259,3 @@ def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return device.type == "cuda"
-
-
-def _mask_loss(logits: Tensor, targets: Tensor, known: Tensor) -> Tensor:
-    """Cross entropy per pixel, and dice where a label is known to be there; (R, H, W)."""
-    pixels = 2 * F.binary_cross_entropy_with_logits(logits, targets)
-    there = known & (targets.flatten(1).sum(dim=1) > 0)
-    if not there.any():
-        return pixels
-    guess, truth = logits[there].sigmoid(), targets[there]
-    shared, size = (guess * truth).sum(dim=(1, 2)), (guess + truth).sum(dim=(1, 2))
-    dice = 1 - (2 * shared + 1) / (size + 1)
-    return pixels + dice.sum() / len(logits)

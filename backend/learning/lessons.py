@@ -1,32 +1,48 @@
 """Samples as training needs them, on disk: encoded once, however many steps look at them.
 
 CLIP and the decoder's `reduces` stay as they are, so that what the decoder reads of an image never
-changes: one list of small arrays, the mirrored image's beside it. In half precision that is 0.4 MB
-an image at the published size. Training reads what a step needs; the rest stays on disk.
+changes: one list of small arrays, beside that of the same image seen otherwise. In half precision
+that is 0.2 MB a view at the published size. Training reads what a step needs, and holds as much of
+it in memory as it is allowed to.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ImageOps
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from backend.errors import TooLittleData
 from backend.labelstudio.shapes import Mask
 from backend.learning.dataset import Part, Sample, part_of
-from models import CLIPSegForImageSegmentation, Exemplar, Segmenter
-from models.clipseg import Decoder
+from backend.learning.views import views, views_of
+from models import Exemplar, ImageFeatures, Segmenter
+from models.engines import Windows
 
 MOST_EXEMPLARS = 64  # images that each label is shown from; each costs a pass of the vision tower
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a lesson holds: V views; N labels are present, K are corrected."""
+
+    parts: tuple[Tensor, ...]  # (V, ...) each: a segmenter's features
+    targets: Tensor  # (V, N, H, W) of 0 and 1
+    corrected: Tensor  # (V, K, H, W) of 0 and 1: pixels that an annotator changed
+    exemplars: Tensor  # (N, C); one that was not made is nothing but NaN
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return sum(t.nbytes for t in (*self.parts, self.targets, self.corrected, self.exemplars))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,66 +51,128 @@ class Lesson:
 
     path: Path
     task: int
+    views: int
     grid: tuple[int, int]
+    windows: Windows
     present: tuple[str, ...]
     absent: tuple[str, ...]
+    corrected: tuple[str, ...] = ()
 
     @property
     def part(self) -> Part:
         """What it is for."""
         return part_of(self.task)
 
-    def read(self) -> tuple[list[Tensor], Tensor, Tensor]:
-        """What the decoder reads, each (2, T, R), plain and mirrored; targets (N, H, W); exemplars.
-
-        Targets and exemplars, (N, C), are of the labels that are present; an exemplar that was
-        not made is nothing but NaN.
-        """
+    def read(self) -> Content:
+        """From the disk."""
         held = load_file(self.path)
-        parts = [held[f"part{i}"].float() for i in range(len(held) - 4)]
-        height, width = held["size"].tolist()
-        packed = held["targets"].numpy().reshape(len(self.present), -(-height * width // 8))
-        bits = np.unpackbits(packed, axis=1, count=height * width)
-        targets = torch.from_numpy(bits).view(len(self.present), height, width)
-        return parts, targets, held["exemplars"]
+        parts = tuple(
+            held[f"part{i}"] for i in range(sum(name.startswith("part") for name in held))
+        )
+        size = held["size"].tolist()
+        return Content(
+            parts,
+            _unpacked(held["present"], (self.views, len(self.present), *size)),
+            _unpacked(held["corrected"], (self.views, len(self.corrected), *size)),
+            held["exemplars"],
+        )
+
+    def features(self, device: torch.device) -> ImageFeatures:
+        """The image as the segmenter encodes it, in half precision's steps."""
+        content = self.read()
+        parts = tuple(part[0].to(device, torch.float32) for part in content.parts)
+        height, width = content.targets.shape[2:]
+        return ImageFeatures(parts, self.grid, (height, width), self.windows)
+
+
+class Shelf:
+    """Lessons in memory, those read last, up to a number of bytes."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._held: OrderedDict[Path, Content] = OrderedDict()
+        self.nbytes = 0
+
+    def read(self, lesson: Lesson) -> Content:
+        """A lesson's content; of what memory has no room for, the least recently read goes."""
+        if lesson.path in self._held:
+            self._held.move_to_end(lesson.path)
+            return self._held[lesson.path]
+        content = self._held[lesson.path] = lesson.read()
+        self.nbytes += content.nbytes
+        while self.nbytes > self._limit:
+            self.nbytes -= self._held.popitem(last=False)[1].nbytes
+        return content
 
 
 class Lessons:
     """Makes lessons in a folder; those that are there already are not made again."""
 
-    def __init__(self, folder: Path, segmenter: Segmenter) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, base_digest: str, segmenter: Segmenter) -> None:
+        """Keep those that a base checkpoint made, by its digest, in a folder for nothing else."""
+        self._folder = folder / base_digest[:16]
         self._segmenter = segmenter
         self._sizes: dict[tuple[int, int], tuple[int, int]] = {}
         self._shown: dict[str, int] = {}
-        folder.mkdir(parents=True, exist_ok=True)
+        self._made = 0
+        self._folder.mkdir(parents=True, exist_ok=True)
 
     def make(self, sample: Sample) -> Lesson:
         """A sample as a lesson."""
         present = tuple(sample.masks)
         absent = tuple(label for label in sample.labels if label not in sample.masks)
-        path = self._folder / f"{sample.digest()}.safetensors"
-        if path.exists():
-            with safe_open(path, framework="pt") as held:
-                rows, columns = held.get_tensor("grid").tolist()
-            return Lesson(path, sample.task, (rows, columns), present, absent)
-        image = sample.image.image
-        plain, mirrored = self._segmenter.encode_image([image, ImageOps.mirror(image)])
-        size = self._size(plain.grid)
-        masks = [_shrunk(sample.masks[label], size) for label in present]
-        both = zip(plain.parts, mirrored.parts, strict=True)
-        tensors = {f"part{i}": torch.cat(pair).half().cpu() for i, pair in enumerate(both)}
-        tensors["grid"], tensors["size"] = torch.tensor(plain.grid), torch.tensor(size)
-        tensors["targets"] = torch.from_numpy(
-            np.concatenate([np.packbits(mask) for mask in masks])
-            if masks
-            else np.zeros(0, np.uint8)
-        )
+        corrected = tuple(sample.corrected)
+        count = views_of(self._made)
+        self._made += 1
+        path = self._folder / f"{sample.digest()}-{count}.safetensors"
+        if not path.exists():
+            self._write(path, sample, count)
+        with safe_open(path, framework="pt") as held:
+            rows, columns = held.get_tensor("grid").tolist()
+            windows = tuple((top, left) for top, left in held.get_tensor("windows").tolist())
+        grid = rows, columns
+        return Lesson(path, sample.task, count, grid, windows, present, absent, corrected)
+
+    def _write(self, path: Path, sample: Sample, count: int) -> None:
+        masks = {("present", label): mask for label, mask in sample.masks.items()}
+        masks |= {("corrected", label): mask for label, mask in sample.corrected.items()}
+        seed = int(sample.digest()[:16], 16)
+        seen = views(sample.image.image, masks, count, seed)
+        # one by one, so that memory holds one however many there are
+        features = [self._segmenter.encode_image([view.image])[0] for view in seen]
+        plain = features[0]
+        size = self._size(plain)
+        tensors = {
+            f"part{i}": torch.stack([one.parts[i] for one in features]).half().cpu()
+            for i in range(len(plain.parts))
+        }
+        for name in ("grid", "windows"):
+            tensors[name] = torch.tensor(getattr(plain, name))
+        tensors["size"] = torch.tensor(size)
+        # a thin stroke that was corrected covers no pixel by half
+        for kind, least in (("present", 0.5), ("corrected", 0.01)):
+            tensors[kind] = _packed(
+                [
+                    shrunk(mask, size, least)
+                    for view in seen
+                    for (named, _), mask in view.masks.items()
+                    if named == kind
+                ]
+            )
         tensors["exemplars"] = self._exemplars(sample)
         unfinished = path.with_suffix(f".{os.getpid()}")
         save_file(tensors, unfinished)
         unfinished.replace(path)
-        return Lesson(path, sample.task, plain.grid, present, absent)
+
+    def keep_only(self, lessons: Collection[Lesson]) -> None:
+        """Delete what these do not need: other data's, other base checkpoints', unfinished ones."""
+        needed = {lesson.path for lesson in lessons}
+        for folder in self._folder.parent.iterdir():
+            for path in folder.iterdir():
+                if path not in needed:
+                    path.unlink()
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
     def _exemplars(self, sample: Sample) -> Tensor:
         width = self._segmenter.encode_text([]).shape[1]
@@ -107,28 +185,13 @@ class Lessons:
                 rows.append(rows[0])
         return torch.stack([row.float().cpu() for row in rows])[1:].clone()
 
-    def _size(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of what the decoder draws for a grid of patches."""
-        if grid not in self._sizes:
-            decoder = decoder_of(self._segmenter)
-            width = decoder.film_mul.out_features
-            tokens = torch.zeros(1, 1 + grid[0] * grid[1], width, device=self._segmenter.device)
-            condition = torch.zeros(1, decoder.film_mul.in_features, device=self._segmenter.device)
-            with torch.inference_mode():
-                logits = decoder([tokens] * len(decoder.reduces), condition, grid)
-            self._sizes[grid] = int(logits.shape[-2]), int(logits.shape[-1])
-        return self._sizes[grid]
-
-
-def decoder_of(segmenter: Segmenter) -> Decoder:
-    """What is trained.
-
-    Raises:
-        TooLittleData: the model is no CLIPSeg.
-    """
-    if not isinstance(segmenter.model, CLIPSegForImageSegmentation):
-        raise TooLittleData(f"A {segmenter.name} cannot be trained yet: serve a CLIPSeg.")
-    return segmenter.model.decoder
+    def _size(self, features: ImageFeatures) -> tuple[int, int]:
+        """Height and width of what the model draws for a grid of patches."""
+        if features.grid not in self._sizes:
+            width = self._segmenter.encode_text([]).shape[1]
+            drawn = self._segmenter.probabilities(features, torch.ones(1, width))
+            self._sizes[features.grid] = int(drawn.shape[1]), int(drawn.shape[2])
+        return self._sizes[features.grid]
 
 
 def conditions(
@@ -147,8 +210,21 @@ def conditions(
     return {label: row.float().cpu().clone() for label, row in rows.items()}
 
 
-def _shrunk(mask: Mask, size: tuple[int, int]) -> Mask:
-    """A mask at another size: pixels that it covers by half."""
-    share = F.interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="area")
-    shrunk: Mask = (share[0, 0] >= 0.5).numpy()
-    return shrunk
+def shrunk(mask: Mask, size: tuple[int, int], least: float = 0.5) -> Mask:
+    """A mask at another size: pixels of which it covers at least that share."""
+    share = F.interpolate(torch.from_numpy(mask.copy())[None, None].float(), size, mode="area")
+    covered: Mask = (share[0, 0] >= least).numpy()
+    return covered
+
+
+def _packed(masks: Sequence[Mask]) -> Tensor:
+    """Masks of one size as bits, one after the other."""
+    bits = [np.packbits(mask) for mask in masks]
+    return torch.from_numpy(np.concatenate(bits) if bits else np.zeros(0, np.uint8))
+
+
+def _unpacked(packed: Tensor, shape: Sequence[int]) -> Tensor:
+    """The masks again, as 0 and 1: (..., H, W)."""
+    pixels = shape[-2] * shape[-1]
+    rows = packed.numpy().reshape(-1, -(-pixels // 8))
+    return torch.from_numpy(np.unpackbits(rows, axis=1, count=pixels)).view(*shape)

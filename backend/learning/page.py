@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from backend.learning.chart import COLOURS, GREY, Series, chart
 from backend.learning.evaluate import Evaluation
 from backend.learning.promotion import Verdict
 
-WIDTH, HEIGHT, MARGIN = 640, 240, 40
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse } th, td { padding: .2rem .8rem; text-align: left }
@@ -58,9 +58,11 @@ def page(
         f"{escape(verdict.reason)}</p>",
         "<h2>IoU on held-out tasks</h2>",
         _table(["label", "active", "candidate", "difference", "images"], labels),
+        f"<p>{escape(_everyday(evaluation))}</p>",
         "<h2>Training</h2>",
-        _curve("IoU on validation tasks", [(step, iou) for step, _, iou in history]),
-        _curve("loss", [(step, loss) for step, loss, _ in history if step]),
+        _training(history),
+        "<h2>Calibration</h2>",
+        _calibration(evaluation),
         "<h2>Worst answers</h2>",
         figures or "<p>None.</p>",
         "<h2>Data</h2>",
@@ -75,6 +77,16 @@ def page(
     )
 
 
+def _everyday(evaluation: Evaluation) -> str:
+    """What became of what nobody labeled."""
+    active, candidate = evaluation.kept
+    return (
+        f"Everyday phrases that the base checkpoint finds something for are answered as it does: "
+        f"mean IoU with its masks {active.agreement:.3f} -> {candidate.agreement:.3f}, "
+        f"{candidate.answers} answers."
+    )
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join(
@@ -83,26 +95,33 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><tr>{cells}</tr>{body}</table>"
 
 
-def _curve(title: str, points: Sequence[tuple[int, float]]) -> str:
-    """A curve as a drawing, from 0 or the least value to the largest."""
-    if len(points) < 2:
-        return ""
-    last, top = points[-1][0], max(value for _, value in points) or 1.0
-    low = min(0.0, *(value for _, value in points))
-    across, along = WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN
-    line = " ".join(
-        f"{MARGIN + across * step / last:.1f},"
-        f"{HEIGHT - MARGIN - along * (value - low) / (top - low):.1f}"
-        for step, value in points
+def _figure(drawing: str, caption: str) -> str:
+    return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _training(history: Sequence[tuple[int, float, float]]) -> str:
+    """How the loss fell and the IoU rose."""
+    ious = [(float(step), iou) for step, _, iou in history]
+    losses = [(float(step), loss) for step, loss, _ in history if step]
+    return _figure(
+        chart("IoU on validation tasks", [Series("IoU", ious)], "step", low=0, high=1),
+        "mean IoU on validation tasks: the weights of its highest point are taken",
+    ) + _figure(
+        chart("loss", [Series("loss", losses, COLOURS[1])], "step", low=0), "loss, smoothed"
     )
-    return (
-        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img">'
-        f"<title>{escape(title)}</title>"
-        f'<path d="M{MARGIN},{MARGIN}V{HEIGHT - MARGIN}H{WIDTH - MARGIN}" fill="none" '
-        f'stroke="#888"/><polyline points="{line}" fill="none" stroke="#0072b2" '
-        f'stroke-width="2"/><g font-size="12" fill="currentColor">'
-        f'<text x="{MARGIN}" y="{MARGIN - 8}">{top:.3f}</text>'
-        f'<text x="{MARGIN}" y="{HEIGHT - MARGIN + 18}">{low:.3f}</text>'
-        f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - MARGIN + 18}" text-anchor="end">'
-        f"step {last}</text></g></svg><figcaption>{escape(title)}</figcaption></figure>"
+
+
+def _calibration(evaluation: Evaluation) -> str:
+    """The share of pixels that is right against the probability they were given."""
+    active, candidate = evaluation.calibration
+    series = [
+        Series("exact", [(0, 0), (1, 1)], GREY, dashed=True),
+        Series("active", [(said, right) for said, right, _ in active.points()], COLOURS[1]),
+        Series("candidate", [(said, right) for said, right, _ in candidate.points()]),
+    ]
+    return _figure(
+        chart("reliability", series, "probability", low=0, high=1, width=420, height=380),
+        "share of pixels that have the label, by the probability that they were given; expected "
+        f"calibration error {active.error():.3f} -> {candidate.error():.3f}, of pixels given 0.1 "
+        "or more",
     )

@@ -2,7 +2,8 @@
 
 It is, if on the held-out tasks its mean IoU is higher than that of what is served, by so much that
 nine of ten other draws of tasks would say so too, and if no label that is there in them loses more
-than `MOST_LOST` of its own.
+than `MOST_LOST` of its own, and if everyday phrases are still answered as the base checkpoint does:
+`LEAST_KEPT` of them, or as many as by what is served.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backend.learning.evaluate import Evaluation
+from backend.learning.forgetting import LEAST_KEPT
 
 LEAST_TASKS = 3  # that judge: fewer say too little
 MOST_LOST = 0.05  # of a label's mean IoU
@@ -39,4 +41,12 @@ def decide(evaluation: Evaluation) -> Verdict:
             return Verdict(
                 False, f'the label "{label}" falls from {old:.3f} to {new:.3f} ({images} images)'
             )
+    before, after = (kept.agreement for kept in evaluation.kept)
+    if after < min(LEAST_KEPT, before):
+        return Verdict(
+            False,
+            f"it forgets: where the base checkpoint finds an everyday phrase, its masks agree by "
+            f"{after:.3f} (mean IoU of {evaluation.kept[1].answers}), where {LEAST_KEPT} is asked "
+            f"for and the active version's do by {before:.3f}",
+        )
     return Verdict(True, told)

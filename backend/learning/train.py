@@ -14,10 +14,12 @@ from backend.labelstudio.config import LabelConfig
 from backend.learning.card import Card, Version
 from backend.learning.dataset import Account, Part, Sample, digest
 from backend.learning.evaluate import evaluate
-from backend.learning.finetune import Look, Recipe, finetune
+from backend.learning.finetune import MEMORY, finetune
+from backend.learning.forgetting import Everyday, settled
 from backend.learning.lessons import Lessons
 from backend.learning.page import page
 from backend.learning.promotion import Verdict, decide
+from backend.learning.recipe import Look, Recipe
 from backend.learning.registry import Registry
 from backend.prompting import queries
 from models import Segmenter
@@ -68,6 +70,7 @@ def train(
     *,
     threshold: float,
     recipe: Recipe,
+    memory: int = MEMORY,
     told: Told = lambda _: None,
 ) -> Trained:
     """Train on from what is served, judge on held-out tasks, publish, and promote or reject.
@@ -82,6 +85,7 @@ def train(
         source: Gives the samples of some parts, as often as it is asked.
         threshold: Where the labeling configuration says nothing.
         recipe: How to train.
+        memory: How many bytes of lessons are held in memory.
         told: Is called after each image and each step; what it raises ends the training, which
             the same call later goes on with.
 
@@ -100,21 +104,34 @@ def train(
             prompts.setdefault(query.label, []).extend(query.prompts)
         thresholds = {query.label: query.threshold for query in reversed(asked)}
 
-        account, lessons = Account(), Lessons(work / "lessons" / base_digest[:16], base)
+        account, lessons = Account(), Lessons(work / "lessons", base_digest, base)
         found = source((Part.TRAINING, Part.VALIDATION), account)
         made = [lessons.make(sample) for sample in _counted(found, Stage.IMAGES, told)]
+        lessons.keep_only(made)
+        said = [text for texts in prompts.values() for text in texts]
+        everyday = Everyday.of(base, said, recipe.seed)
         result = finetune(
+            base,
             served,
             made,
+            everyday.taught,
             prompts,
             thresholds,
             recipe,
             work,
-            lambda look: told(Progress(Stage.TRAINING, look=look)),
+            memory=memory,
+            told=lambda look: told(Progress(Stage.TRAINING, look=look)),
         )
-        candidate = base.with_decoder(result.weights)
-        judging = _counted(source((Part.HELD_OUT,), account), Stage.JUDGING, told)
-        evaluation = evaluate(judging, served, candidate, asked)
+        weights, share = settled(base, served, result.weights, made, everyday.asked, threshold)
+        evaluation = evaluate(
+            _counted(source((Part.HELD_OUT,), account), Stage.JUDGING, told),
+            base,
+            served,
+            base.with_decoder(weights),
+            asked,
+            everyday.asked,
+            threshold,
+        )
 
         verdict = decide(evaluation)
         card = Card(
@@ -122,9 +139,14 @@ def train(
             parent=None if active is None else active.id,
             data=digest(lesson.path.stem for lesson in made),
             settings=asdict(recipe),
-            metrics={**evaluation.to_json(), "step": result.step, "data": account.to_json()},
+            metrics={
+                **evaluation.to_json(),
+                "step": result.step,
+                "share": share,
+                "data": account.to_json(),
+            },
         )
-        version = registry.publish(project, result.weights, card)
+        version = registry.publish(project, weights, card)
         title = f"Version {version.id} of project {project}"
         report = folder / str(project) / "reports" / f"{version.id}.html"
         report.parent.mkdir(exist_ok=True)

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,8 +6,10 @@ import pytest
 import torch
 
 from backend.errors import TooLittleData
-from backend.learning.finetune import Look, Recipe, Result, finetune
+from backend.learning.finetune import finetune
+from backend.learning.forgetting import Everyday
 from backend.learning.lessons import Lesson, Lessons
+from backend.learning.recipe import Look, Recipe, Result
 from models import Segmenter
 from tests.backend.learning.school import TASKS, sample
 
@@ -17,14 +20,31 @@ RECIPE = Recipe(steps=40, look=10, rows=4, rate=5e-3)
 
 @pytest.fixture(scope="module")
 def lessons(tmp_path_factory: pytest.TempPathFactory, segmenter: Segmenter) -> list[Lesson]:
-    maker = Lessons(tmp_path_factory.mktemp("lessons"), segmenter)
+    maker = Lessons(tmp_path_factory.mktemp("lessons"), "base", segmenter)
     return [maker.make(sample(task)) for task in TASKS]
 
 
 def run(
-    segmenter: Segmenter, lessons: list[Lesson], folder: Path, recipe: Recipe = RECIPE
+    segmenter: Segmenter,
+    lessons: list[Lesson],
+    folder: Path,
+    recipe: Recipe = RECIPE,
+    told: Callable[[Look], None] = lambda _: None,
+    memory: int = 2**20,
 ) -> Result:
-    return finetune(segmenter, lessons, PROMPTS, THRESHOLDS, recipe, folder)
+    taught = Everyday.of(segmenter, [], 0).taught
+    return finetune(
+        segmenter,
+        segmenter,
+        lessons,
+        taught,
+        PROMPTS,
+        THRESHOLDS,
+        recipe,
+        folder,
+        memory=memory,
+        told=told,
+    )
 
 
 def same(one: Result, other: Result) -> bool:
@@ -64,11 +84,9 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(
             raise Killed
 
     with pytest.raises(Killed):
-        finetune(segmenter, lessons, PROMPTS, THRESHOLDS, RECIPE, tmp_path / "killed", kill)
+        run(segmenter, lessons, tmp_path / "killed", told=kill)
     looks: list[Look] = []
-    resumed = finetune(
-        segmenter, lessons, PROMPTS, THRESHOLDS, RECIPE, tmp_path / "killed", looks.append
-    )
+    resumed = run(segmenter, lessons, tmp_path / "killed", told=looks.append)
     assert looks[0].step == at // 10 * 10 + 1
     assert same(resumed, run(segmenter, lessons, tmp_path / "whole"))
 
@@ -95,3 +113,30 @@ def test_too_little_to_learn_from_is_told(
 ) -> None:
     with pytest.raises(TooLittleData, match="accept some more tasks"):
         run(segmenter, lessons[:2], tmp_path)
+
+
+def test_how_much_is_held_in_memory_changes_nothing(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, steps=10)
+    roomy = run(segmenter, lessons, tmp_path / "1", recipe)
+    assert same(roomy, run(segmenter, lessons, tmp_path / "2", recipe, memory=0))
+
+
+def test_what_nobody_labeled_is_held_to_what_the_base_says(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
+) -> None:
+    everyday = Everyday.of(segmenter, [], 0)
+    images = [lesson.features(segmenter.device) for lesson in lessons[:6]]
+
+    def drift(recipe: Recipe, folder: Path) -> float:
+        tuned = segmenter.with_decoder(run(segmenter, lessons, folder, recipe).weights)
+        moved = [
+            (tuned.probabilities(one, asked) - segmenter.probabilities(one, asked)).abs().mean()
+            for one in images
+            for asked in everyday.asked[:20]
+        ]
+        return float(torch.stack(moved).mean())
+
+    without = drift(replace(RECIPE, others=0.0), tmp_path / "without")
+    assert drift(replace(RECIPE, others=0.7), tmp_path / "with") < 0.7 * without

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.learning.evaluate import Evaluation, Score
+from backend.learning.forgetting import LEAST_KEPT, Kept
 from backend.learning.promotion import MOST_LOST, decide
 
 scores = st.floats(0, 1)
@@ -36,6 +37,20 @@ def test_a_label_that_would_fall_is_protected() -> None:
     verdict = decide(Evaluation([*better.scores, *fallen]))
     assert not verdict.promoted
     assert 'the label "Dog" falls' in verdict.reason
+
+
+def test_one_that_forgets_is_rejected() -> None:
+    better = evaluation([(0.1, 0.9)] * 9)
+    better.kept = (Kept(1.0, 40), Kept(LEAST_KEPT - 0.01, 40))
+    verdict = decide(better)
+    assert not verdict.promoted
+    assert verdict.reason.startswith("it forgets")
+
+
+def test_one_that_forgot_no_more_than_what_is_served_may_be_promoted() -> None:
+    better = evaluation([(0.1, 0.9)] * 9)
+    better.kept = (Kept(LEAST_KEPT - 0.2, 40), Kept(LEAST_KEPT - 0.1, 40))
+    assert decide(better).promoted
 
 
 @given(st.lists(st.tuples(scores, scores), min_size=1, max_size=12))

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from backend.errors import AlreadyTraining
+from backend.labelstudio.config import LabelConfig, parse_label_config
+from backend.labelstudio.starter import label_config
+from backend.learning import forgetting, promotion
 from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.decisions import State
-from backend.learning.finetune import Recipe
+from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry
 from backend.learning.train import Source, Trained, train
 from models import Segmenter
@@ -20,10 +23,15 @@ BASE = "b" * 64
 
 
 def trained(
-    segmenter: Segmenter, folder: Path, accepted: Source = source, recipe: Recipe = RECIPE
+    segmenter: Segmenter,
+    folder: Path,
+    accepted: Source = source,
+    recipe: Recipe = RECIPE,
+    config: LabelConfig = CONFIG,
 ) -> Trained:
+    registry = Registry(folder)
     return train(
-        segmenter, BASE, Registry(folder), folder, 7, CONFIG, accepted, threshold=0.4, recipe=recipe
+        segmenter, BASE, registry, folder, 7, config, accepted, threshold=0.4, recipe=recipe
     )
 
 
@@ -72,6 +80,60 @@ def test_what_learnt_from_wrong_masks_is_kept_and_rejected(
     active = Registry(tmp_path).active(7, BASE)
     assert active is not None
     assert active.id == good.version.id
+
+
+PAIR = parse_label_config(label_config(["Bright", "Dark"]))
+BOTH = ("Bright", "Dark")
+
+
+def pair(parts: Collection[Part], account: Account) -> Iterator[Sample]:
+    """Bright squares, and in every third image what is around them."""
+    for one in source(parts, account):
+        masks = dict(one.masks)
+        if one.task % 3 == 0:
+            masks["Dark"] = ~masks["Bright"]
+        yield replace(one, labels=BOTH, masks=masks)
+
+
+def half_wrong(wrong: str) -> Source:
+    """As `pair`; but what one learns of a label is wrong."""
+
+    def accepted(parts: Collection[Part], account: Account) -> Iterator[Sample]:
+        for one in pair(parts, account):
+            masks = dict(one.masks)
+            if wrong in masks and part_of(one.task) is not Part.HELD_OUT:
+                masks[wrong] = np.zeros(one.size, bool)
+                masks[wrong][:6, :6] = True
+            yield replace(one, masks=masks)
+
+    return accepted
+
+
+def test_a_label_that_would_fall_is_protected(
+    segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (forgetting, promotion):  # a random checkpoint knows nothing worth keeping
+        monkeypatch.setattr(module, "LEAST_KEPT", 0.0)
+    first = trained(segmenter, tmp_path, half_wrong("Bright"), config=PAIR)
+    registry = Registry(tmp_path)
+    registry.activate(7, first.version.id, "it knows what is dark")
+    second = trained(segmenter, tmp_path, half_wrong("Dark"), config=PAIR)
+    assert second.version.card.metrics["difference"]["low"] > 0
+    assert second.version.state is State.REJECTED
+    assert 'the label "Dark" falls' in second.version.reason
+    active = registry.active(7, BASE)
+    assert active is not None
+    assert active.id == first.version.id
+
+
+def test_what_the_data_no_longer_has_is_not_kept(segmenter: Segmenter, tmp_path: Path) -> None:
+    trained(segmenter, tmp_path, recipe=replace(RECIPE, steps=1, look=1))
+    lessons = tmp_path / "7" / ".training" / "lessons"
+    before = {path.name for path in lessons.rglob("*.safetensors")}
+    trained(segmenter, tmp_path, shuffled, replace(RECIPE, steps=1, look=1))
+    after = {path.name for path in lessons.rglob("*.safetensors")}
+    assert len(after) == len(before)
+    assert not after & before
 
 
 def test_a_project_is_trained_by_one_at_a_time(segmenter: Segmenter, tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""Curves as a drawing, in SVG that needs nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+MARGIN = 48
+GAPS = 5  # between the lines of a grid, at most
+# Told apart by those who see no red or no green, too (Okabe and Ito's palette).
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+GREY = "#888888"
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A line with a name."""
+
+    name: str
+    points: Sequence[Point]
+    colour: str = COLOURS[0]
+    dashed: bool = False
+
+
+def chart(
+    title: str,
+    series: Sequence[Series],
+    across: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    width: int = 640,
+    height: int = 300,
+) -> str:
+    """Lines over one pair of axes; nothing if none has two points.
+
+    Args:
+        title: What is drawn.
+        series: The lines.
+        across: What the horizontal axis is.
+        low: Where the vertical axis begins, instead of below the least value.
+        high: And where it ends.
+        width: Of the drawing, in pixels.
+        height: And its height.
+    """
+    drawn = [one for one in series if len(one.points) > 1]
+    if not drawn:
+        return ""
+    xs = [x for one in drawn for x, _ in one.points]
+    ys = [y for one in drawn for _, y in one.points]
+    columns, rows = ticks(min(xs), max(xs)), ticks(_or(low, min(ys)), _or(high, max(ys)))
+    bottom, right = height - MARGIN, width - MARGIN / 2
+
+    def place(point: Point) -> tuple[float, float]:
+        x = (point[0] - columns[0]) / (columns[-1] - columns[0])
+        y = (point[1] - rows[0]) / (rows[-1] - rows[0])
+        return MARGIN + x * (right - MARGIN), bottom - y * (bottom - MARGIN)
+
+    parts = []
+    for value in rows:
+        _, y = place((columns[0], value))
+        parts.append(f'<path d="M{MARGIN},{y:.1f}H{right:.1f}" stroke="{GREY}" opacity=".35"/>')
+        parts.append(_text(MARGIN - 6, y + 4, f"{value:g}", "end"))
+    for value in columns:
+        x, _ = place((value, rows[0]))
+        parts.append(_text(x, bottom + 18, f"{value:g}", "middle"))
+    parts.append(_text((MARGIN + right) / 2, height - 10, across, "middle"))
+    beside = float(MARGIN)
+    for one in drawn:
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, one.points))
+        dashes = ' stroke-dasharray="5 4"' if one.dashed else ""
+        parts.append(
+            f'<polyline points="{line}" fill="none" stroke="{one.colour}" stroke-width="2"'
+            f"{dashes}><title>{escape(one.name)}</title></polyline>"
+        )
+        if not one.dashed and len(one.points) <= 40:
+            parts += [
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{one.colour}"/>'
+                for x, y in map(place, one.points)
+            ]
+        parts.append(
+            f'<path d="M{beside:.0f},{MARGIN - 22}h18" stroke="{one.colour}" stroke-width="3"'
+            f"{dashes}/>"
+        )
+        parts.append(_text(beside + 23, MARGIN - 18, one.name, "start"))
+        beside += 23 + 7 * len(one.name) + 18
+    return (
+        f'<svg viewBox="0 0 {width} {height}" '
+        f'width="{width}" role="img" font-family="system-ui, sans-serif" font-size="12" '
+        f'fill="currentColor"><title>{escape(title)}</title>{"".join(parts)}</svg>'
+    )
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers that span a range, at even gaps."""
+    if high <= low:
+        high = low + 1
+    rough = (high - low) / GAPS
+    power = 10.0 ** math.floor(math.log10(rough))
+    gap = next(step * power for step in (1, 2, 5, 10) if step * power >= rough * 0.999)
+    first, last = math.floor(low / gap + 1e-6), math.ceil(high / gap - 1e-6)
+    return [round(step * gap, 10) for step in range(first, last + 1)]
+
+
+def _or(given: float | None, otherwise: float) -> float:
+    return otherwise if given is None else given
+
+
+def _text(x: float, y: float, said: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(said)}</text>'

@@ -1,0 +1,103 @@
+"""What a version still knows of what nobody labeled: everyday phrases, asked before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from backend.learning.dataset import Part
+from backend.learning.everyday import phrases
+from backend.learning.lessons import Lesson
+from models import ImageFeatures, Segmenter
+
+TAUGHT, ASKED = 800, 80  # phrases
+LEAST_KEPT = 0.9  # agreement with the base checkpoint that a version has to have
+IMAGES = 50  # that are asked of, at most
+SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)  # of the tuned weights, to try
+
+
+@dataclass(frozen=True, slots=True)
+class Everyday:
+    """Conditions of everyday phrases: what training holds on to, and others that tell if it did."""
+
+    taught: Tensor  # (P, C)
+    asked: Tensor  # (Q, C)
+
+    @classmethod
+    def of(cls, segmenter: Segmenter, prompts: Iterable[str], seed: int) -> Everyday:
+        """Phrases that a model knows the words of, other than a project's own prompts."""
+        said = phrases(TAUGHT + ASKED, segmenter.tokenizer.words(), prompts, seed)
+        encoded = segmenter.encode_text(said).float().cpu().clone()
+        return cls(encoded[:TAUGHT], encoded[TAUGHT:])
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How like the base checkpoint a model answers everyday phrases."""
+
+    agreement: float = 1.0  # mean IoU of their masks, where the base finds something
+    answers: int = 0
+
+    @classmethod
+    def of(cls, scores: Sequence[float]) -> Kept:
+        """The mean of IoUs."""
+        return cls(float(np.mean(scores)), len(scores)) if scores else cls()
+
+
+def agreements(
+    base: Segmenter,
+    before: ImageFeatures,
+    other: Segmenter,
+    after: ImageFeatures,
+    asked: Tensor,
+    threshold: float,
+) -> list[float]:
+    """IoU of two models' masks of an image, for each condition of which the base finds something.
+
+    Args:
+        base: What is to be agreed with.
+        before: The image as it encodes it.
+        other: What is judged.
+        after: The image as that one encodes it.
+        asked: Conditions (Q, C).
+        threshold: The probability from which a pixel counts.
+    """
+    scores = []
+    for condition in asked:  # one by one: in some models those asked together compete
+        old = base.probabilities(before, condition) >= threshold
+        if old.any():
+            new = other.probabilities(after, condition) >= threshold
+            scores.append(float((old & new).sum() / (old | new).sum()))
+    return scores
+
+
+def settled(
+    base: Segmenter,
+    parent: Segmenter,
+    tuned: Mapping[str, Tensor],
+    lessons: Sequence[Lesson],
+    asked: Tensor,
+    threshold: float,
+) -> tuple[dict[str, Tensor], float]:
+    """Weights between a parent's and the tuned ones, and the share of the tuned ones in them.
+
+    The largest share is taken with which the base checkpoint's answers to everyday phrases are
+    kept on validation tasks. Models between two such are about as good as their answers' mean
+    (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
+    """
+    own = parent.model.state_dict()
+    images = [lesson.features(base.device) for lesson in lessons if lesson.part is Part.VALIDATION]
+    for share in SHARES:
+        weights = {name: own[name].cpu().lerp(tensor, share) for name, tensor in tuned.items()}
+        mixed = base.with_decoder(weights)
+        scores = [
+            score
+            for one in images[:IMAGES]
+            for score in agreements(base, one, mixed, one, asked, threshold)
+        ]
+        if Kept.of(scores).agreement >= LEAST_KEPT:
+            break
+    return weights, share

@@ -1,0 +1,78 @@
+import pytest
+import torch
+from torch import Tensor
+
+from backend.learning.forgetting import LEAST_KEPT, SHARES, Everyday, Kept, agreements, settled
+from backend.learning.lessons import Lesson, Lessons
+from models import Segmenter
+from tests.backend.learning.school import TASKS, sample
+
+
+@pytest.fixture(scope="module")
+def lessons(tmp_path_factory: pytest.TempPathFactory, segmenter: Segmenter) -> list[Lesson]:
+    maker = Lessons(tmp_path_factory.mktemp("lessons"), "base", segmenter)
+    return [maker.make(sample(task)) for task in TASKS]
+
+
+@pytest.fixture(scope="module")
+def asked(segmenter: Segmenter) -> Tensor:
+    return Everyday.of(segmenter, [], 0).asked[:20]
+
+
+def moved(segmenter: Segmenter, far: float) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return {
+        name: tensor + far * torch.randn_like(tensor)
+        for name, tensor in segmenter.model.state_dict().items()
+        if name.startswith("decoder.") and ".reduces." not in name
+    }
+
+
+def kept(segmenter: Segmenter, lessons: list[Lesson], asked: Tensor, other: Segmenter) -> Kept:
+    images = [lesson.features(segmenter.device) for lesson in lessons]
+    return Kept.of([one for f in images for one in agreements(segmenter, f, other, f, asked, 0.5)])
+
+
+def test_a_model_agrees_with_itself(
+    segmenter: Segmenter, lessons: list[Lesson], asked: Tensor
+) -> None:
+    found = kept(segmenter, lessons, asked, segmenter)
+    assert found.agreement == 1
+    assert found.answers > 0
+
+
+def test_the_farther_it_moved_the_less_it_agrees(
+    segmenter: Segmenter, lessons: list[Lesson], asked: Tensor
+) -> None:
+    near, far = (
+        kept(segmenter, lessons, asked, segmenter.with_decoder(moved(segmenter, how))).agreement
+        for how in (0.01, 0.3)
+    )
+    assert 1 > near > far
+
+
+def test_what_forgets_nothing_is_taken_whole(
+    segmenter: Segmenter, lessons: list[Lesson], asked: Tensor
+) -> None:
+    tuned = moved(segmenter, 0.0)
+    weights, share = settled(segmenter, segmenter, tuned, lessons, asked, 0.5)
+    assert share == 1
+    assert all(torch.equal(weights[name], tensor) for name, tensor in tuned.items())
+
+
+def test_of_what_forgets_only_a_share_is_taken(
+    segmenter: Segmenter, lessons: list[Lesson], asked: Tensor
+) -> None:
+    tuned = moved(segmenter, 0.1)
+    weights, share = settled(segmenter, segmenter, tuned, lessons, asked, 0.5)
+    assert share in SHARES[1:]
+    whole = kept(segmenter, lessons, asked, segmenter.with_decoder(tuned)).agreement
+    mixed = kept(segmenter, lessons, asked, segmenter.with_decoder(weights)).agreement
+    assert whole < LEAST_KEPT
+    assert mixed > whole
+
+
+def test_phrases_to_ask_are_not_those_that_are_taught(segmenter: Segmenter) -> None:
+    everyday = Everyday.of(segmenter, ["a red car"], 0)
+    taught = {tuple(row.tolist()) for row in everyday.taught}
+    assert not taught & {tuple(row.tolist()) for row in everyday.asked}

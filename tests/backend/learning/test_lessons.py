@@ -1,0 +1,83 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from backend.learning.lessons import Lesson, Lessons, Shelf
+from models import Segmenter
+from tests.backend.learning.school import sample
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "lessons"
+
+
+def test_a_lesson_holds_each_view_with_its_masks(segmenter: Segmenter, folder: Path) -> None:
+    made = Lessons(folder, "base", segmenter).make(sample(1))
+    content = made.read()
+    assert made.present == ("Bright",)
+    assert made.absent == ("Missing",)
+    assert content.targets.shape[:2] == (made.views, 1)
+    assert content.targets.flatten(1).any(dim=1).all()
+    assert {part.shape[0] for part in content.parts} == {made.views}
+    plain, mirrored = content.targets[:2, 0]
+    assert torch.equal(plain.flip(-1), mirrored)
+
+
+def test_what_an_annotator_changed_is_kept_however_thin(segmenter: Segmenter, folder: Path) -> None:
+    stroke = np.zeros((64, 64), bool)
+    stroke[30, 10:50] = True
+    one = sample(1)
+    made = Lessons(folder, "base", segmenter).make(replace(one, corrected={"Missing": stroke}))
+    assert made.corrected == ("Missing",)
+    assert made.read().corrected[0, 0].any()
+    assert made.path != Lessons(folder, "base", segmenter).make(one).path
+
+
+def test_a_lesson_is_made_once(segmenter: Segmenter, folder: Path) -> None:
+    made = Lessons(folder, "base", segmenter).make(sample(1))
+    written = made.path.stat().st_mtime_ns
+    assert Lessons(folder, "base", segmenter).make(sample(1)) == made
+    assert made.path.stat().st_mtime_ns == written
+
+
+def test_features_are_what_the_segmenter_encodes(segmenter: Segmenter, folder: Path) -> None:
+    one = sample(1)
+    (fresh,) = segmenter.encode_image([one.image.image])
+    kept = Lessons(folder, "base", segmenter).make(one).features(segmenter.device)
+    assert kept.grid == fresh.grid
+    for ours, theirs in zip(kept.parts, fresh.parts, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=5e-3, rtol=5e-3)
+
+
+def test_what_no_lesson_needs_is_deleted(segmenter: Segmenter, folder: Path) -> None:
+    Lessons(folder, "another base", segmenter).make(sample(1))
+    maker = Lessons(folder, "base", segmenter)
+    kept, gone = maker.make(sample(1)), maker.make(sample(2))
+    gone.path.with_suffix(".17").touch()
+    maker.keep_only([kept])
+    assert [path for path in folder.rglob("*") if path.is_file()] == [kept.path]
+    assert [path.name for path in folder.iterdir()] == ["base"]
+
+
+def test_memory_holds_no_more_than_it_may(segmenter: Segmenter, folder: Path) -> None:
+    maker = Lessons(folder, "base", segmenter)
+    made = [maker.make(sample(task)) for task in range(1, 5)]
+    size = made[0].read().nbytes
+    shelf = Shelf(int(2.5 * size))
+    for lesson in [*made, *made]:
+        assert torch.equal(shelf.read(lesson).targets, lesson.read().targets)
+        assert shelf.nbytes <= 2.5 * size
+
+
+def test_what_was_read_last_is_not_read_again(
+    segmenter: Segmenter, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Lessons(folder, "base", segmenter).make(sample(1))
+    shelf = Shelf(2**30)
+    first = shelf.read(made)
+    monkeypatch.setattr(Lesson, "read", None)
+    assert shelf.read(made) is first
