@@ -1,4 +1,4 @@
-"""Tables for the terminal."""
+"""Words and tables for people."""
 
 from __future__ import annotations
 
@@ -19,3 +19,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = "  ".join("-" * width for width in widths)
     return "\n".join([aligned(head), rule, *map(aligned, rows)])
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, as exact as an estimate is."""
+    length = abs(seconds)
+    if length < 90:
+        return f"{seconds:.0f} s"
+    if length < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"

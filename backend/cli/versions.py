@@ -13,7 +13,9 @@ from backend.cli.options import (
     settings_of,
     studio_settings,
 )
+from backend.learning.acceptance import WEIGHTS, Acceptance, measure
 from backend.learning.card import Version
+from backend.learning.source import studio_of
 from backend.learning.versions import Versions
 from backend.report import table
 
@@ -45,6 +47,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     delete.add_argument("version", metavar="VERSION")
     compare = add("compare", _compare, "their figures side by side")
     compare.add_argument("version", nargs="*", metavar="VERSION", help="(all)")
+    measure = add("measure", _measure, "hold accepted work against what was predicted")
+    label_studio_options(measure)
 
 
 def _print(run: Callable[..., str], options: argparse.Namespace) -> int:
@@ -58,17 +62,23 @@ def _list(versions: Versions, options: argparse.Namespace) -> str:
     told = f"Project {options.project} is served by {_name(served)}."
     if not found:
         return f"{told} It has no versions."
+    accepted = _accepted(options).figures()
     rows = [
-        [one.id, one.state, one.created[:19], one.card.parent or BASE, _headline(one), one.reason]
+        [
+            *(one.id, one.state, one.created[:19], one.card.parent or BASE, _headline(one)),
+            str(accepted.get(one.id[:WEIGHTS], "")),
+            one.reason,
+        ]
         for one in found
     ]
-    head = ["version", "state", "created (UTC)", "parent", "figures", "reason"]
+    head = ["version", "state", "created (UTC)", "parent", "figures", "accepted", "reason"]
     return f"{table(head, rows)}\n\n{told}"
 
 
 def _show(versions: Versions, options: argparse.Namespace) -> str:
     version = versions.version(options.project, options.version)
-    rows = [[*name, _shown(value)] for name, value in _flat(version.to_json())]
+    known = {**version.to_json(), **_acceptance(version, _accepted(options))}
+    rows = [[*name, _shown(value)] for name, value in _flat(known)]
     return table(["", "", ""], rows)
 
 
@@ -90,11 +100,37 @@ def _compare(versions: Versions, options: argparse.Namespace) -> str:
         chosen = [versions.version(options.project, name) for name in options.version]
     else:
         chosen = versions.versions(options.project)
-    figures = [dict(_flat(one.card.metrics)) for one in chosen]
+    accepted = _accepted(options)
+    figures = [dict(_flat({**one.card.metrics, **_acceptance(one, accepted)})) for one in chosen]
     names = list(dict.fromkeys(name for one in figures for name in one))
     rows = [[*name, *(_shown(one.get(name, "")) for one in figures)] for name in names]
     states = ["", "", *(one.state.value for one in chosen)]
     return table(["figure", "", *(one.id[:8] for one in chosen)], [states, *rows])
+
+
+def _measure(versions: Versions, options: argparse.Namespace) -> str:
+    settings = studio_settings(options)
+    accepted = measure(studio_of(settings), options.project, settings.model_dir)
+    figures = accepted.figures()
+    if not figures:
+        return f"No accepted annotation of project {options.project} began with a prediction."
+    names = {one.id[:WEIGHTS]: one.id for one in versions.versions(options.project)}
+    rows = [
+        [names.get(weights, f"{BASE} {weights}"), str(one.annotations), str(one)]
+        for weights, one in figures.items()
+    ]
+    head = ["version", "annotations", "accepted"]
+    return f"{table(head, rows)}\n\nTime saved: {accepted.assumption}."
+
+
+def _accepted(options: argparse.Namespace) -> Acceptance:
+    return Acceptance.of(settings_of().model_dir, options.project)
+
+
+def _acceptance(version: Version, accepted: Acceptance) -> dict[str, Any]:
+    """A version's figures of acceptance, if it has any."""
+    figures = accepted.figures().get(version.id[:WEIGHTS])
+    return {"accepted": figures.to_json()} if figures else {}
 
 
 def _moved(options: argparse.Namespace, version: Version | None) -> str:

@@ -28,9 +28,11 @@ from backend.labelstudio.origin import weights_in, weights_of
 from backend.labelstudio.shapes import Area, areas
 from backend.learning.drawn import View, drawn, iou, meant_otherwise, views
 from backend.learning.source import Studio
+from backend.report import duration
 
 log = logging.getLogger(__name__)
 
+WEIGHTS = 8  # digits of a version's id, or of the base checkpoint's digest, that name it
 FILE = "acceptance.json"  # in a project's folder; made anew from accepted work when it is gone
 # Seconds to outline an object, as measured on COCO (Lin et al., arXiv 1405.0312, section 4.3: 22
 # hours for 1000 of them).
@@ -81,6 +83,15 @@ class Figures:
     def share(self) -> float | None:
         """Of the masks predicted, those accepted untouched."""
         return self.untouched / self.predicted if self.predicted else None
+
+    def __str__(self) -> str:
+        """In short, for people."""
+        told = [f"{self.untouched} of {self.predicted} masks untouched"]
+        if self.iou is not None:
+            told.append(f"IoU {self.iou:.2f}")
+        if self.seconds_saved is not None:
+            told.append(f"{duration(self.seconds_saved)} saved")
+        return ", ".join(told)
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""

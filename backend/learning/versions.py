@@ -54,6 +54,14 @@ class Versions:
         self._whole: dict[Path, tuple[tuple[int, ...], bool]] = {}
         self._told: set[str] = set()
 
+    def projects(self) -> list[int]:
+        """The projects that have versions."""
+        try:
+            names = [path.name for path in self._folder.iterdir() if path.name.isdecimal()]
+        except FileNotFoundError:
+            return []
+        return sorted(project for name in names if self._names(project := int(name)))
+
     def versions(self, project: int) -> list[Version]:
         """Every version that was published, oldest first; unreadable ones are told in the log."""
         found = []

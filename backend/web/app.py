@@ -20,6 +20,7 @@ from backend.queue import PredictionQueue
 from backend.settings import Settings
 from backend.training import TrainingLane
 from backend.web import auth
+from backend.web.lineage import Lineages
 from backend.web.pages import Pages
 from backend.web.routes import Routes
 
@@ -36,9 +37,10 @@ def create_app(
     queue = PredictionQueue(connection)
     versions, books = Versions(settings.model_dir), Books(settings.model_dir)
     lane = TrainingLane(connection)
-    routes = Routes(settings, queue, Inbox(connection), lane, versions, books, stopping)
+    lineages = Lineages(settings.model_dir, versions)
+    routes = Routes(settings, queue, Inbox(connection), lane, versions, lineages, books, stopping)
     routes.register(app)
-    Pages(settings, queue, lane, stopping, routes.health).register(app)
+    Pages(settings, queue, lane, lineages, stopping, routes.health).register(app)
 
     @app.before_request
     def authenticate() -> None:

@@ -18,8 +18,10 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from backend.errors import BackendError, BadRequest, QueueUnavailable
 from backend.labelstudio.fetch import too_large
 from backend.queue import PredictionQueue
+from backend.report import duration
 from backend.settings import Settings
 from backend.training import TrainingLane
+from backend.web.lineage import Lineages
 from backend.web.playground import KEPT, KEPT_BYTES, MOST_PROMPTS, Playground, Shown
 from demo import IMAGES
 
@@ -51,12 +53,14 @@ class Pages:
         settings: Settings,
         queue: PredictionQueue,
         lane: TrainingLane,
+        lineages: Lineages,
         stopping: Callable[[], bool],
         health: Callable[[], dict[str, Any]],
     ) -> None:
         self._settings = settings
         self._queue = queue
         self._lane = lane
+        self._lineages = lineages
         self._health = health
         pictures = (path for path in sorted(IMAGES.iterdir()) if path.suffix in {".jpg", ".png"})
         self._samples = {path.name: path for path in pictures}
@@ -69,7 +73,8 @@ class Pages:
         pages.add_url_rule("/playground", "ask", self.ask, methods=["POST"])
         pages.add_url_rule("/playground", "back", self.back, methods=["GET"])
         pages.add_url_rule("/samples/<name>", "sample", self.sample, methods=["GET"])
-        pages.add_app_template_filter(_duration, "duration")
+        pages.add_url_rule("/reports/<int:project>/<name>", "report", self.report, methods=["GET"])
+        pages.add_app_template_filter(duration, "duration")
         pages.after_request(_guarded)
         app.register_blueprint(pages)
 
@@ -110,6 +115,10 @@ class Pages:
         """A demo image."""
         return send_from_directory(IMAGES, name)
 
+    def report(self, project: int, name: str) -> Response:
+        """How a version of a project was made and judged."""
+        return self._lineages.report(project, name)
+
     def _page(
         self,
         form: Mapping[str, str],
@@ -117,13 +126,15 @@ class Pages:
         error: BackendError | None = None,
     ) -> str:
         choice = form.get("choice", "")
+        workers = _unless_down(self._queue.workers)
         kept = shown.uri if shown else choice if choice.startswith(KEPT) else ""
         return render_template(
             "home.html",
             health=self._health(),
-            workers=_unless_down(self._queue.workers),
+            workers=workers,
             jobs=_unless_down(self._jobs),
             training=_unless_down(self._lane.overview),
+            lineages=self._lineages.latest(workers[0].digest if workers else None),
             settings=self._settings,
             samples={name: path.stem.partition("-")[2] for name, path in self._samples.items()},
             most_prompts=MOST_PROMPTS,
@@ -150,15 +161,6 @@ def _wants_page() -> bool:
     return best == "text/html"
 
 
-def _duration(seconds: float) -> str:
-    """Seconds in words, as exact as an estimate is."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h"
-
-
 def _unless_down(look: Callable[[], T]) -> T | None:
     """What the queue tells; None when its broker does not answer."""
     try:
@@ -174,7 +176,8 @@ def _check_origin() -> None:
 
 
 def _guarded(response: Response) -> Response:
-    response.headers.update(HEADERS)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
     if response.mimetype == "text/html":
         response.headers["Vary"] = "Accept"
         response.headers["Cache-Control"] = "no-store"

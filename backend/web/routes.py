@@ -36,6 +36,7 @@ from backend.prompting import model_version, queries
 from backend.queue import PredictionQueue
 from backend.settings import DEMOS, PUBLISHED, Settings
 from backend.training import TrainingLane
+from backend.web.lineage import Lineages
 from backend.web.payloads import PredictRequest, setup_request
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Routes:
         inbox: Inbox,
         lane: TrainingLane,
         versions: Versions,
+        lineages: Lineages,
         books: Books,
         stopping: Callable[[], bool],
     ) -> None:
@@ -62,6 +64,7 @@ class Routes:
         self._inbox = inbox
         self._lane = lane
         self._versions = versions
+        self._lineages = lineages
         self._books = books
         self._seats = threading.BoundedSemaphore(max(1, settings.threads - SPARE))
         self._stopping = stopping
@@ -222,7 +225,10 @@ class Routes:
         project = request.args.get("project", type=int)
         if project is not None:
             worker = self._queue.serving()
-            return self._versions.overview(project, worker.digest if worker else None)
+            return {
+                **self._versions.overview(project, worker.digest if worker else None),
+                "accepted": self._lineages.accepted(project).to_json(),
+            }
         return {
             "versions": sorted({f"{w.model}-{w.digest[:8]}" for w in self._queue.workers()}),
         }

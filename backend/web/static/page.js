@@ -55,21 +55,23 @@ window.addEventListener("pageshow", () => {
 
 // What happens, every few seconds while somebody looks, but not while somebody reads in it.
 async function refresh() {
-  const status = document.getElementById("status");
-  const read = status.contains(document.activeElement) || status.querySelector("details[open]");
-  if (document.hidden || read) {
+  const parts = [...document.querySelectorAll("#status, #versions")];
+  const read = (part) => part.contains(document.activeElement) || part.querySelector("details[open]");
+  if (document.hidden || parts.every(read)) {
     return;
   }
-  const home = status.querySelector(".refresh").href;
+  const home = document.querySelector(".refresh").href;
   try {
     const answer = await fetch(home, { headers: { Accept: "text/html" } });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const fresh = page.getElementById("status");
-    if (answer.ok && fresh) {
-      status.replaceWith(fresh);
+    for (const part of parts) {
+      const fresh = page.getElementById(part.id);
+      if (answer.ok && fresh && !read(part)) {
+        part.replaceWith(fresh);
+      }
     }
   } catch {
-    status.querySelector("dd").textContent = "does not answer";
+    document.querySelector("#status dd").textContent = "does not answer";
   }
 }
 setInterval(refresh, 5000);

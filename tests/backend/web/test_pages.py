@@ -71,6 +71,9 @@ class PlaygroundQueue:
             raise BrokerDown("refused")
         return self.pulses
 
+    def serving(self) -> WorkerPulse:
+        return self.workers()[0]
+
     def jobs(self) -> dict[str, Any]:
         if self.down:
             raise BrokerDown("refused")
@@ -268,7 +271,7 @@ def run_of(project: object, **changes: Any) -> dict[str, Any]:
 def test_trainings_are_shown_with_progress_and_outcome(
     client: FlaskClient, queue: PlaygroundQueue
 ) -> None:
-    assert "Training" not in client.get("/", headers=BROWSER).text
+    assert "<h3>Training</h3>" not in client.get("/", headers=BROWSER).text
     look = {"step": 25, "steps": 400, "loss": 0.51234, "iou": 0.70456, "seconds_left": 300.0}
     last = {"state": "done", "version": "abc", "outcome": "promoted", "reason": f"better {EVIL}"}
     queue.training = [
