@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from backend.cli.options import settings_of
+from backend.cli.options import label_studio_options, settings_of, studio_settings
 from backend.errors import BadPrompt, BadRequest
 from backend.inference.books import Books
 from backend.inference.promptbook import Curve, Entry, Origin, Phrase, PromptBook
@@ -52,6 +52,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     export = add("export", _export, "the book with its exemplars, as JSON")
     export.add_argument("--version", type=int, metavar="N", help="(the newest)")
     export.add_argument("--out", type=Path, metavar="FILE", help="(the terminal)")
+    measure = deeds.add_parser("measure", help="find out on accepted annotations what is best")
+    label_studio_options(measure)
+    measure.add_argument("--project", type=int, required=True, metavar="ID")
+    measure.add_argument(
+        "--from", type=Path, metavar="DIR", dest="folder", help="an export, not Label Studio"
+    )
+    measure.set_defaults(run=_measure)
     imported = add("import", _import, "make an export, or an edited one, the newest version")
     imported.add_argument("file", type=Path, metavar="FILE", help="- is what is piped in")
 
@@ -195,6 +202,23 @@ def _without(entry: Entry, names: list[str]) -> tuple[object, ...]:
         replace(one, used=False, reason="left out by hand") if one.id in names else one
         for one in entry.exemplars
     )
+
+
+def _measure(options: argparse.Namespace) -> int:
+    settings = studio_settings(options)
+    from backend.learning import commands
+    from backend.learning.source import studio_of
+    from backend.worker.runtime import load
+
+    project = options.project
+    if options.folder:
+        accepted = commands.accepted_in_folder(settings, options.folder, project)
+    else:
+        accepted = commands.accepted_in_studio(settings, studio_of(settings), project)
+    base, digest = load(settings.checkpoint, settings.device, settings.dtype)
+    measured = commands.measure_on(accepted, settings, base, digest, project)
+    print(f"{measured.account}\n\n{_overview(measured.book)}\n\n{_moved(measured.book)}")
+    return 0
 
 
 def _rollback(books: Books, options: argparse.Namespace) -> str:

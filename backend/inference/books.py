@@ -216,6 +216,10 @@ class Books:
         write(unfinished, save({"condition": np.ascontiguousarray(condition, np.float32)}))
         unfinished.replace(path)
 
+    def holds(self, project: int, name: str) -> bool:
+        """Whether an exemplar's condition is stored."""
+        return self._condition(project, name).exists()
+
     def condition(self, project: int, name: str) -> Condition | None:
         """What an exemplar shows, (C,); None, told in the log, where that is lost."""
         path = self._condition(project, name)

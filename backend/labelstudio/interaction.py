@@ -98,6 +98,17 @@ def remarks(interaction: Interaction, config: LabelConfig, words: str, failed: b
     return []
 
 
+def phrases(result: object, config: LabelConfig) -> list[str]:
+    """What was typed as a prompt and stayed in an annotation's `result`, oldest first.
+
+    Our own remarks are no part of it, nor is what has no letter in it.
+    """
+    control = _prompt_control(config.texts)
+    lines = [line for region in _mappings(result) for line in _lines(region, control)]
+    said = [line.partition(REMARK)[0].strip() for line in lines]
+    return [phrase for phrase in said if any(sign.isalnum() for sign in phrase)]
+
+
 def _text_region(control: TextControl, text: str) -> Json:
     return text_region(control.name, control.to_name, text, uuid.uuid4().hex[:10])
 

@@ -1,4 +1,4 @@
-"""`promptbrush export` and `promptbrush train`."""
+"""`promptbrush export`, `promptbrush train` and `promptbrush prompts measure`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from backend.errors import BadRequest
+from backend.inference.books import Books
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import ImageStore
 from backend.learning import export as files
 from backend.learning.dataset import Account, Part, Sample, samples
+from backend.learning.measure import Measured, measure
 from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry
 from backend.learning.source import Studio
@@ -103,6 +105,27 @@ def train_on(
         recipe=recipe,
         memory=settings.train_memory_mb * 2**20,
         told=told,
+    )
+
+
+def measure_on(
+    accepted: Accepted, settings: Settings, base: Segmenter, digest: str, project: int
+) -> Measured:
+    """Measure on accepted work what a project's labels are best asked with, as it is served."""
+    registry = Registry(settings.model_dir)
+    active = registry.active(project, digest)
+    served = base if active is None else base.with_decoder(registry.weights(active))
+    return measure(
+        served,
+        digest,
+        Books(settings.model_dir),
+        project,
+        parse_label_config(accepted.label_config),
+        accepted.source,
+        threshold=settings.threshold,
+        tuned=None if active is None else active.id,
+        # a tuned CLIPSeg still has CLIP's projection, a tuned GroupViT one of its own
+        encoder=f"{digest} {active.id}" if active and base.name == "groupvit" else None,
     )
 
 

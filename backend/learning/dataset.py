@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from backend.errors import BackendError
 from backend.labelstudio.config import LabelConfig
 from backend.labelstudio.images import TaskImage
+from backend.labelstudio.interaction import phrases
 from backend.labelstudio.shapes import Mask
 from backend.labelstudio.tasks import Task, image_url
 from backend.learning.drawn import Size, View, drawn, views
@@ -71,6 +72,7 @@ class Sample:
     labels: tuple[str, ...]  # that were looked for
     masks: Mapping[str, Mask]  # (H, W) of those that are there
     corrected: Mapping[str, Mask] = field(default_factory=dict)  # pixels annotators changed, if any
+    typed: tuple[str, ...] = ()  # phrases that annotators asked with
 
     @property
     def size(self) -> Size:
@@ -199,7 +201,8 @@ def samples(
             size = image.image.height, image.image.width
             masks, unclear = _merged(counted, view, size, task, account)
             labels = tuple(label for label in view.labels if label not in unclear)
-            sample = Sample(task, view.key, image, labels, masks)
+            typed = _typed(counted, config)
+            sample = Sample(task, view.key, image, labels, masks, typed=typed)
             sample = replace(sample, corrected=_corrected(counted, parents, view, sample))
             account.use(sample)
             yield sample
@@ -229,6 +232,12 @@ def _counted(annotations: Sequence[Json], task: int, account: Account) -> list[J
             account.leave_out(task, "its annotator made a newer one")
         newest[_annotator(annotation)] = annotation
     return list(newest.values())
+
+
+def _typed(annotations: Sequence[Json], config: LabelConfig) -> tuple[str, ...]:
+    """What was typed in them, each phrase once."""
+    said = [phrase for one in annotations for phrase in phrases(one.get("result"), config)]
+    return tuple(dict.fromkeys(said))
 
 
 def _annotator(annotation: Json) -> object:

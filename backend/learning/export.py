@@ -68,6 +68,7 @@ def write(found: Iterable[Sample], xml: str, project: int, account: Account, fol
                 "image_key": sample.image_key,
                 "part": part_of(sample.task),
                 "labels": list(sample.labels),
+                "typed": list(sample.typed),
             }
         )
         for label, mask in sample.masks.items():
@@ -164,8 +165,8 @@ def _samples(
         picture = TaskImage(
             open_image(encoded, str(path), max_pixels), hashlib.sha256(encoded).hexdigest()
         )
-        labels = tuple(image["labels"])
-        sample = Sample(image["task"], image["image_key"], picture, labels, masks)
+        labels, typed = tuple(image["labels"]), tuple(image.get("typed", ()))
+        sample = Sample(image["task"], image["image_key"], picture, labels, masks, typed=typed)
         account.use(sample)
         yield sample
 

@@ -8,6 +8,9 @@ import pytest
 from backend.cli import main
 from backend.inference.books import Books
 from backend.inference.promptbook import Entry, Origin, Phrase, Proof, Shown
+from backend.learning import export
+from backend.learning.dataset import Account
+from tests.backend.learning.test_measure import XML, sample
 
 MEASURED = Entry(
     "Widget",
@@ -98,6 +101,20 @@ def test_what_cannot_be_set_is_told_and_changes_nothing(
 ) -> None:
     assert told in run("set", "--label", "Widget", *options, status=1)
     assert books.book(7).number == 0
+
+
+def test_what_is_best_is_measured_on_an_export(
+    run: Run, books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "accepted"
+    export.write(map(sample, (1, 2)), XML, 7, Account(), folder)
+    told = run("measure", "--from", str(folder))
+    assert "2 images" in told
+    assert "Widget" in told
+    book = books.book(7)
+    assert book.note.by == "measured on 2 accepted images"
+    assert book.entry("Widget").exemplars
+    assert run("measure", "--from", str(folder / "none"), status=1)
 
 
 def test_an_export_can_be_edited_and_imported(

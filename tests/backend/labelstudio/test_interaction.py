@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from backend.labelstudio.config import LabelConfig, Role, TextControl, parse_label_config
 from backend.labelstudio.geometry import Point, Rectangle
-from backend.labelstudio.interaction import REMARK, Interaction, remarks
+from backend.labelstudio.interaction import REMARK, Interaction, phrases, remarks
 
 RECORDED = Path(__file__).parents[2] / "recorded"
 PROMPT = TextControl("prompt", "image")
@@ -126,6 +126,17 @@ def test_the_text_area_named_prompt_goes_first_and_else_the_first_smart_one() ->
 def test_text_areas_that_are_not_smart_never_prompt() -> None:
     assert prompt({"result": [typed("note", "a dog")]}, NOTE) is None
     assert prompt({"result": [typed("note", "a dog")]}) is None
+
+
+def test_an_annotation_keeps_the_phrases_that_were_typed_without_our_remarks() -> None:
+    config = LabelConfig((), (PROMPT, NOTE))
+    result = [
+        typed("note", "Car: found"),
+        typed("prompt", f"a cat {REMARK} nothing found", "the dog", "?", f"{REMARK} no", " "),
+        box(),
+    ]
+    assert phrases(result, config) == ["a cat", "the dog"]
+    assert phrases(None, config) == phrases(result, LabelConfig((), (NOTE,))) == []
 
 
 def test_a_request_without_anything_asks_nothing() -> None:

@@ -14,8 +14,7 @@ from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import TaskImage
 from backend.learning.dataset import Account, Part, Sample, part_of, samples
 
-CONFIG = parse_label_config(
-    """
+XML = """
     <View>
       <Image name="image" value="$image"/>
       <BrushLabels name="brush" toName="image">
@@ -23,8 +22,8 @@ CONFIG = parse_label_config(
       </BrushLabels>
       <RectangleLabels name="box" toName="image"><Label value="Car"/></RectangleLabels>
     </View>
-    """
-)
+"""
+CONFIG = parse_label_config(XML)
 HEIGHT, WIDTH = 4, 6
 
 
@@ -82,6 +81,19 @@ def test_an_empty_annotation_says_that_nothing_is_there() -> None:
     (sample,), account = read(annotation(1))
     assert not sample.masks
     assert account.absent == Counter(Car=1, Dog=1)
+
+
+def test_what_was_typed_goes_with_the_sample() -> None:
+    text = {"type": "textarea", "from_name": "prompt", "to_name": "image"}
+    said = {**text, "value": {"text": ["the red one"]}}
+    xml = '<View><TextArea name="prompt" toName="image"/>'
+    config = parse_label_config(XML.replace("<View>", xml))
+    account = Account()
+    drawn = stroke("Car", mask((0, 0)))
+    annotations = [annotation(1, said, drawn), annotation(2, drawn, said, by=2)]
+    task = {"id": 1, "data": {"image": "u"}, "annotations": annotations}
+    (sample,) = samples([task], config, Images(), account)
+    assert sample.typed == ("the red one",)
 
 
 def test_a_skip_says_nothing() -> None:

@@ -46,7 +46,7 @@ def sample(task: int) -> Sample:
     mask = np.zeros((40, 60), bool)
     mask[5:25, 10 : 20 + task] = True
     image = TaskImage(Image.fromarray(pixels), f"digest {task}")
-    return Sample(task, "image", image, ("Red Car", "Dog"), {"Red Car": mask})
+    return Sample(task, "image", image, ("Red Car", "Dog"), {"Red Car": mask}, typed=("a car",))
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert project == 12
     assert config.outputs[0].labels[0].prompts == ("a red car",)
     for one, other in zip(written, found, strict=True):
-        assert (one.task, one.labels) == (other.task, other.labels)
+        assert (one.task, one.labels, one.typed) == (other.task, other.labels, other.typed)
         assert (np.asarray(one.image.image) == np.asarray(other.image.image)).all()
         assert (one.mask("Red Car") == other.mask("Red Car")).all()
         assert other.masks.keys() == {"Red Car"}

@@ -1,0 +1,275 @@
+"""One label's entry in a prompt book, chosen step by step on accepted masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backend.errors import BadPrompt
+from backend.inference.predictor import Predictor
+from backend.inference.promptbook import Curve, Entry, Origin, Phrase, Proof, Shown
+from backend.labelstudio.labels import Label
+from backend.learning.dataset import Part
+from backend.learning.drawn import iou
+from backend.learning.evidence import GRID, Evidence, Jury, Rating, Seen, Shot, Way
+from backend.learning.lessons import shrunk
+from backend.prompting import Query
+
+ENOUGH = 5  # masks: before, no threshold moves, and held-out ones prove nothing
+PULL = 5  # masks that the threshold of before weighs as much as
+CLEARLY = 0.02  # of mean IoU, by which other words have to be better
+HURTS = 0.005  # of mean IoU, that an exemplar may cost
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+# Before anything is measured on another task: words that find something are only helped along.
+FINDS = 0.5  # IoU from which words find something
+UNPROVEN = {True: 0.25, False: 1.0}
+MOST_TEXTS = 16  # that are tried for a label
+
+Texts = tuple[str, ...]
+
+
+class Choice:
+    """One label's entry, chosen step by step."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        evidence: Evidence,
+        query: Query,
+        label: Label,
+        before: Entry,
+        threshold: float,
+    ) -> None:
+        seen = [one for one in evidence.seen if one.image_key == query.image_key]
+        self.predictor, self.query, self.label, self.before = predictor, query, label, before
+        self.jury = Jury(predictor, [one for one in seen if not one.held_out], query.label)
+        self.judges = Jury(predictor, [one for one in seen if one.held_out], query.label)
+        self.shots = evidence.shots.get(query.label, [])
+        self.typed = evidence.typed.get(query.label, {})
+        # where the threshold is said, it is what every way to ask is judged at
+        said = before.threshold if "threshold" in before.by_hand else label.threshold
+        self.said, self.default = said, threshold if said is None else said
+
+    def entry(self) -> Entry:
+        """What the book is to say of the label; nothing where nothing is known of it."""
+        if not (self.shots or self.typed or self.before.texts):
+            return Entry(self.query.label)
+        texts, phrases = self._texts()
+        shots, shown = self._exemplars()
+        weight, weights = self._weight(texts, shots)
+        rating = self._rated(self.jury, texts, shots, weight)
+        threshold = self.default if self.said is not None else calibrated(rating, self.default)
+        return Entry(
+            self.query.label,
+            texts=phrases,
+            exemplars=shown,
+            weight=weight,
+            threshold=None if threshold == self.default else threshold,
+            proof=self._proof(texts, shots, weight, threshold, rating),
+            weights=weights,
+            thresholds=_curve(rating),
+            masks=rating.masks,
+        )
+
+    def _score(self, rating: Rating) -> float:
+        """How good a way to ask is at the threshold that it would be served with."""
+        said = self.said is not None
+        return rating.score(self.default if said else calibrated(rating, self.default))
+
+    def _texts(self) -> tuple[Texts, tuple[Phrase, ...]]:
+        """The texts to ask with, and every text with its figures."""
+        before = {phrase.text: phrase for phrase in self.before.texts}
+        configured = self.query.prompts
+        if "texts" in self.before.by_hand:
+            configured = tuple(p.text for p in self.before.texts if p.used) or configured
+        origins = dict.fromkeys(self.typed, Origin.TYPED)
+        origins |= {text: phrase.origin for text, phrase in before.items()}
+        origins |= dict.fromkeys(self.query.prompts, Origin.CONFIG)
+        candidates: dict[Texts, Rating] = {}
+        tried = [configured, *((text,) for text in [*configured, *origins])]
+        for texts in list(dict.fromkeys(tried))[:MOST_TEXTS]:
+            try:
+                condition = self.predictor.condition(texts).float().cpu()
+            except BadPrompt:
+                continue
+            candidates[texts] = self.jury.rate(_always(condition))[0]
+        scores = {texts: self._score(rating) for texts, rating in candidates.items()}
+        chosen = configured
+        if "texts" not in self.before.by_hand and not self.label.worded and scores:
+            best = max(scores, key=lambda texts: scores[texts])
+            if scores[best] > scores.get(configured, 0.0) + CLEARLY:
+                chosen = best
+            elif self.typed and not self.jury.images:  # it was accepted, if on a task that judges
+                chosen = (max(self.typed, key=lambda text: self.typed[text]),)
+        phrases = []
+        for text, origin in origins.items():
+            rating = candidates.get((text,))
+            known = before.get(text)
+            phrases.append(
+                Phrase(
+                    text,
+                    origin,
+                    iou=rating.iou(self.default) if rating else None,
+                    masks=rating.masks if rating else 0,
+                    accepted=known.accepted if known else None,
+                    times=self.typed.get(text, 0),
+                    used=text in chosen,
+                    reason="" if text in chosen else self._why_not(text in self.query.prompts),
+                )
+            )
+        return chosen, tuple(sorted(phrases, key=lambda phrase: phrase.text not in chosen))
+
+    def _why_not(self, configured: bool) -> str:
+        if "texts" in self.before.by_hand:
+            return "other words were set by hand"
+        if self.label.worded:
+            return "the labeling configuration says other words"
+        return "other words find more" if configured else "the words in use find as much"
+
+    def _exemplars(self) -> tuple[list[Shot], tuple[Shown, ...]]:
+        """The exemplars to ask with, and every exemplar with its figures."""
+        if "exemplars" in self.before.by_hand:
+            used = {one.id for one in self.before.exemplars if one.used}
+            return [shot for shot in self.shots if shot.id in used], self.before.exemplars
+        alone = self.jury.rate(*(_averaged([shot]) for shot in self.shots))
+        shown = {
+            shot.id: Shown(shot.id, shot.task, iou=rating.iou(self.default), masks=rating.masks)
+            for shot, rating in zip(self.shots, alone, strict=True)
+        }
+        chosen = list(self.shots)
+        while len(chosen) > 1:
+            ways = [[other for other in chosen if other is not shot] for shot in chosen]
+            whole, *without = self.jury.rate(*map(_averaged, (chosen, *ways)))
+            threshold = self.default if self.said is not None else calibrated(whole, self.default)
+            gains = {}
+            for shot, rating in zip(chosen, without, strict=True):
+                # its own task counts for neither side
+                fair = whole.asked & rating.asked & self._others(shot)
+                if (fair & whole.present).any():
+                    gain = whole.on(fair).score(threshold) - rating.on(fair).score(threshold)
+                    gains[shot.id] = round(gain, 4)
+            shown |= {name: replace(shown[name], gain=gain) for name, gain in gains.items()}
+            worst = min(gains, key=lambda name: gains[name], default=None)
+            if worst is None or gains[worst] >= -HURTS:
+                break
+            reason = f"without it the others find {-gains[worst]:.3f} more"
+            shown[worst] = replace(shown[worst], used=False, reason=reason)
+            chosen = [shot for shot in chosen if shot.id != worst]
+        return chosen, tuple(shown.values())
+
+    def _others(self, shot: Shot) -> NDArray[np.bool_]:
+        return np.array([image.task != shot.task for image in self.jury.images], bool)
+
+    def _weight(self, texts: Texts, shots: Sequence[Shot]) -> tuple[float | None, Curve]:
+        """The exemplars' weight beside the texts, and IoU by weight."""
+        if "weight" in self.before.by_hand:
+            return self.before.weight, ()
+        if not shots:
+            return None, ()
+        ways = [self._mixed(texts, shots, weight) for weight in WEIGHTS]
+        ratings = self.jury.rate(*ways)
+        if not ratings[0].masks:
+            said = self.jury.rate(_always(self._said(texts)))[0].iou(self.default)
+            return UNPROVEN[said is not None and said >= FINDS], ()
+        scores = [round(self._score(rating), 4) for rating in ratings]
+        return WEIGHTS[int(np.argmax(scores))], tuple(zip(WEIGHTS, scores, strict=True))
+
+    def _said(self, texts: Texts) -> Tensor:
+        return self.predictor.condition(texts).float().cpu()
+
+    def _mixed(self, texts: Texts, shots: Sequence[Shot], weight: float | None) -> Way:
+        """Asks with texts and with what is shown on other tasks than the one that is asked."""
+        said = self._said(texts)
+        if not shots or weight is None:
+            return _always(said)
+        shows = _averaged(shots)
+
+        def way(image: Seen) -> Tensor | None:
+            shown = shows(image)
+            return None if shown is None else torch.lerp(said, shown, weight)
+
+        return way
+
+    def _rated(
+        self, jury: Jury, texts: Texts, shots: Sequence[Shot], weight: float | None
+    ) -> Rating:
+        return jury.rate(self._mixed(texts, shots, weight))[0]
+
+    def _proof(
+        self,
+        texts: Texts,
+        shots: Sequence[Shot],
+        weight: float | None,
+        threshold: float,
+        chosen: Rating,
+    ) -> Proof | None:
+        """How good it is beside the labeling configuration alone, on held-out masks."""
+        now = self._rated(self.judges, texts, shots, weight)
+        if now.masks >= ENOUGH:
+            way, before = self._mixed(texts, shots, weight), _always(self._said(self.query.prompts))
+            found = self._served(way, threshold), self._served(before, self.query.threshold)
+            return Proof(*found, now.masks, Part.HELD_OUT.value)
+        after = chosen.iou(threshold)
+        if after is None:
+            return None
+        configured = self.jury.rate(_always(self._said(self.query.prompts)))[0]
+        before_it = configured.on(chosen.asked).iou(self.query.threshold)
+        return Proof(after, before_it or 0.0, chosen.masks, "training and validation")
+
+    def _served(self, way: Way, threshold: float) -> float:
+        """Mean IoU of masks as they are served, on the judges that have the label."""
+        query = replace(self.query, threshold=threshold)
+        scores = []
+        for image in self.judges.images:
+            condition, truth = way(image), image.truths[query.label]
+            if condition is None or not truth.any():
+                continue
+            (found,) = self.predictor.find(image.features, {query: condition})
+            guess = (
+                None if found.mask is None else shrunk(found.mask, (truth.shape[0], truth.shape[1]))
+            )
+            scores.append(iou(guess, truth))
+        return round(float(np.mean(scores)), 4)
+
+
+def _always(condition: Tensor) -> Way:
+    return lambda _: condition
+
+
+def _averaged(shots: Sequence[Shot]) -> Way:
+    """Asks with what is shown on other tasks than the one that is asked."""
+
+    def way(image: Seen) -> Tensor | None:
+        others = [shot.condition for shot in shots if shot.task != image.task]
+        return torch.stack(others).mean(dim=0) if others else None
+
+    return way
+
+
+def _curve(rating: Rating) -> Curve:
+    if not rating.masks:
+        return ()
+    points = zip(GRID.tolist(), rating.mean.tolist(), strict=True)
+    return tuple((round(threshold, 4), round(score, 4)) for threshold, score in points)
+
+
+def calibrated(rating: Rating, default: float) -> float:
+    """The threshold for a label: the best one, as far as the evidence goes.
+
+    The curve is smoothed first, so that one mask does not decide; a gain that is none moves
+    nothing.
+    """
+    if rating.masks < ENOUGH:
+        return default
+    padded = np.pad(rating.mean, 1, mode="edge")
+    smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    best = float(GRID[int(smooth.argmax())])
+    moved = default + (best - default) * rating.masks / (rating.masks + PULL)
+    if rating.score(moved) < rating.score(default) + HURTS:
+        return default
+    return round(moved, 2)

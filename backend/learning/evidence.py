@@ -1,0 +1,257 @@
+"""Accepted tasks as prompts are measured on: encoded once, asked in any number of ways.
+
+An exemplar's own task never counts for it: a way to ask may have nothing to ask a task with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from tqdm import tqdm
+
+from backend.inference.books import Books, exemplar_id
+from backend.inference.masks import SPECK
+from backend.inference.predictor import Predictor
+from backend.labelstudio.shapes import Mask
+from backend.learning.dataset import Account, Part, Sample, part_of
+from backend.learning.lessons import shrunk
+from backend.learning.train import Source
+from backend.prompting import Query, named
+from models import Exemplar, ImageFeatures
+from models.segmenter import resize
+
+GRID = np.arange(1, 20) / 20  # thresholds that are tried
+SIDE = 176  # pixels of the longer side at which masks are compared
+MOST_TASKS = 200  # that are measured on: each costs an image's features in memory
+MOST_PRESENT, MOST_ABSENT = 40, 20  # of them for a label
+MOST_EXEMPLARS = 12  # of a label; each costs a pass of the vision tower, and one of the decoder
+ABSENT = 0.25  # weight of all images without a label, beside those with it
+LEAST = 16  # pixels that show something
+
+Curve = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """An image of an accepted task."""
+
+    task: int
+    image_key: str
+    features: ImageFeatures
+    truths: Mapping[str, Mask]  # (h, w) of every label that was looked for
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it is there to judge."""
+        return part_of(self.task) is Part.HELD_OUT
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shot:
+    """What an accepted mask shows of its label."""
+
+    id: str
+    task: int
+    condition: Tensor  # (C,)
+
+
+@dataclass(slots=True)
+class Evidence:
+    """A project's accepted work."""
+
+    seen: list[Seen] = field(default_factory=list)
+    shots: dict[str, list[Shot]] = field(default_factory=dict)
+    typed: dict[str, dict[str, int]] = field(default_factory=dict)  # annotations, by label and text
+
+
+Way = Callable[[Seen], Tensor | None]  # the condition (C,) to ask an image with, if there is one
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rating:
+    """How well a way to ask did: IoU by image and threshold, (I, T); NaN where it could not ask.
+
+    Where the label is absent, finding nothing is 1, and anything 0.
+    """
+
+    curves: Curve
+    present: NDArray[np.bool_]  # (I,)
+
+    @property
+    def asked(self) -> NDArray[np.bool_]:
+        """The images that it could ask: (I,)."""
+        known: NDArray[np.bool_] = ~np.isnan(self.curves[:, 0])
+        return known
+
+    def on(self, images: NDArray[np.bool_]) -> Rating:
+        """The same on some images."""
+        return Rating(self.curves[images], self.present[images])
+
+    @property
+    def masks(self) -> int:
+        """On how many masks it stands."""
+        return int((self.present & self.asked).sum())
+
+    @property
+    def mean(self) -> Curve:
+        """What is to be large, by threshold, (T,).
+
+        Images without the label count for a quarter of those with it at most, or what finds
+        nothing at all would do well.
+        """
+        there = self.curves[self.present & self.asked]
+        gone = self.curves[~self.present & self.asked]
+        if not len(there):
+            return np.zeros(len(GRID))
+        share = min(1.0, ABSENT * len(there) / max(1, len(gone)))
+        total = there.sum(axis=0) + share * gone.sum(axis=0)
+        mean: Curve = total / (len(there) + share * len(gone))
+        return mean
+
+    def score(self, threshold: float) -> float:
+        """The mean at a threshold."""
+        return float(np.interp(threshold, GRID, self.mean))
+
+    def iou(self, threshold: float) -> float | None:
+        """Mean IoU where the label is there."""
+        there = self.curves[self.present & self.asked]
+        if not len(there):
+            return None
+        return round(float(np.interp(threshold, GRID, there.mean(axis=0))), 4)
+
+
+class Jury:
+    """The images that judge a label."""
+
+    def __init__(self, predictor: Predictor, seen: Iterable[Seen], label: str) -> None:
+        looked = sorted((one for one in seen if label in one.truths), key=lambda one: one.task)
+        there = [one for one in looked if one.truths[label].any()][:MOST_PRESENT]
+        gone = [one for one in looked if not one.truths[label].any()][:MOST_ABSENT]
+        self.images = [*there, *gone]
+        self._present = np.array([True] * len(there) + [False] * len(gone), bool)
+        self._predictor = predictor
+        self._label = label
+
+    def rate(self, *ways: Way) -> list[Rating]:
+        """One rating for each way to ask."""
+        curves = np.full((len(ways), len(self.images), len(GRID)), np.nan)
+        for i, image in enumerate(self.images):
+            conditions = [way(image) for way in ways]
+            places = [n for n, condition in enumerate(conditions) if condition is not None]
+            if not places:
+                continue
+            rows = torch.stack([one for one in conditions if one is not None])
+            curves[places, i] = self._curves(image, rows)
+        return [Rating(one, self._present) for one in curves]
+
+    def _curves(self, image: Seen, conditions: Tensor) -> Curve:
+        """IoU by threshold of N conditions: (N, T)."""
+        truth = image.truths[self._label]
+        small = self._predictor.segmenter.each(image.features, conditions)
+        found = resize(small.float().cpu(), (truth.shape[0], truth.shape[1])).numpy()
+        # how many pixels reach each threshold, inside the truth and all in all
+        steps = (found[..., None] >= GRID.astype(np.float32)).reshape(len(found), -1, len(GRID))
+        total = steps.sum(axis=1)
+        if not truth.any():
+            nothing: Curve = (total < SPECK * truth.size).astype(float)
+            return nothing
+        shared = steps[:, truth.ravel()].sum(axis=1)
+        overlap: Curve = shared / (total + int(truth.sum()) - shared)
+        return overlap
+
+
+def gather(
+    predictor: Predictor,
+    books: Books,
+    project: int,
+    encoder: str,
+    asked: Sequence[Query],
+    source: Source,
+    account: Account,
+) -> Evidence:
+    """Accepted work as it can be measured on; what exemplars show is stored.
+
+    Held-out tasks show nothing, as they are there to judge; but where a label is accepted nowhere
+    else, they do.
+    """
+    evidence = Evidence()
+    reserve: dict[str, list[Shot]] = {}
+    for sample in tqdm(source(tuple(Part), account), "images", disable=None):
+        for label, phrase in _typed(sample, asked, predictor):
+            said = evidence.typed.setdefault(label, {})
+            said[phrase] = said.get(phrase, 0) + 1
+        if len(evidence.seen) >= MOST_TASKS and _rank(sample.task) > _rank(evidence.seen[-1].task):
+            continue
+        one = _seen(sample, predictor)
+        evidence.seen = sorted([*evidence.seen, one], key=lambda s: _rank(s.task))[:MOST_TASKS]
+        shots = reserve if one.held_out else evidence.shots
+        for label, mask in sample.masks.items():
+            held = shots.setdefault(label, [])
+            if len(held) < (1 if one.held_out else MOST_EXEMPLARS):
+                held += _shots(predictor, books, project, encoder, sample, mask)
+    for label, held in reserve.items():
+        if not evidence.shots.get(label):
+            evidence.shots[label] = held
+    return evidence
+
+
+def _rank(task: int) -> bytes:
+    """An order of tasks that tells nothing of them, and never changes."""
+    return hashlib.sha256(f"measured {task}".encode()).digest()
+
+
+def _seen(sample: Sample, predictor: Predictor) -> Seen:
+    (features,) = predictor.encode([(sample.image.digest, sample.image.image)])
+    height, width = sample.size
+    scale = min(1.0, SIDE / max(sample.size))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    truths = {label: shrunk(sample.mask(label), size) for label in sample.labels}
+    return Seen(sample.task, sample.image_key, features, truths)
+
+
+def _shots(
+    predictor: Predictor, books: Books, project: int, encoder: str, sample: Sample, mask: Mask
+) -> list[Shot]:
+    """The largest part of a label in an image, as an exemplar; none if that is next to nothing."""
+    parts, _ = ndimage.label(mask)
+    sizes = np.bincount(parts.ravel())[1:]
+    if not len(sizes) or sizes.max() < LEAST:
+        return []
+    part = parts == 1 + int(sizes.argmax())
+    name = exemplar_id(encoder, sample.image.digest, part)
+    if books.holds(project, name):
+        stored = books.condition(project, name)
+        if stored is not None:
+            return [Shot(name, sample.task, torch.from_numpy(stored))]
+    shown = predictor.segmenter.encode_exemplar(Exemplar(sample.image.image, part))[0]
+    condition = shown.float().cpu().clone()
+    books.keep(project, name, condition.numpy())
+    return [Shot(name, sample.task, condition)]
+
+
+def _typed(
+    sample: Sample, asked: Sequence[Query], predictor: Predictor
+) -> Iterable[tuple[str, str]]:
+    """The labels that phrases were typed for, as far as they were accepted, with the phrases.
+
+    A phrase that names no label was answered for the one that it is nearest to.
+    """
+    there = [
+        query
+        for query in asked
+        if query.image_key == sample.image_key and query.label in sample.masks
+    ]
+    for phrase in sample.typed if there else ():
+        query = named(phrase, asked)
+        if query is None:
+            nearest = there[0] if len(there) == 1 else predictor.closest(phrase, there)
+            query = nearest.saying(phrase)
+        if query not in asked and query.label in sample.masks:  # a label's name asks nothing new
+            yield query.label, query.prompts[0]

@@ -1,0 +1,95 @@
+"""What a project's labels are best asked with, measured on its accepted masks.
+
+Texts, exemplars, their weight and the threshold are chosen on the tasks for training and
+validation, and proved on the held-out ones where those are enough. An exemplar is never judged on
+its own task. What a person set stays as it is.
+
+Little evidence moves little: a threshold stays where it is below five masks, and goes from there
+towards the best one as masks come; other words than the label's have to be clearly better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from backend.inference.books import Books
+from backend.inference.features import FeatureCache
+from backend.inference.predictor import Predictor
+from backend.inference.promptbook import Entry, PromptBook
+from backend.labelstudio.config import LabelConfig
+from backend.labelstudio.labels import Label
+from backend.learning.choice import Choice
+from backend.learning.dataset import Account
+from backend.learning.evidence import gather
+from backend.learning.train import Source
+from backend.prompting import Query, queries
+from models import Segmenter
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A book with new figures, and what they stand on."""
+
+    book: PromptBook
+    account: Account
+
+
+def measure(
+    segmenter: Segmenter,
+    digest: str,
+    books: Books,
+    project: int,
+    config: LabelConfig,
+    source: Source,
+    *,
+    threshold: float,
+    tuned: str | None = None,
+    encoder: str | None = None,
+) -> Measured:
+    """Measure what a project's labels are asked with, and write that as a version of its book.
+
+    Args:
+        segmenter: What the project is served with.
+        digest: Of the base checkpoint's files.
+        books: Where the book is.
+        project: The project's id.
+        config: Its labeling configuration.
+        source: Gives the samples of some parts.
+        threshold: Where the labeling configuration says nothing.
+        tuned: The project's version that `segmenter` is; None is the base checkpoint.
+        encoder: Names what encodes exemplars, where that is not the base checkpoint.
+    """
+    predictor, account = Predictor(segmenter, FeatureCache(0)), Account()
+    asked = queries(config, threshold)
+    evidence = gather(predictor, books, project, encoder or digest, asked, source, account)
+    before = books.book(project).fitting(digest)
+    entries = []
+    for label, query in _labels(config, asked).items():
+        known = before.entry(query.label)
+        entries.append(Choice(predictor, evidence, query, label, known, threshold).entry())
+
+    def edit(now: PromptBook) -> PromptBook:
+        """What a person set meanwhile stays."""
+        now = now.fitting(digest)
+        return now.having(*(_kept(now.entry(one.label), one) for one in entries))
+
+    by = f"measured on {account.parts.total()} accepted images"
+    return Measured(books.change(project, by, edit, base=digest, tuned=tuned), account)
+
+
+def _labels(config: LabelConfig, asked: Sequence[Query]) -> dict[Label, Query]:
+    """Each label once, with the first query that asks for it."""
+    first = {query.label: query for query in reversed(asked)}
+    labels = {label.value: label for one in reversed(config.outputs) for label in one.labels}
+    return {labels[name]: query for name, query in first.items()}
+
+
+def _kept(now: Entry, measured: Entry) -> Entry:
+    """A measured entry with what a person set, and what measuring knows nothing of."""
+    by_hand = {name: getattr(now, name) for name in now.by_hand}
+    if "texts" not in now.by_hand:
+        tried = {phrase.text for phrase in measured.texts}
+        rest = [phrase for phrase in now.texts if phrase.text not in tried]
+        by_hand["texts"] = (*measured.texts, *(replace(one, used=False) for one in rest))
+    return replace(measured, **{"negatives": now.negatives, **by_hand}, by_hand=now.by_hand)

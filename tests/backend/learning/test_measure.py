@@ -1,0 +1,242 @@
+"""On generated scenes and the demo checkpoint, whose truth is known.
+
+How well it goes on many scenes is measured in `benchmarks/bench_prompts.py`.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from backend.inference.books import Books
+from backend.inference.promptbook import Entry, Origin, Phrase, PromptBook
+from backend.labelstudio.config import parse_label_config
+from backend.labelstudio.images import TaskImage
+from backend.labelstudio.starter import label_config
+from backend.learning.choice import ENOUGH, calibrated
+from backend.learning.dataset import Account, Part, Sample, part_of
+from backend.learning.evidence import GRID, Rating
+from backend.learning.measure import Measured, measure
+from backend.prompting import queries
+from demo import CHECKPOINT
+from demo.scenes import Look, generate
+from models import Segmenter
+
+WIDGET = Look("ring", "purple", "dotted")
+XML = label_config(["Widget", "Gone"])
+BASE = "b" * 64
+
+
+@pytest.fixture(scope="module")
+def demo() -> Segmenter:
+    return Segmenter.from_pretrained(CHECKPOINT, device="cpu")
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Books:
+    return Books(tmp_path)
+
+
+def sample(task: int, typed: tuple[str, ...] = ()) -> Sample:
+    """A scene with a widget in it, and nothing of the other label."""
+    scene = generate(task, 128, include=[WIDGET], count=(3, 3))
+    mask = np.logical_or.reduce([one.mask for one in scene.objects if one.look == WIDGET])
+    image = TaskImage(scene.image, f"scene {task}")
+    return Sample(task, "image", image, ("Widget", "Gone"), {"Widget": mask}, typed=typed)
+
+
+def tasks(part: Part, count: int) -> list[int]:
+    return [task for task in range(1, 200) if part_of(task) is part][:count]
+
+
+def run(
+    demo: Segmenter, books: Books, accepted: Sequence[Sample], xml: str = XML, base: str = BASE
+) -> Measured:
+    def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
+        for one in accepted:
+            if part_of(one.task) in parts:
+                account.use(one)
+                yield one
+
+    config = parse_label_config(xml)
+    return measure(demo, base, books, 7, config, source, threshold=0.4)
+
+
+def accepted(training: int, judging: int = 0) -> list[Sample]:
+    found = [*tasks(Part.TRAINING, training), *tasks(Part.HELD_OUT, judging)]
+    return [sample(task) for task in found]
+
+
+def widget(book: PromptBook) -> Entry:
+    return book.entry("Widget")
+
+
+def test_a_label_whose_name_means_nothing_is_found_by_what_was_accepted(
+    demo: Segmenter, books: Books
+) -> None:
+    measured = run(demo, books, accepted(4, ENOUGH))
+    entry = widget(measured.book)
+    assert entry.weight is not None
+    assert entry.weight > 0
+    assert [one.task for one in entry.exemplars] == tasks(Part.TRAINING, 4)
+    assert entry.proof is not None
+    assert (entry.proof.part, entry.proof.masks) == ("held-out", ENOUGH)
+    assert entry.proof.iou > entry.proof.before + 0.15
+    assert "Gone" not in measured.book.entries
+    query = queries(parse_label_config(XML), 0.4, books.serving(7, BASE))[0]
+    assert len(query.exemplars) == sum(one.used for one in entry.exemplars)
+    assert measured.book.note.base == BASE
+    assert measured.account.parts.total() == 4 + ENOUGH
+
+
+def test_an_exemplars_own_task_never_counts_for_it(demo: Segmenter, books: Books) -> None:
+    (one,) = widget(run(demo, books, accepted(1)).book).exemplars
+    assert (one.iou, one.gain, one.masks, one.used) == (None, None, 0, True)
+    for one in widget(run(demo, books, accepted(3)).book).exemplars:
+        assert one.masks == 2
+
+
+def test_held_out_tasks_show_nothing_unless_they_are_all_there_is(
+    demo: Segmenter, books: Books
+) -> None:
+    judging = tasks(Part.HELD_OUT, 2)
+    entry = widget(run(demo, books, [sample(task) for task in judging]).book)
+    assert [one.task for one in entry.exemplars] == judging[:1]
+    entry = widget(run(demo, books, accepted(1, 2)).book)
+    assert [one.task for one in entry.exemplars] == tasks(Part.TRAINING, 1)
+
+
+def slip(task: int) -> Sample:
+    """A star that was given the widget's label."""
+    scene = generate(task, 128, include=[Look("star", "yellow", "plain")], count=(1, 1))
+    image, masks = TaskImage(scene.image, f"slip {task}"), {"Widget": scene.objects[0].mask}
+    return replace(sample(task), image=image, masks=masks)
+
+
+def test_an_exemplar_that_hurts_is_left_out_and_says_why(demo: Segmenter, books: Books) -> None:
+    first, second, *rest = tasks(Part.TRAINING, 4)
+    entry = widget(run(demo, books, [slip(first), slip(second), *map(sample, rest)]).book)
+    (left_out,) = [one for one in entry.exemplars if not one.used]
+    assert left_out.task in {first, second}
+    assert left_out.gain is not None
+    assert left_out.gain < -0.1
+    assert left_out.reason == f"without it the others find {-left_out.gain:.3f} more"
+
+
+def test_a_mask_of_next_to_nothing_shows_nothing(demo: Segmenter, books: Books) -> None:
+    (one,) = accepted(1)
+    dot = np.zeros(one.size, bool)
+    dot[5, 5:8] = True
+    entry = widget(run(demo, books, [replace(one, masks={"Widget": dot})]).book)
+    assert entry.exemplars == ()
+
+
+def test_what_is_measured_again_is_the_same_and_no_new_version(
+    demo: Segmenter, books: Books
+) -> None:
+    first = run(demo, books, accepted(3)).book
+    again = run(demo, books, accepted(3)).book
+    assert again.number == first.number == 1
+    changed = run(demo, books, accepted(4)).book
+    assert changed.number == 2
+
+
+def test_a_phrase_that_was_typed_and_accepted_is_remembered_for_the_next_images(
+    demo: Segmenter, books: Books
+) -> None:
+    typed = [sample(tasks(Part.TRAINING, 1)[0], ("purple dotted ring", "Widget"))]
+    entry = widget(run(demo, books, typed).book)
+    phrase = entry.texts[0]
+    assert (phrase.text, phrase.origin) == ("purple dotted ring", Origin.TYPED)
+    assert (phrase.used, phrase.times, phrase.masks) == (True, 1, 1)
+    assert [(one.text, one.used) for one in entry.texts[1:]] == [("widget", False)]
+    judging = [sample(tasks(Part.HELD_OUT, 1)[0], ("Widget: dotted ring",))]
+    entry = widget(run(demo, Books(books._folder / "other"), judging).book)
+    assert [one.text for one in entry.texts if one.used] == ["dotted ring"]
+
+
+def test_a_typed_phrase_that_finds_less_is_kept_and_not_used(demo: Segmenter, books: Books) -> None:
+    good = [replace(one, typed=("yellow star",)) for one in accepted(2)]
+    xml = label_config(["Purple ring", "Gone"])
+    relabelled = [
+        replace(one, labels=("Purple ring",), masks={"Purple ring": one.mask("Widget")})
+        for one in good
+    ]
+    entry = run(demo, books, relabelled, xml).book.entry("Purple ring")
+    assert [(one.text, one.used, one.times) for one in entry.texts] == [
+        ("purple ring", True, 0),
+        ("yellow star", False, 2),
+    ]
+
+
+def test_what_persons_set_stays(demo: Segmenter, books: Books) -> None:
+    first = widget(run(demo, books, accepted(3)).book)
+    chosen = first.setting(
+        texts=(Phrase("a gadget", Origin.HAND),),
+        threshold=0.77,
+        weight=0.5,
+        exemplars=(replace(first.exemplars[0], used=False), *first.exemplars[1:]),
+    )
+    books.put(7, "by hand", chosen)
+    entry = widget(run(demo, books, accepted(4)).book)
+    assert entry.texts == chosen.texts
+    assert (entry.threshold, entry.weight) == (0.77, 0.5)
+    assert entry.exemplars == chosen.exemplars
+    assert entry.by_hand == chosen.by_hand
+
+
+def test_words_that_the_labeling_configuration_gives_stay(demo: Segmenter, books: Books) -> None:
+    xml = XML.replace('value="Widget"', 'value="Widget" predicted_values="yellow star"')
+    typed = [replace(one, typed=("purple dotted ring",)) for one in accepted(2)]
+    entry = widget(run(demo, books, typed, xml).book)
+    assert [(one.text, one.used) for one in entry.texts] == [
+        ("yellow star", True),
+        ("purple dotted ring", False),
+    ]
+    assert entry.texts[1].iou is not None
+    assert "labeling configuration" in entry.texts[1].reason
+
+
+def test_another_checkpoint_is_measured_anew(demo: Segmenter, books: Books) -> None:
+    first = widget(run(demo, books, accepted(2)).book)
+    other = run(demo, books, accepted(2), base="c" * 64).book
+    assert other.note.base == "c" * 64
+    assert not {one.id for one in widget(other).exemplars} & {one.id for one in first.exemplars}
+
+
+curves = arrays(np.float64, (12, len(GRID)), elements=st.floats(0, 1))
+
+
+@given(curves, st.integers(0, 12), st.floats(0.1, 0.9))
+def test_a_threshold_moves_towards_a_better_one_and_only_with_enough_evidence(
+    held: np.ndarray[tuple[int, int], np.dtype[np.float64]], count: int, default: float
+) -> None:
+    rating = Rating(held[:count], np.ones(count, bool))
+    threshold = calibrated(rating, default)
+    if count < ENOUGH:
+        assert threshold == default
+    assert 0.05 <= threshold <= 0.95
+    assert rating.score(threshold) >= rating.score(default) - 0.05
+
+
+def test_more_evidence_moves_a_threshold_further() -> None:
+    curve = np.exp(-((GRID - 0.2) ** 2) / 0.02)
+    found = [
+        calibrated(Rating(np.tile(curve, (count, 1)), np.ones(count, bool)), 0.4)
+        for count in (4, 5, 10, 50)
+    ]
+    assert found == sorted(found, reverse=True)
+    assert found[0] == 0.4
+    assert found[-1] == pytest.approx(0.22)
+
+
+def test_finding_nothing_is_no_way_to_do_well() -> None:
+    present = np.array([True] + [False] * 20)
+    nothing = np.array([0.0] + [1.0] * 20)[:, None].repeat(len(GRID), axis=1)
+    something = np.array([0.5] + [0.0] * 20)[:, None].repeat(len(GRID), axis=1)
+    assert Rating(something, present).score(0.4) > Rating(nothing, present).score(0.4)
