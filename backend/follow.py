@@ -8,7 +8,7 @@ only, and asks again for what lacks them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from backend.connect import pin
@@ -31,8 +31,9 @@ def follow(studio: LabelStudio, backend: Backend, project: int) -> str:
     label_config = studio.project(project)["label_config"]
     version = backend.version(project, label_config)
     # before anything moves: Label Studio gives the scores of the version that it goes by
-    include = ("id", "data", "is_labeled", "predictions_score")
-    tasks = least_certain_first(studio.tasks(project, lacking=version, include=include))
+    scores = studio.scores(project)
+    lacking = studio.tasks(project, lacking=version, include=("id", "data", "is_labeled"))
+    tasks = least_certain_first(lacking, scores)
     for start in range(0, len(tasks), AT_ONCE):
         backend.hand_over(project, label_config, tasks[start : start + AT_ONCE])
     told = f"{len(tasks)} tasks of project {project} are predicted anew by version {version}"
@@ -51,12 +52,9 @@ def follow(studio: LabelStudio, backend: Backend, project: int) -> str:
     return f"{told}, which is the project's in Label Studio too."
 
 
-def least_certain_first(tasks: Iterable[Json]) -> Sequence[Json]:
+def least_certain_first(tasks: Iterable[Json], scores: Mapping[int, float]) -> Sequence[Json]:
     """Tasks that nobody has labeled, `id` and `data`: those without a score, then by score."""
-    rows = [
-        (-1.0 if task.get("predictions_score") is None else float(task["predictions_score"]), task)
-        for task in tasks
-        if not task.get("is_labeled")
+    open_tasks = [
+        {"id": task["id"], "data": task["data"]} for task in tasks if not task["is_labeled"]
     ]
-    rows.sort(key=lambda row: row[0])
-    return [{"id": task["id"], "data": task["data"]} for _, task in rows]
+    return sorted(open_tasks, key=lambda task: scores.get(task["id"], -1.0))

@@ -143,6 +143,22 @@ class LabelStudio:
                 return
             last = page[-1]["id"]
 
+    def scores(self, project: int) -> dict[int, float]:
+        """The scores of tasks, by id: of their prediction of the version that the project has."""
+        found: dict[int, float] = {}
+        while True:
+            query = {
+                "project": project,
+                "page_size": PAGE,
+                "include": "id,predictions_score",
+                # it is computed where it is filtered by
+                "query": json.dumps(_task_query(max(found, default=0), scored=True)),
+            }
+            page = self._object("GET", "/api/tasks", params=query)["tasks"]
+            found |= {row["id"]: float(row["predictions_score"]) for row in page}
+            if len(page) < PAGE:
+                return found
+
     def task(self, task: int) -> Json:
         """A task, its annotations, drafts and predictions included."""
         return self._object("GET", f"/api/tasks/{task}")
@@ -256,11 +272,21 @@ def _task_query(
     ids: Sequence[int] | None = None,
     *,
     annotated: bool = False,
+    scored: bool = False,
 ) -> Json:
     """The data manager's query for the tasks beyond an id."""
     items: list[Json] = [
         {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": after}
     ]
+    if scored:
+        items.append(
+            {
+                "filter": "filter:tasks:predictions_score",
+                "operator": "greater_or_equal",
+                "type": "Number",
+                "value": 0,
+            }
+        )
     if lacking is not None:
         items.append(
             {

@@ -178,9 +178,13 @@ class FakeLabelStudio:
     def _tasks(self) -> ResponseReturnValue:
         project, query = int(request.args["project"]), json.loads(request.args["query"])
         found = [task for task in self.tasks.values() if task["project"] == project]
+        scored = False
         for item in query["filters"]["items"]:
             if item["filter"] == "filter:tasks:id":
                 found = [task for task in found if task["id"] > item["value"]]
+            elif item["filter"] == "filter:tasks:predictions_score":
+                scored = True
+                found = [task for task in found if self._score(task) is not None]
             elif item["filter"] == "filter:tasks:total_annotations":
                 found = [task for task in found if _submitted(task) > item["value"]]
             else:
@@ -193,8 +197,9 @@ class FakeLabelStudio:
         fields = set(request.args["include"].split(","))
         if request.args.get("fields") != "all":
             fields -= {"annotations"}
-        rows = [{**task, "predictions_score": self._score(task)} for task in page]
-        return {"total": len(found), "tasks": [_chosen(row, fields) for row in rows]}
+        if scored:  # else it is not computed
+            page = [{**task, "predictions_score": self._score(task)} for task in page]
+        return {"total": len(found), "tasks": [_chosen(task, fields) for task in page]}
 
     def _score(self, task: Json) -> float | None:
         """Of the predictions of the version that the project goes by."""
