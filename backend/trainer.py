@@ -14,9 +14,11 @@ import signal
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import LockError, RedisError
@@ -30,8 +32,8 @@ from backend.errors import (
 )
 from backend.follow import follow
 from backend.inbox import Inbox
-from backend.labelstudio.events import Kind
 from backend.labelstudio.wiring import Address
+from backend.learning.collected import Collected
 from backend.learning.train import Progress, Told, Trained
 from backend.queue import connect as connect_broker
 from backend.service import Backend
@@ -39,6 +41,8 @@ from backend.settings import Settings
 from backend.training import STOPPED, Run, TrainingLane, Word
 
 log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
 
 NICENESS = 10  # a tenth of the share of others that compute; with 19 it would hardly ever end
 LOOK = 0.5  # seconds between looks for something to train
@@ -69,6 +73,7 @@ class Trainer:
     Args:
         connection: To the broker.
         name: Of this trainer in the lane.
+        collected: Keeps what events tell of accepted work.
         learn: Trains a project.
         move_on: Brings the version of a project to Label Studio; tells what was done.
         settings: When news make a training due.
@@ -79,6 +84,7 @@ class Trainer:
         self,
         connection: Redis,
         name: str,
+        collected: Collected,
         learn: Callable[[int, Told], Trained],
         move_on: Callable[[int], str],
         settings: Settings,
@@ -86,6 +92,7 @@ class Trainer:
     ) -> None:
         self._connection = connection
         self._name = name
+        self._collected = collected
         self._learn = learn
         self._move_on = move_on
         self._settings = settings
@@ -266,23 +273,38 @@ class Trainer:
             return 0
         try:
             events = self._inbox.oldest(EVENTS)
-            news: dict[int, int] = {}
+            news: Counter[int] = Counter()
             for _, event in events:
-                if event["project"] is not None:
-                    news[event["project"]] = news.get(event["project"], 0) + news_in(event)
+                news += self._taken(event)
             settings = self._settings
             with self._connection.pipeline() as pipeline:
                 self._inbox.forget([name for name, _ in events], pipeline)
                 for project, count in news.items():
-                    if count:
-                        self._lane.news(
-                            pipeline, project, count, settings.train_after, settings.train_quiet
-                        )
+                    self._lane.news(
+                        pipeline, project, count, settings.train_after, settings.train_quiet
+                    )
                 pipeline.execute()
             return len(events)
         finally:
             with contextlib.suppress(LockError):
                 lock.release()
+
+    def _taken(self, event: Json) -> Counter[int]:
+        """Keep what an event tells; gives how many annotations came, changed or went, by project.
+
+        Raises:
+            OSError: it cannot be kept.
+        """
+        project = event["project"]
+        if project is None:
+            return Counter()
+        before = self._collected.counts(project)
+        try:
+            self._collected.take(event)
+        except (KeyError, TypeError, ValueError):
+            # it would be as unreadable the next time
+            log.exception("an event of project %d cannot be read and is left out", project)
+        return Counter({project: self._collected.counts(project).total - before.total})
 
     def _insist(self, deed: Callable[[], None]) -> None:
         """Do something as soon as the broker answers."""
@@ -302,17 +324,6 @@ class Trainer:
             time.sleep(min(0.1, seconds))
 
 
-def news_in(event: dict[str, object]) -> int:
-    """How many annotations an event tells to have come, changed or gone; skips are no news."""
-    if event["kind"] == Kind.ANNOTATED:
-        saved = event["saved"]
-        return sum(not one["cancelled"] for one in saved) if isinstance(saved, list) else 0
-    if event["kind"] == Kind.UNANNOTATED:
-        annotations = event["annotations"]
-        return len(annotations) if isinstance(annotations, list) else 0
-    return 0
-
-
 def run(settings: Settings, name: str | None = None) -> None:
     """Work the training lane until SIGTERM, niced."""
     yield_to_others()
@@ -323,6 +334,7 @@ def run(settings: Settings, name: str | None = None) -> None:
     Trainer(
         connection,
         name or f"trainer-{uuid.uuid4().hex[:8]}",
+        Collected(settings.model_dir),
         lambda project, told: learn(settings, project, told),
         lambda project: move_on(settings, project),
         settings,
@@ -337,9 +349,10 @@ def learn(settings: Settings, project: int, told: Told) -> Trained:
     """
     from backend.learning.commands import accepted_in_studio, train_on
     from backend.learning.recipe import Recipe
+    from backend.learning.source import studio_of
     from backend.worker.runtime import load
 
-    accepted = accepted_in_studio(settings, connect.label_studio(settings), project)
+    accepted = accepted_in_studio(settings, studio_of(settings), project)
     base, digest = load(settings.checkpoint, settings.device, settings.dtype)
     recipe = Recipe(steps=settings.train_steps)
     return train_on(accepted, settings, base, digest, project, recipe, told)

@@ -43,6 +43,11 @@ class Counts:
     changed: int = 0  # finished ones that were saved again
     removed: int = 0  # finished ones that were deleted, or became a skip
 
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.accepted + self.changed + self.removed
+
 
 @dataclass(frozen=True, slots=True)
 class _Project:

@@ -48,7 +48,8 @@ class School:
 
     def webhook(self, up: Up, action: str, **content: Any) -> requests.Response:
         """An event as Label Studio sends it."""
-        body = {"action": action, "project": {"id": self.project}, **content}
+        project = {"id": self.project, "label_config": XML}
+        body = {"action": action, "project": project, **content}
         return requests.post(f"{up.url}/webhook", json=body, timeout=10)
 
     def submitted(self, up: Up, task: int) -> None:

@@ -46,10 +46,23 @@ def test_enough_news_and_then_quiet_start_a_training_by_itself(pupils: School) -
     wait_until(lambda: pupils.state(up).get("news") == 4)
     time.sleep(2)
     assert pupils.state(up)["state"] == "none"
-    pupils.webhook(up, "ANNOTATIONS_DELETED", annotations=[{"id": 1}])
+    (gone,) = pupils.studio.tasks[pupils.tasks[0]]["annotations"]
+    pupils.webhook(up, "ANNOTATIONS_DELETED", annotations=[{"id": gone["id"]}])
     pupils.wait_for(up, "done")
     assert pupils.state(up)["news"] == 0
     assert up.get("/jobs")["events"]["count"] == 0
+
+
+def test_without_an_api_key_what_webhooks_brought_is_learnt_from(pupils: School) -> None:
+    up = pupils.begin(LABEL_STUDIO_API_KEY="", TRAIN_AFTER=len(pupils.tasks), TRAIN_QUIET=0.5)
+    for task in pupils.tasks:
+        pupils.submitted(up, task)
+    told = pupils.wait_for(up, "done")
+    (version,) = pupils.versions(up)["versions"]
+    assert version["id"] == told["version"]
+    assert sum(version["metrics"]["data"]["images"].values()) == len(pupils.tasks)
+    if told["outcome"] == "promoted":
+        wait_until(lambda: "without LABEL_STUDIO_URL" in up.log.read_text())
 
 
 def test_requests_during_a_run_give_one_more(pupils: School) -> None:
