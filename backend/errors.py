@@ -36,12 +36,6 @@ class BadPrompt(BackendError):
     status = 400
 
 
-class BadVocabulary(BackendError):
-    """A vocabulary that cannot be used: unreadable, empty, or too long."""
-
-    status = 400
-
-
 class NothingToGoBy(BackendError):
     """There is nothing to judge phrases by: no accepted work, no exemplar and no image."""
 
@@ -177,6 +171,10 @@ class AlreadyTraining(BackendError):
 
 class BadSetting(BackendError):
     """An environment variable or option has a value that cannot be used."""
+
+
+class BadVocabulary(BadSetting):
+    """Words to suggest that cannot be used: unreadable, none, or too many."""
 
 
 class CheckpointUnavailable(BackendError):

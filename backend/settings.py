@@ -45,6 +45,7 @@ class Settings:
     redis_url: str | None = field(default=None, repr=False)  # may hold a password
     broker: Path | None = None
     checkpoint: str = DEMO
+    vocabulary: Path | None = None
     threshold: float = 0.4
     predict_deadline: float = 90.0
     job_timeout: float = 120.0
@@ -94,6 +95,7 @@ class Settings:
             redis_url=_read(env, ("REDIS_URL",), _redis_url, None),
             broker=_read(env, ("PROMPTBRUSH_BROKER",), Path, None),
             checkpoint=_read(env, ("PROMPTBRUSH_CHECKPOINT",), str, DEMO),
+            vocabulary=_read(env, ("PROMPTBRUSH_VOCABULARY",), _file, None),
             threshold=_read(env, ("MODEL_SCORE_THRESHOLD",), _probability, default.threshold),
             predict_deadline=_read(env, ("PREDICT_DEADLINE",), _seconds, default.predict_deadline),
             job_timeout=_read(env, ("JOB_TIMEOUT",), _seconds, default.job_timeout),
@@ -180,6 +182,13 @@ def _existing_folder(raw: str) -> Path:
     path = _folder(raw)
     if not path.is_dir():
         raise ValueError("there is no such folder")
+    return path
+
+
+def _file(raw: str) -> Path:
+    path = Path(raw).expanduser().absolute()
+    if not path.is_file():
+        raise ValueError("there is no such file")
     return path
 
 

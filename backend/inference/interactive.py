@@ -16,7 +16,10 @@ from torch import Tensor
 
 from backend.errors import BadPrompt, BadRequest
 from backend.inference.masks import under
+from backend.inference.phrasing import Phrase, Source, compositions, own, words
 from backend.inference.predictor import Found, Predictor, scored
+from backend.inference.sighting import Sighting, look
+from backend.inference.vocabulary import Vocabulary
 from backend.labelstudio.config import Role
 from backend.labelstudio.geometry import Point, Rectangle
 from backend.labelstudio.images import TaskImage
@@ -64,6 +67,44 @@ def answer(
     condition = predictor.condition(query.prompts, shown, EXEMPLAR_WEIGHT)
     (features,) = predictor.encode([(image.digest, image.image)])
     return predictor.find(features, {query: condition})[0]
+
+
+def offer(
+    predictor: Predictor,
+    asked: Sequence[Query],
+    images: Mapping[str, TaskImage],
+    about: str,
+    choices: Sequence[str],
+    vocabulary: Vocabulary,
+) -> list[Sighting]:
+    """Phrases that find something, best first.
+
+    Args:
+        predictor: The model.
+        asked: The queries of the labeling configuration.
+        images: The task's images by the field of its data.
+        about: A label, whose own phrases are wanted; "" for all that is in the image.
+        choices: Phrases to choose from; none for those of the vocabulary.
+        vocabulary: Words to try.
+
+    Raises:
+        BadPrompt: there is no such label.
+    """
+    query, phrases = asked[0], [Phrase(text, Source.VOCABULARY) for text in choices]
+    if about:
+        found = named(about, asked)
+        if found is None:
+            labels = ", ".join(dict.fromkeys(one.label for one in asked))
+            raise BadPrompt(f'There is no label "{about[:40]}" to find phrases for: {labels}.')
+        query = found
+        phrases = own(query.label, query.prompts, (), vocabulary)
+        phrases += compositions(query.label, phrases, vocabulary)
+    elif not choices:
+        prompts = (Phrase(text, Source.PROMPT) for one in asked for text in one.prompts)
+        phrases = [*prompts, *words(vocabulary)]
+    image = images[query.image_key]
+    (features,) = predictor.encode([(image.digest, image.image)])
+    return look(predictor.segmenter, image.image, features, phrases, threshold=query.threshold)
 
 
 def _addressed(

@@ -43,15 +43,24 @@ def plain(
     label: str, prompts: Sequence[str], typed: Sequence[str], vocabulary: Vocabulary
 ) -> list[Phrase]:
     """What may be tried of a label at first, each text once."""
+    return distinct([*own(label, prompts, typed, vocabulary), *words(vocabulary)])
+
+
+def own(
+    label: str, prompts: Sequence[str], typed: Sequence[str], vocabulary: Vocabulary
+) -> list[Phrase]:
+    """What a label is called already, and by other words for that."""
     name = words_of(label)
-    known = [*prompts, name]
     return distinct(
         [
             *(Phrase(text, Source.PROMPT) for text in prompts),
             Phrase(name, Source.NAME),
             *(Phrase(text, Source.TYPED) for text in typed),
-            *(Phrase(s, Source.SYNONYM) for text in known for s in vocabulary.synonyms(text)),
-            *words(vocabulary),
+            *(
+                Phrase(other, Source.SYNONYM)
+                for text in (*prompts, name)
+                for other in vocabulary.synonyms(text)
+            ),
         ]
     )
 

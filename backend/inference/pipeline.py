@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,6 +17,9 @@ from backend.inference import interactive
 from backend.inference.forms import shapes
 from backend.inference.predictor import Found, Predictor
 from backend.inference.promptbook import PromptBook
+from backend.inference.sighting import Sighting
+from backend.inference.vocabulary import NO_WORDS, Vocabulary
+from backend.labelstudio import offers
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.images import ImageStore, TaskImage
 from backend.labelstudio.interaction import Interaction
@@ -76,7 +79,7 @@ class Pipeline:
     regions are shapes that `labelstudio.regions` completes, or `{"error": name, "detail": text}`.
     Its seconds are those spent to `fetch` and `encode` the images and to `draw` the masks; of a
     batch's encoding each task has an equal share. The answer to an annotator has a "remark" too:
-    how it went, in words.
+    how it went, in words; and "phrases", if that is what was asked for.
     """
 
     def __init__(
@@ -86,11 +89,14 @@ class Pipeline:
         *,
         threshold: float,
         books: Callable[[int | None, str], PromptBook] = lambda *_: PromptBook(),
+        vocabulary: Vocabulary = NO_WORDS,
     ) -> None:
         """Answer each project with what `serving` says, asked right before its tasks.
 
         So are `books`, for what the labels of a project are asked with, by a base checkpoint.
+        Phrases of the vocabulary are offered to annotators.
         """
+        self._vocabulary = vocabulary
         self._serving = serving
         self._books = books
         self._images = images
@@ -161,6 +167,13 @@ class Pipeline:
         job, served, book, images = fetched.content()
         predictor = served.predictor
         asked = queries(job.config, self._threshold, book)
+        version = model_version(served.model, served.digest, asked, served.version)
+        about = job.interaction.wonders if job.interaction else None
+        if about is not None:
+            seen = interactive.offer(
+                predictor, asked, images, about, offers.words(job.config), self._vocabulary
+            )
+            return _offered(seen, version)
         if job.interaction is None:
             # what the batch could not encode meets its own failure here
             batch = encoded.get(predictor, {})
@@ -175,7 +188,7 @@ class Pipeline:
         answer = {
             "regions": [region for one in found for region in shapes(one)],
             "score": sum(one.certainty for one in found) / max(1, len(found)),
-            "model_version": model_version(served.model, served.digest, asked, served.version),
+            "model_version": version,
         }
         if refused:
             answer["refused"] = refused
@@ -227,6 +240,17 @@ def _prelabel(
         )
     ]
     return found, refused
+
+
+def _offered(seen: Sequence[Sighting], version: str) -> Answer:
+    """Phrases for an annotator."""
+    return {
+        "regions": [],
+        "score": 0.0,
+        "model_version": version,
+        "remark": f"{len(seen)} phrases find something" if seen else "no word finds anything",
+        "phrases": [asdict(one) for one in seen],
+    }
 
 
 def _remark(found: Found) -> str:

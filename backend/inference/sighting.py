@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from backend.inference.phrasing import Phrase, Source, distinct, joined, words
+from backend.inference.phrasing import Phrase, Source, distinct, joined
 from backend.inference.suggest import conditions
-from backend.inference.vocabulary import Vocabulary
 from models import Exemplar, ImageFeatures, Segmenter
 
 MOST_ASKED = 200  # words of a vocabulary that get a mask: those most like the image
@@ -37,22 +36,19 @@ def look(
     segmenter: Segmenter,
     image: Image.Image,
     features: ImageFeatures,
-    vocabulary: Vocabulary,
+    phrases: Sequence[Phrase],
     *,
     threshold: float,
-    phrases: Sequence[Phrase] = (),
 ) -> list[Sighting]:
     """What is in an image: the best phrase for each mask, surest first; what has none is not there.
 
     A phrase is judged by how sure the model is of it, and by how similar it is to the whole image.
-    Labels of a model whose labels compete do so here. With `phrases`, only those are asked.
+    Labels of a model whose labels compete do so here. Of attributes and things among the phrases
+    the surest are put together too.
     """
     shown = segmenter.encode_exemplar(Exemplar(image))[0]
     sight = _Sight(segmenter, features, shown, threshold)
-    if phrases:
-        sight.take(phrases)
-        return sight.sightings()
-    sight.take(words(vocabulary))
+    sight.take(phrases)
     best = sight.best()
     nouns = [one.text for one in best if not one.is_adjective][:NOUNS]
     adjectives = [one.text for one in best if one.is_adjective][:ADJECTIVES]

@@ -98,6 +98,9 @@ class Vocabulary:
         return list(found)
 
 
+NO_WORDS = Vocabulary(())
+
+
 def _names(line: str) -> Names:
     """What a line calls one thing."""
     if line.lstrip().startswith("#"):

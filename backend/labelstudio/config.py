@@ -22,6 +22,8 @@ from enum import StrEnum
 from backend.errors import BadLabelConfig
 from backend.labelstudio.labels import Label, is_skipped, labels_in, threshold_of
 
+SUGGESTIONS = "suggestions"  # the name of controls that phrases are suggested in
+
 
 class Kind(StrEnum):
     """The forms of a region. `<Brush>` takes labels of a `<Labels>`, `<BrushLabels>` its own."""
@@ -66,6 +68,16 @@ class TextControl:
 
 
 @dataclass(frozen=True, slots=True)
+class ChoiceControl:
+    """A `<Choices>` tag beside a control to fill, named "suggestions": phrases to choose from."""
+
+    name: str
+    to_name: str
+    choices: tuple[str, ...]
+    single: bool = True  # one may be ticked at a time
+
+
+@dataclass(frozen=True, slots=True)
 class Tool:
     """A rectangle's tag whose role is said: `model_role="exemplar"` or `model_role="region"`."""
 
@@ -80,6 +92,7 @@ class LabelConfig:
     outputs: tuple[Control, ...]
     texts: tuple[TextControl, ...] = ()
     tools: tuple[Tool, ...] = ()
+    choice: ChoiceControl | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -113,7 +126,8 @@ def parse_label_config(xml: str) -> LabelConfig:
         if _says(tag, "perRegion") is not True
     )
     tools = tuple(_tools(named, problems))
-    return LabelConfig(outputs, texts, tools, tuple(problems))
+    choice = next(_choices(named, pictured), None)
+    return LabelConfig(outputs, texts, tools, choice, tuple(problems))
 
 
 def _parse_xml(xml: str) -> ET.Element:
@@ -149,7 +163,7 @@ def _named_controls(root: ET.Element, problems: list[str]) -> Iterator[ET.Elemen
     """Controls that have a name of their own and are not to be skipped."""
     names: set[str] = set()
     for tag in root.iter():
-        used = _kind(tag) or _tag(tag) in {"labels", "textarea"}
+        used = _kind(tag) or _tag(tag) in {"labels", "textarea"} or _offers(tag)
         if not used or is_skipped(tag):
             continue
         name = tag.get("name", "")
@@ -229,6 +243,19 @@ def _control(
     return Control(name, to_name, images[to_name], kind, labels, labels_from, instances, competes)
 
 
+def _choices(named: list[ET.Element], pictured: set[str]) -> Iterator[ChoiceControl]:
+    for tag in named:
+        name, to_name = tag.get("name", ""), tag.get("toName", "")
+        if not _offers(tag) or to_name not in pictured:
+            continue
+        listed = [one for one in tag.iter() if one.tag.lower() == "choice" and not is_skipped(one)]
+        values = (one.get("alias") or one.get("value") or "" for one in listed)
+        choices = tuple(dict.fromkeys(value for value in values if value.strip()))
+        if choices:
+            single = tag.get("choice", "single").lower() != "multiple"
+            yield ChoiceControl(name, to_name, choices, single)
+
+
 def _tools(named: list[ET.Element], problems: list[str]) -> Iterator[Tool]:
     for tag in named:
         role = tag.get("model_role")
@@ -242,6 +269,11 @@ def _tools(named: list[ET.Element], problems: list[str]) -> Iterator[Tool]:
                 f'model_role="{role}" of <{tag.tag} name="{name}"> is ignored: '
                 "give a rectangle's tag the role exemplar or region"
             )
+
+
+def _offers(tag: ET.Element) -> bool:
+    """Whether a tag lists phrases to choose from."""
+    return _tag(tag) == "choices" and tag.get("name") == SUGGESTIONS
 
 
 def _tag(tag: ET.Element) -> str:

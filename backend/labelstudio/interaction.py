@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from backend.labelstudio.config import LabelConfig, Role, TextControl
+from backend.labelstudio import offers
+from backend.labelstudio.config import SUGGESTIONS, LabelConfig, Role, TextControl
 from backend.labelstudio.geometry import Point, Rectangle
 from backend.labelstudio.regions import text_region
 
@@ -29,11 +30,17 @@ class Interaction:
 
     prompt: str | None = None  # what was typed, now or earlier
     remarked: bool = False  # the prompt's text area holds an answer of ours
+    chose: bool = False  # the prompt is a phrase of ours that was chosen, not what was typed
     to_name: str | None = None  # the <Image> that rectangles and points are on
     label: str | None = None  # of the rectangles and points
     rectangles: tuple[Rectangle, ...] = ()  # oldest first
     points: tuple[Point, ...] = ()
     role: Role | None = None  # that the labeling configuration gives to the rectangles
+
+    @property
+    def wonders(self) -> str | None:
+        """What phrases are wanted for: "" for the image, else a label; None if a mask is wanted."""
+        return None if self.rectangles or self.points else offers.about(self.prompt)
 
     @property
     def asks(self) -> bool:
@@ -46,14 +53,17 @@ class Interaction:
         regions = _regions(context)
         shapes = _shapes(regions)
         if not shapes:
-            prompt, remarked = _typed(regions, config.texts)
-            return cls(prompt=prompt, remarked=remarked)
-        prompt, remarked = _typed(_draft(drafts, regions), config.texts)
+            prompt, remarked, chose = _typed(regions, config)
+            return cls(prompt=prompt, remarked=remarked, chose=chose)
+        prompt, remarked, chose = _typed(_draft(drafts, regions), config)
+        if offers.about(prompt) is not None:  # it was answered with phrases: none was chosen yet
+            prompt = None
         newest = shapes[-1][0]
         roles = {tool.name: tool.role for tool in config.tools}
         return cls(
             prompt=prompt,
             remarked=remarked,
+            chose=chose,
             to_name=_text(newest, "to_name"),
             label=next(filter(None, map(_label, reversed(regions))), None),
             rectangles=tuple(shape for _, shape in shapes if isinstance(shape, Rectangle)),
@@ -83,19 +93,21 @@ def remarks(interaction: Interaction, config: LabelConfig, words: str, failed: b
     """Regions that tell an annotator how a request went; the editor applies them at once.
 
     A note takes every answer, so that none outlives its request. Without one, a failure is added
-    to the prompt's own text area, and a success takes it away.
+    to the prompt's own text area, and a success takes it away. A phrase that was chosen by number
+    is written out there.
     """
     if len(words) > LONGEST_REMARK:
         words = words[: LONGEST_REMARK - 1] + "…"
     typed = interaction.prompt or ""
     failure = f"{typed} {REMARK} {words}".strip()
     note = next((text for text in config.texts if not text.smart and text.name in NOTES), None)
-    if note:
-        return [_text_region(note, failure if failed else words)]
     prompt = _prompt_control(config.texts)
-    if prompt and (failed or interaction.remarked):
-        return [_text_region(prompt, failure if failed else typed)]
-    return []
+    told = [_text_region(note, failure if failed else words)] if note else []
+    if prompt and failed and not note:
+        return [_text_region(prompt, failure)]
+    if prompt and (interaction.chose or (interaction.remarked and not note)):
+        told.append(_text_region(prompt, typed))
+    return told
 
 
 def phrases(result: object, config: LabelConfig) -> list[str]:
@@ -115,22 +127,44 @@ def _text_region(control: TextControl, text: str) -> Json:
 
 def _prompt_control(texts: Sequence[TextControl]) -> TextControl | None:
     """The smart text area called "prompt", else the first smart one."""
-    smart = [text for text in texts if text.smart]
+    smart = [text for text in texts if text.smart and text.name != SUGGESTIONS]
     return next((text for text in smart if text.name == PROMPT), smart[0] if smart else None)
 
 
 def _typed(
-    regions: Sequence[Mapping[str, Any]], texts: Sequence[TextControl]
-) -> tuple[str | None, bool]:
-    """The newest phrase in the prompt's text area, and whether that holds a remark of ours.
+    regions: Sequence[Mapping[str, Any]], config: LabelConfig
+) -> tuple[str | None, bool, bool]:
+    """The newest phrase of the prompt's text area, whether that holds a remark of ours, a choice.
 
     All texts and choices of an annotation come together, in no useful order, so the name decides.
+    A phrase may have been chosen of those that were offered; an empty prompt takes what is ticked,
+    and else asks what there is.
     """
-    control = _prompt_control(texts)
+    control = _prompt_control(config.texts)
     lines = [line for region in regions for line in _lines(region, control)]
     phrases = [line.partition(REMARK)[0].strip() for line in lines]
-    typed = [phrase for phrase in phrases if phrase]
-    return typed[-1] if typed else None, any(REMARK in line for line in lines)
+    typed = next((phrase for phrase in reversed(phrases) if phrase), None)
+    remarked = any(REMARK in line for line in lines)
+    ticked = _ticked(regions, config)
+    if typed is None and lines and not remarked:
+        typed = offers.TAKE if ticked else offers.WONDER
+    if typed is None:
+        return None, remarked, False
+    texts = [line for text in config.texts for one in regions for line in _lines(one, text)]
+    chosen = offers.chosen(typed, [line.rpartition(REMARK)[2] for line in texts], ticked)
+    return chosen or typed, remarked, chosen is not None
+
+
+def _ticked(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[str]:
+    """The phrases that are ticked."""
+    if config.choice is None:
+        return []
+    ticked: list[str] = []
+    for region in regions:
+        choices = _value(region).get("choices")
+        if region.get("from_name") == config.choice.name and isinstance(choices, list):
+            ticked += [one for one in choices if one in config.choice.choices]
+    return ticked
 
 
 def _lines(region: Mapping[str, Any], control: TextControl | None) -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import logging
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,17 +98,29 @@ def prediction(answer: Mapping[str, Any], config: LabelConfig, task: object = No
     return {"result": result, "score": answer["score"], "model_version": answer["model_version"]}
 
 
-def text_region(control_name: str, to_name: str, text: str, region_id: str) -> Json:
-    """A text for a text area; the editor fills it in at once, which makes it a way to answer.
+def text_region(control_name: str, to_name: str, text: str | Sequence[str], region_id: str) -> Json:
+    """A text, or several, for a text area; the editor fills them in at once: a way to answer.
 
     No text empties the area.
     """
+    texts = [text] if isinstance(text, str) else [*text]
     return {
         "id": region_id,
         "from_name": control_name,
         "to_name": to_name,
         "type": "textarea",
-        "value": {"text": [text] if text else []},
+        "value": {"text": [one for one in texts if one]},
+    }
+
+
+def choices_region(control_name: str, to_name: str, choices: Sequence[str], region_id: str) -> Json:
+    """What is ticked of choices; the editor does so at once."""
+    return {
+        "id": region_id,
+        "from_name": control_name,
+        "to_name": to_name,
+        "type": "choices",
+        "value": {"choices": [*choices]},
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.errors import BackendError, BadRequest
+from backend.labelstudio import offers
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.interaction import Interaction, remarks
 from backend.labelstudio.regions import prediction
@@ -120,6 +121,11 @@ class PredictRequest:
         if answer is None:
             return remarks(interaction, self.config, "not ready in time: ask again", failed=True)
         words = answer["detail"] if "error" in answer else answer["remark"]
+        phrases = answer.get("phrases")
+        if phrases:
+            filled = offers.regions(phrases, self.config)
+            listed = offers.BETWEEN.join(offers.listed(phrases))
+            return filled or remarks(interaction, self.config, listed, failed=True)
         return remarks(interaction, self.config, words, failed=not entry["result"])
 
 

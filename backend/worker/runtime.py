@@ -14,13 +14,14 @@ from backend.errors import BadSetting, CheckpointUnavailable
 from backend.inference.books import Books
 from backend.inference.features import FeatureCache, FeatureStore
 from backend.inference.pipeline import Pipeline
+from backend.inference.vocabulary import EVERYDAY, Vocabulary
 from backend.labelstudio.images import ImageStore
 from backend.learning.registry import Registry
 from backend.queue import WorkerPulse, connect
 from backend.settings import DEMO, DEMO_GROUPVIT, DEMOS, PUBLISHED, Settings
 from backend.worker.jobs import BatchWorker
 from backend.worker.serving import Serving
-from demo import CHECKPOINT, GROUPVIT
+from demo import CHECKPOINT, GROUPVIT, WORDS
 from models import CheckpointError, Segmenter, UnusableDtype, checkpoint
 
 log = logging.getLogger(__name__)
@@ -56,9 +57,20 @@ def feature_cache(settings: Settings, segmenter: Segmenter, digest: str) -> Feat
     return FeatureCache(settings.feature_cache_mb * MEGABYTE, store)
 
 
+def vocabulary(settings: Settings) -> Vocabulary:
+    """Words to suggest: those that are set, what the demo knows, or everyday ones.
+
+    Raises:
+        BadVocabulary: the file that is set cannot be used.
+    """
+    usual = WORDS if settings.checkpoint in DEMOS else EVERYDAY
+    return Vocabulary.read(settings.vocabulary or usual)
+
+
 def run(settings: Settings, name: str | None = None) -> None:
     """Load the model and work the queue until SIGTERM."""
     connection = connect(settings.redis_url or "redis://localhost:6379/0")
+    words = vocabulary(settings)
     segmenter, digest = load(settings.checkpoint, settings.device, settings.dtype)
     identity = WorkerPulse(
         name=name or f"worker-{uuid.uuid4().hex[:8]}",
@@ -81,6 +93,7 @@ def run(settings: Settings, name: str | None = None) -> None:
         ImageStore.of(settings),
         threshold=settings.threshold,
         books=Books(settings.model_dir).serving,
+        vocabulary=words,
     )
     if settings.checkpoint in DEMOS:
         log.warning(

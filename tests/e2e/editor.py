@@ -49,6 +49,13 @@ TEXTS = """() => {
   return texts;
 }"""
 
+TICKED = """(name) => {
+  const annotation = window.dataManager.lsf.lsf.annotationStore.selected;
+  const choices = annotation.results.filter((one) => one.type === "choices");
+  const ours = choices.filter((one) => one.from_name.name === name);
+  return ours.flatMap((one) => [...one.mainValue]);
+}"""
+
 SELECT_SMART_TOOL = """(name) => {
   const annotation = window.dataManager.lsf.lsf.annotationStore.selected;
   annotation.unselectAll();
@@ -140,6 +147,11 @@ class Editor:
         texts: dict[str, list[str]] = self.page.evaluate(TEXTS)
         return texts
 
+    def ticked(self, name: str) -> list[str]:
+        """What is ticked of choices."""
+        ticked: list[str] = self.page.evaluate(TICKED, name)
+        return ticked
+
     # what an annotator does
 
     def auto_annotation(self) -> None:
@@ -162,6 +174,10 @@ class Editor:
         area = control.locator("input, textarea").last
         area.fill(text)
         return self._answer(lambda: area.press("Enter"))
+
+    def tick(self, choice: str) -> None:
+        """Tick a choice, or take its tick away."""
+        self.page.locator(".lsf-choices").get_by_text(choice).first.click()
 
     def draw_box(self, label: str, box: Box, labels: int = 1) -> dict[str, Any]:
         """A smart rectangle; gives the backend's answer.

@@ -27,6 +27,8 @@ CONFIG = """<View><TextArea name="prompt" toName="i"/><Image name="i" value="$im
 <Label value="long" predicted_values="{long}"/></BrushLabels>
 <BrushLabels name="c" toName="j" model_score_threshold="0.01"><Label value="cat"/></BrushLabels>
 </View>"""
+CHOICES = """<Choices name="suggestions" toName="i"><Choice value="sky"/><Choice value="sea"/>
+</Choices>"""
 
 
 def uri(seed: int, width: int = 40, height: int = 30, orientation: int = 1) -> str:
@@ -210,3 +212,22 @@ def test_scores_are_certainties(pipeline: Pipeline) -> None:
     assert 0 < nothing["score"] < 1
     scores = [region["score"] for region in found["regions"]]
     assert found["score"] == pytest.approx(sum(scores) / 3)
+
+
+def test_a_question_mark_is_answered_with_phrases(pipeline: Pipeline) -> None:
+    low = CONFIG.replace("</View>", CHOICES + "</View>").format(long="red")
+    asked = payload(interaction=Interaction("?").to_json(), label_config=low)
+    ((answer, _),) = pipeline.answer([asked])
+    assert answer["regions"] == []
+    assert {one["text"] for one in answer["phrases"]} <= {"sky", "sea"}
+    assert answer["remark"] == f"{len(answer['phrases'])} phrases find something"
+
+
+def test_phrases_for_a_label_are_its_own(pipeline: Pipeline) -> None:
+    asked = payload(interaction=Interaction("dog?").to_json())
+    ((answer, _),) = pipeline.answer([asked])
+    assert {one["source"] for one in answer["phrases"]} <= {"prompt", "name", "composition"}
+    unknown = payload(interaction=Interaction("whale?").to_json())
+    ((answer, _),) = pipeline.answer([unknown])
+    assert answer["error"] == "BadPrompt"
+    assert '"whale"' in answer["detail"]

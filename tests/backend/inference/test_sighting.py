@@ -1,6 +1,6 @@
 import pytest
 
-from backend.inference.phrasing import Phrase, Source
+from backend.inference.phrasing import Phrase, Source, words
 from backend.inference.sighting import Sighting, look
 from backend.inference.vocabulary import Vocabulary
 from demo import CHECKPOINT
@@ -25,7 +25,7 @@ def scene() -> Scene:
 
 def sightings(model: Segmenter, scene: Scene, *phrases: Phrase) -> list[Sighting]:
     (features,) = model.encode_image(scene.image)
-    return look(model, scene.image, features, WORDS, threshold=0.4, phrases=phrases)
+    return look(model, scene.image, features, phrases or words(WORDS), threshold=0.4)
 
 
 def test_what_is_in_an_image_is_named(model: Segmenter, scene: Scene) -> None:

@@ -1,0 +1,83 @@
+"""Phrases offered to an annotator, and which one was chosen.
+
+"?" in the prompt asks what is in the image, "Car?" how the label might be said. The answer fills a
+text area named "suggestions" with numbered phrases, and ticks those of a `<Choices>` of that name
+that are there. A number in the prompt chooses a phrase of the list, "!" what is ticked: the editor
+asks nothing by itself when something is ticked. Without such controls the list goes where remarks
+go.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from backend.labelstudio.config import SUGGESTIONS, LabelConfig
+from backend.labelstudio.regions import choices_region, text_region
+
+WONDER, TAKE = "?", "!"  # what is typed to be offered phrases, and to take what is ticked
+MOST = 5  # phrases in a list
+BETWEEN = " · "  # phrases of a list in one line
+
+_LISTED = re.compile(r"(\d+) (.+?)(?: \([\d.]+\))?")
+
+Json = dict[str, Any]
+
+
+def about(prompt: str | None) -> str | None:
+    """What a prompt wonders about: "" the image, else a label; None if it is a phrase."""
+    if prompt is None or not prompt.endswith(WONDER):
+        return None
+    return prompt.rstrip(f"{WONDER} ").removesuffix(":").strip()
+
+
+def words(config: LabelConfig) -> tuple[str, ...]:
+    """The phrases to choose from, if the labeling configuration lists them."""
+    control = config.choice
+    return control.choices if control else ()
+
+
+def chosen(prompt: str, lines: Sequence[str], ticked: Sequence[str]) -> str | None:
+    """The phrase that a prompt chooses; None if it chooses none.
+
+    Args:
+        prompt: What was typed.
+        lines: What our lists hold.
+        ticked: What is ticked.
+    """
+    if prompt == TAKE and ticked:
+        return ticked[0]
+    if not prompt.isdecimal():
+        return None
+    listed = (part.strip() for line in lines for part in line.split(BETWEEN.strip()))
+    matches = (match for one in listed if (match := _LISTED.fullmatch(one)))
+    return {match[1]: str(match[2]) for match in matches}.get(prompt)
+
+
+def listed(phrases: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The phrases of a worker's answer, as numbered lines."""
+    return [
+        f"{number} {one['text']} ({one['confidence']:.2f})"
+        for number, one in enumerate(phrases[:MOST], start=1)
+    ]
+
+
+def regions(phrases: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[Json]:
+    """What fills the controls for suggestions; nothing if there are none."""
+    filled = [
+        text_region(text.name, text.to_name, listed(phrases), _id())
+        for text in config.texts
+        if text.name == SUGGESTIONS
+    ]
+    control = config.choice
+    if control:
+        there = [one["text"] for one in phrases if one["text"] in control.choices]
+        ticked = there[:1] if control.single else there[:MOST]
+        filled.append(choices_region(control.name, control.to_name, ticked, _id()))
+    return filled
+
+
+def _id() -> str:
+    return uuid.uuid4().hex[:10]

@@ -1,0 +1,144 @@
+from typing import Any
+
+import pytest
+
+from backend.labelstudio import offers
+from backend.labelstudio.config import ChoiceControl, parse_label_config
+from backend.labelstudio.interaction import Interaction, remarks
+from backend.web.payloads import PredictRequest
+
+CONFIG = """<View><TextArea name="prompt" toName="i"/>{controls}<Image name="i" value="$image"/>
+<BrushLabels name="b" toName="i"><Label value="dog"/></BrushLabels></View>"""
+AREA = '<TextArea name="suggestions" toName="i" smart="false"/>'
+CHOICES = """<Choices name="suggestions" toName="i" {}><Choice value="red"/><Choice value="blue"/>
+<Choice value="green" model_skip="true"/></Choices>"""
+NOTE = '<TextArea name="note" toName="i" smart="false"/>'
+PHRASES = [
+    {"text": text, "confidence": confidence}
+    for text, confidence in (("blue", 0.98), ("a star", 0.9), ("red", 0.5), ("x", 0.4), ("y", 0.3))
+] + [{"text": "z", "confidence": 0.2}]
+LINES = ["1 blue (0.98)", "2 a star (0.90)", "3 red (0.50)", "4 x (0.40)", "5 y (0.30)"]
+
+
+def config(*controls: str) -> Any:
+    return parse_label_config(CONFIG.format(controls="".join(controls)))
+
+
+def text(name: str, *lines: str) -> dict[str, Any]:
+    return {"type": "textarea", "from_name": name, "value": {"text": [*lines]}}
+
+
+def ticked(*choices: str) -> dict[str, Any]:
+    return {"type": "choices", "from_name": "suggestions", "value": {"choices": [*choices]}}
+
+
+def read(regions: list[dict[str, Any]], *controls: str) -> Interaction:
+    return Interaction.read({"result": regions}, None, config(*controls))
+
+
+def test_phrases_fill_the_area_and_tick_what_is_there() -> None:
+    area = offers.regions(PHRASES, config(CHOICES.format('choice="multiple"'), NOTE))
+    assert [one["value"] for one in area] == [{"choices": ["blue", "red"]}]
+    area = offers.regions(PHRASES, config(AREA))
+    assert [one["value"] for one in area] == [{"text": LINES}]
+
+
+def test_of_single_choices_the_best_is_ticked() -> None:
+    [one] = offers.regions(PHRASES, config(CHOICES.format("")))
+    assert (one["type"], one["value"]) == ("choices", {"choices": ["blue"]})
+
+
+def test_only_choices_of_that_name_are_suggestions() -> None:
+    [control] = [config(CHOICES.format('choice="multiple"')).choice]
+    assert control == ChoiceControl("suggestions", "i", ("red", "blue"), single=False)
+    other = CHOICES.format("").replace("suggestions", "quality")
+    assert config(other).choice is None
+    assert not config(other.replace('name="quality"', "")).problems
+
+
+@pytest.mark.parametrize(
+    ("typed", "wonders"),
+    [("?", ""), (" ? ", ""), ("dog?", "dog"), ("dog: ?", "dog"), ("a dog", None), ("12", None)],
+)
+def test_a_question_mark_asks_for_phrases(typed: str, wonders: str | None) -> None:
+    assert read([text("prompt", typed)]).wonders == wonders
+
+
+def test_an_empty_prompt_asks_for_phrases_or_takes_what_is_ticked() -> None:
+    assert read([text("prompt", "")]).wonders == ""
+    assert read([text("prompt")]).asks is False
+    asked = read([text("prompt", " "), ticked("blue")], CHOICES.format(""))
+    assert (asked.prompt, asked.chose, asked.wonders) == ("blue", True, None)
+
+
+def test_a_number_chooses_from_the_list() -> None:
+    regions = [text("suggestions", *LINES), text("prompt", "2")]
+    asked = read(regions, AREA)
+    assert (asked.prompt, asked.chose) == ("a star", True)
+    assert read([*regions[:1], text("prompt", "7")], AREA).prompt == "7"
+    assert read([text("prompt", "2")], AREA).prompt == "2"
+
+
+def test_a_number_before_a_list_in_the_prompt_itself_chooses() -> None:
+    listed = offers.BETWEEN.join(LINES)
+    [told] = remarks(Interaction("?"), config(), listed, failed=True)
+    assert told["value"] == {"text": [f"? ⚠ {listed}"]}
+    asked = read([text("prompt", f"3 ⚠ {listed}")])
+    assert (asked.prompt, asked.chose) == ("red", True)
+
+
+def test_an_exclamation_mark_takes_what_is_ticked() -> None:
+    asked = read([text("prompt", "!"), ticked("red", "nothing of ours")], CHOICES.format(""))
+    assert (asked.prompt, asked.chose) == ("red", True)
+    assert read([text("prompt", "!")], CHOICES.format("")).prompt == "!"
+
+
+def test_a_phrase_that_was_chosen_is_written_out() -> None:
+    asked = Interaction("a star", chose=True)
+    told = remarks(asked, config(NOTE), "dog: found", failed=False)
+    assert [(one["from_name"], one["value"]["text"]) for one in told] == [
+        ("note", ["dog: found"]),
+        ("prompt", ["a star"]),
+    ]
+    [alone] = remarks(asked, config(), "dog: found", failed=False)
+    assert alone["value"]["text"] == ["a star"]
+
+
+def test_a_question_that_was_answered_is_no_phrase_for_a_rectangle() -> None:
+    box = {
+        "type": "rectanglelabels",
+        "id": "r",
+        "value": {"x": 1, "y": 1, "width": 5, "height": 5, "rectanglelabels": ["dog"]},
+    }
+    drafts = [{"result": [text("prompt", "?"), box]}]
+    asked = Interaction.read({"result": [box]}, drafts, config())
+    assert asked.prompt is None
+    assert asked.wonders is None
+
+
+def test_an_answer_with_phrases_fills_controls_or_is_told_in_words() -> None:
+    answer = {
+        "regions": [],
+        "score": 0.0,
+        "model_version": "v",
+        "remark": "6 phrases find something",
+        "phrases": PHRASES,
+    }
+
+    def told(*controls: str) -> list[dict[str, Any]]:
+        body = {
+            "tasks": [{"id": 1, "data": {"image": "x"}}],
+            "label_config": CONFIG.format(controls="".join(controls)),
+            "params": {"context": {"result": [text("prompt", "?")]}},
+        }
+        [entry] = PredictRequest.from_json(body).results([answer])
+        return list(entry["result"])
+
+    [filled] = told(AREA, NOTE)
+    assert (filled["from_name"], filled["value"]["text"]) == ("suggestions", LINES)
+    [noted] = told(NOTE)
+    assert noted["from_name"] == "note"
+    assert "2 a star (0.90) · 3 red" in noted["value"]["text"][0]
+    answer |= {"phrases": [], "remark": "no word finds anything"}
+    [nothing] = told(AREA)
+    assert nothing["value"]["text"] == ["? ⚠ no word finds anything"]
