@@ -134,6 +134,16 @@ class Reported(BackendError):
         """The name of the error there."""
         return self._name
 
+    @property
+    def cause(self) -> int:
+        """The HTTP answer that the error itself would have; 502 if it is not one of ours."""
+        kinds, named = [BackendError], 502
+        while kinds:
+            kind = kinds.pop()
+            named = kind.status if kind.__name__ == self._name else named
+            kinds += kind.__subclasses__()
+        return named
+
 
 class NoSuchVersion(BackendError):
     """The project has no version of that name."""

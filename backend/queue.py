@@ -36,7 +36,8 @@ T = TypeVar("T")
 
 QUEUE = "predictions"
 PREDICT = "predict"
-JOBS = frozenset({PREDICT})
+SUGGEST = "suggest"  # takes seconds, where a prediction takes a fraction of one
+JOBS = frozenset({PREDICT, SUGGEST})
 
 WORKERS = "promptbrush:workers"
 SERVING = "promptbrush:serving"
@@ -124,8 +125,9 @@ class PredictionQueue:
         urgent: bool,
         deadline: float,
         group: str | None = None,
+        kind: str = PREDICT,
     ) -> Asking:
-        """Enqueue one job per payload, for a request that waits until the deadline.
+        """Enqueue one job of a kind per payload, for a request that waits until the deadline.
 
         With a group, what is not ready then goes on and is pushed, and a task that is pending
         already is waited for; without, what did not start by then vanishes. Urgent jobs go to the
@@ -143,7 +145,7 @@ class PredictionQueue:
                 with self.connection.pipeline() as pipeline:
                     asker = self.deliveries.ask(pipeline, asker)
                     line = FRONT if urgent else BATCH
-                    jobs += self._hand_over(pipeline, some, asker, line, group, deadline)
+                    jobs += self._hand_over(pipeline, some, asker, line, group, deadline, kind)
             self.deliveries.feed(1)
         except RedisError as error:
             raise _unavailable(error) from error
@@ -171,6 +173,7 @@ class PredictionQueue:
         line: str,
         group: str | None,
         deadline: float | None,
+        kind: str = PREDICT,
     ) -> list[str]:
         """Save the jobs of some payloads and put them into a line; returns what to wait for."""
         places = []
@@ -180,11 +183,11 @@ class PredictionQueue:
             belongs = group if isinstance(task, int) else None
             vanishes = ceil(deadline) if deadline and belongs is None else None
             job = self._queue.create_job(
-                PREDICT,
+                kind,
                 args=[payload],
                 ttl=vanishes,
                 failure_ttl=ANSWER_TTL,
-                description=PREDICT,
+                description=kind,
                 meta={"project": payload.get("project"), "task": task},
             )
             job.enqueued_at = now()

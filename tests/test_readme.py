@@ -28,7 +28,7 @@ def test_every_command_shown_is_checked_here() -> None:
     shown = [line for text in blocks("bash") for line in text.splitlines() if line.strip()]
     # tests/e2e/test_connect.py, tests/live/test_prelabel.py, tests/backend/learning,
     # tests/backend/test_versions_command.py, tests/backend/test_prompts_command.py
-    names = ("connect", "doctor", "prelabel", "export", "train", "versions", "prompts")
+    names = ("connect", "doctor", "prelabel", "export", "train", "versions", "prompts", "suggest")
     elsewhere = {f"promptbrush {name}" for name in names}
     checked = {"make", "promptbrush predict", *elsewhere}
     assert len(shown) == sum(len(commands(start)) for start in checked)

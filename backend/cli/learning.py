@@ -7,15 +7,17 @@ from pathlib import Path
 
 from backend.cli.options import (
     backend_option,
+    checkpoint_option,
     follow_if_known,
     label_studio_options,
+    settings_of,
     studio_settings,
 )
 from backend.settings import Settings
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """`export` and `train`."""
+    """`export`, `train` and `suggest`."""
     export = commands.add_parser("export", help="a project's accepted annotations as COCO and PNG")
     label_studio_options(export)
     export.add_argument("--project", type=int, required=True, metavar="ID")
@@ -35,6 +37,19 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--stop", action="store_true", help="stop what the trainer does for the project"
     )
     train.set_defaults(run=_train)
+
+    suggest = commands.add_parser("suggest", help="phrases that find what a label means, measured")
+    label_studio_options(suggest)
+    checkpoint_option(suggest)
+    suggest.add_argument("--project", type=int, required=True, metavar="ID")
+    suggest.add_argument("--label", metavar="LABEL", help="(all)")
+    suggest.add_argument(
+        "--from", type=Path, metavar="DIR", dest="folder", help="an export, not Label Studio"
+    )
+    suggest.add_argument("--image", type=Path, help="look at that, not at accepted work")
+    suggest.add_argument("--vocabulary", type=Path, metavar="FILE", help="words to try")
+    suggest.add_argument("--most", type=int, default=10, help="phrases to show of a label (10)")
+    suggest.set_defaults(run=_suggest)
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -90,4 +105,33 @@ def _stop(settings: Settings, options: argparse.Namespace) -> int:
         )
     else:
         print(f"No training of project {options.project} runs or waits.")
+    return 0
+
+
+def _suggest(options: argparse.Namespace) -> int:
+    settings = settings_of(
+        LABEL_STUDIO_URL=options.label_studio,
+        LABEL_STUDIO_API_KEY=options.api_key,
+        PROMPTBRUSH_CHECKPOINT=options.checkpoint,
+        PROMPTBRUSH_VOCABULARY=options.vocabulary,
+    )
+    from backend.learning import commands
+    from backend.learning.registry import Registry
+    from backend.learning.source import studio_of
+    from backend.worker.runtime import feature_cache, load, vocabulary
+    from backend.worker.serving import Serving
+
+    words, project = vocabulary(settings), options.project
+    if options.folder:
+        accepted = commands.accepted_in_folder(settings, options.folder, project)
+    else:
+        accepted = commands.accepted_in_studio(settings, studio_of(settings), project)
+    base, digest = load(settings.checkpoint, settings.device, settings.dtype)
+    features, versions = feature_cache(settings, base, digest), Registry(settings.model_dir)
+    served = Serving(base, digest, features, versions, 1).of(project)
+    print(
+        commands.suggest(
+            accepted, settings, served, words, project, options.label, options.image, options.most
+        )
+    )
     return 0

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from backend.errors import BadPrompt, BadRequest
 from backend.inference.masks import under
-from backend.inference.phrasing import Phrase, Source, compositions, own, words
+from backend.inference.phrasing import Phrase, Source, compositions, own, prompted, words
 from backend.inference.predictor import Found, Predictor, scored
 from backend.inference.sighting import Sighting, look
 from backend.inference.vocabulary import Vocabulary
@@ -100,8 +100,7 @@ def offer(
         phrases = own(query.label, query.prompts, (), vocabulary)
         phrases += compositions(query.label, phrases, vocabulary)
     elif not choices:
-        prompts = (Phrase(text, Source.PROMPT) for one in asked for text in one.prompts)
-        phrases = [*prompts, *words(vocabulary)]
+        phrases = [*prompted(asked), *words(vocabulary)]
     image = images[query.image_key]
     (features,) = predictor.encode([(image.digest, image.image)])
     return look(predictor.segmenter, image.image, features, phrases, threshold=query.threshold)

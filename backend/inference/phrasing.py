@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from backend.inference.vocabulary import Vocabulary
 from backend.labelstudio.labels import LONGEST_PROMPT, words_of
+from backend.prompting import Query
 
 TEMPLATES = ("the {}", "a {}", "a photo of a {}", "every {}")
 NOUNS, ADJECTIVES = 4, 4  # the best of a kind that are combined with all of the other
@@ -63,6 +64,11 @@ def own(
             ),
         ]
     )
+
+
+def prompted(asked: Iterable[Query]) -> list[Phrase]:
+    """What labels are asked with."""
+    return [Phrase(text, Source.PROMPT) for query in asked for text in query.prompts]
 
 
 def words(vocabulary: Vocabulary) -> list[Phrase]:

@@ -8,8 +8,10 @@ encoded once, and so are phrases; a phrase costs one pass of the decoder on each
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import torch
@@ -63,6 +65,7 @@ def suggest(
     prompts: Sequence[str] = (),
     typed: Sequence[str] = (),
     threshold: float,
+    until: float = inf,
 ) -> list[Suggestion]:
     """Phrases for a label, best first; its own prompts and name are always among them.
 
@@ -75,6 +78,7 @@ def suggest(
         prompts: What it is asked with now.
         typed: What annotators typed for it.
         threshold: From which probability on a pixel counts.
+        until: When (monotonic) no further round of phrases begins.
 
     Raises:
         NothingToGoBy: the label is on none of the images.
@@ -88,8 +92,10 @@ def suggest(
     trial = _Trial(segmenter, [*present, *absent], len(present), threshold)
     trial.take(plain(label, prompts, typed, vocabulary))
     for _ in range(COMPOSED):
-        trial.take(compositions(label, trial.best(), vocabulary))
-    trial.take(worded(trial.best()[:BEST]))
+        if time.monotonic() < until:
+            trial.take(compositions(label, trial.best(), vocabulary))
+    if time.monotonic() < until:
+        trial.take(worded(trial.best()[:BEST]))
     return trial.suggestions()
 
 

@@ -1,7 +1,8 @@
-"""`promptbrush export`, `promptbrush train` and `promptbrush prompts measure`."""
+"""`promptbrush export`, `train`, `prompts measure` and `suggest`."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,17 +10,21 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from backend.errors import BadRequest
+from backend.errors import BadRequest, ImageMissing
 from backend.inference.books import Books
+from backend.inference.pipeline import Served
+from backend.inference.vocabulary import Vocabulary
 from backend.labelstudio.config import parse_label_config
-from backend.labelstudio.images import ImageStore
+from backend.labelstudio.images import ImageStore, TaskImage, open_image
 from backend.learning import export as files
+from backend.learning import suggestions
 from backend.learning.dataset import Account, Part, Sample, samples
 from backend.learning.measure import Measured, measure
 from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry
 from backend.learning.source import Studio
 from backend.learning.train import Progress, Source, Told, Trained, train
+from backend.prompting import queries
 from backend.settings import Settings
 from models import Segmenter
 
@@ -156,3 +161,54 @@ def outcome(trained: Trained) -> str:
         f"{trained.account}\n\nVersion {trained.version.id} {became}: {trained.verdict.reason}.\n"
         f"Report: {trained.report}"
     )
+
+
+def suggest(
+    accepted: Accepted,
+    settings: Settings,
+    served: Served,
+    vocabulary: Vocabulary,
+    project: int,
+    label: str | None,
+    image: Path | None,
+    most: int,
+) -> str:
+    """Phrases for a project's labels, or one, as tables with their proof.
+
+    Args:
+        accepted: What annotators accepted.
+        settings: Of the service.
+        served: What the project is answered with.
+        vocabulary: Words to try.
+        project: The project's id.
+        label: Of all labels only that.
+        image: To be looked at instead of accepted work.
+        most: Phrases of a label.
+
+    Raises:
+        BadRequest: there is no such label.
+        NothingToGoBy: nothing was accepted of any label, and there is no image.
+        ImageMissing: the image cannot be read.
+    """
+    book = Books(settings.model_dir).serving(project, served.digest)
+    asked = queries(parse_label_config(accepted.label_config), settings.threshold, book)
+    wanted = suggestions.chosen(asked, label)
+    if image is None:
+        found = suggestions.from_accepted(
+            served.predictor, accepted.source, wanted, vocabulary, book
+        )
+        silent = [name for name in wanted if name not in {one.label for one in found}]
+        told = [suggestions.told(one, most) for one in found]
+        told += [f"{name}: nothing of it is accepted yet." for name in silent]
+        return "\n\n".join(told)
+    try:
+        content = image.read_bytes()
+    except OSError as error:
+        raise ImageMissing(f"{image} cannot be read: {error.strerror}.") from None
+    opened = open_image(content, str(image), settings.image_max_megapixels * 10**6)
+    shown = TaskImage(opened, hashlib.sha256(content).hexdigest())
+    if label is None:
+        seen = suggestions.in_image(served.predictor, shown, asked, vocabulary, settings.threshold)
+        return suggestions.phrase_table(seen[:most])
+    one = suggestions.from_image(served.predictor, shown, wanted[label], vocabulary)
+    return suggestions.told(one, most)

@@ -129,6 +129,26 @@ class PredictRequest:
         return remarks(interaction, self.config, words, failed=not entry["result"])
 
 
+def suggestion_request(told: Mapping[str, str]) -> dict[str, Any]:
+    """What goes on the queue for who asks for phrases in an address.
+
+    Raises:
+        BadRequest: it names neither a project nor an image, or no number where one is needed.
+    """
+    numbers: dict[str, int | None] = {}
+    for name in ("project", "task"):
+        text = told.get(name)
+        if text is not None and not (text.isascii() and text.isdecimal()):
+            raise BadRequest(f'"{name}" is a number, not "{text[:40]}".')
+        numbers[name] = None if text is None else int(text)
+    label, image = told.get("label") or None, told.get("image") or None
+    if numbers["project"] is None and (image is None or label or numbers["task"] is not None):
+        raise BadRequest("The address needs ?project=ID, with &label=NAME, &task=ID or &image=URL.")
+    return {"project": numbers["project"], "task": {"id": numbers["task"]}, "label": label} | {
+        "image": image
+    }
+
+
 def setup_request(raw: object) -> tuple[LabelConfig, int | None]:
     """The labeling configuration of a `/setup` body, and its project if it names one.
 

@@ -24,6 +24,7 @@ from backend.errors import (
     NotReady,
     NowhereToPush,
     QueueUnavailable,
+    Reported,
 )
 from backend.inbox import Inbox
 from backend.inference import booktext
@@ -33,11 +34,11 @@ from backend.labelstudio.events import Event, Kind
 from backend.labelstudio.tasks import project_id
 from backend.learning.versions import Versions
 from backend.prompting import model_version, queries
-from backend.queue import PredictionQueue
+from backend.queue import SUGGEST, PredictionQueue
 from backend.settings import DEMOS, PUBLISHED, Settings
 from backend.training import TrainingLane
 from backend.web.lineage import Lineages
-from backend.web.payloads import PredictRequest, setup_request
+from backend.web.payloads import PredictRequest, setup_request, suggestion_request
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class Routes:
         app.add_url_rule("/prelabel", "prelabelled", self.prelabelled, methods=["GET"])
         app.add_url_rule("/versions", "versions", self.versions, methods=["GET"])
         app.add_url_rule("/prompts", "prompts", self.prompts, methods=["GET"])
+        app.add_url_rule("/suggestions", "suggestions", self.suggestions, methods=["GET"])
         app.add_url_rule("/webhook", "webhook", self.webhook, methods=["POST"])
         app.add_url_rule("/train", "train", self.train, methods=["POST"])
         app.add_url_rule("/train", "stop_training", self.stop_training, methods=["DELETE"])
@@ -244,6 +246,22 @@ class Routes:
             for one in self._books.history(project)
         ]
         return {"version": book.number, **booktext.written(book), "history": history}
+
+    def suggestions(self) -> ResponseReturnValue:
+        """Phrases for `?project=ID&label=NAME`, or in an image: `&task=ID`, `&image=URL`."""
+        limit = self._settings.predict_deadline
+        deadline = time.monotonic() + limit
+        payload = suggestion_request(request.args)
+        with self._seat():
+            asking = self._queue.submit([payload], urgent=False, deadline=limit, kind=SUGGEST)
+            (answer,) = self._queue.wait(asking, deadline, self._stopping)
+        self._queue.finish(asking)
+        if answer is None:
+            raise DeadlineExceeded(f"No worker had phrases within {limit:g} s: try again later.")
+        if "error" in answer:
+            error = Reported(str(answer["error"]), str(answer["detail"]))
+            return {"error": error.name, "detail": str(error)}, error.cause
+        return answer
 
     def webhook(self) -> ResponseReturnValue:
         """Acknowledge an event of Label Studio's at once; it is kept for learning.

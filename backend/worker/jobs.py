@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from redis import Redis
 from redis.exceptions import LockError, RedisError
@@ -37,13 +37,16 @@ from backend.recovery import Recovery
 
 log = logging.getLogger(__name__)
 
+# payloads in, one answer each with its seconds
+Answerer = Callable[[Sequence[Answer]], list[tuple[Answer, float]]]
+
 BEAT = 3.0  # seconds between signs of life
 WORKER_TTL = 20  # seconds after which RQ forgets a silent worker; it looks up 15 s before that
 STUCK = 70  # exit status when a job took longer than allowed
 
 
 class BatchWorker(SimpleWorker):
-    """Answers jobs with `answer(payloads)`, up to `batch_size` waiting ones at a time."""
+    """Answers jobs, up to `batch_size` waiting ones at a time, by what answers their kind."""
 
     job_class = TaskJob
 
@@ -51,7 +54,7 @@ class BatchWorker(SimpleWorker):
         self,
         connection: Redis,
         identity: WorkerPulse,
-        answer: Callable[[Sequence[Answer]], list[tuple[Answer, float]]],
+        answerers: Mapping[str, Answerer],
         *,
         batch_size: int,
         job_timeout: float,
@@ -66,7 +69,7 @@ class BatchWorker(SimpleWorker):
             log_job_description=False,
         )
         self._identity = identity
-        self._answer = answer
+        self._answerers = answerers
         self._batch_size = batch_size
         self._job_timeout = job_timeout
         self._deliveries = Deliveries(connection)
@@ -91,8 +94,25 @@ class BatchWorker(SimpleWorker):
         batch = [job, *self._claim(job, queue)]
         held: dict[str, Execution] = {one.id: self.prepare_execution(one) for one in batch}
         ours = [one for one in batch if isinstance(one, TaskJob) and one.allowed]
-        answers = self._answer([one.args[0] for one in ours])
-        for one, (answer, seconds) in zip(ours, answers, strict=True):
+        for kind, answer in self._answerers.items():  # what takes long comes last
+            some = [one for one in ours if one.func_name == kind]
+            if some:
+                self._deliver(some, answer([one.args[0] for one in some]), held, queue)
+        for stranger in batch:
+            if stranger not in ours:
+                self.execution = held[stranger.id]
+                self.perform_job(stranger, queue)  # which refuses it
+        self._busy_since = None
+        self.set_state("idle")
+
+    def _deliver(
+        self,
+        jobs: Sequence[Job],
+        answers: Sequence[tuple[Answer, float]],
+        held: Mapping[str, Execution],
+        queue: Queue,
+    ) -> None:
+        for one, (answer, seconds) in zip(jobs, answers, strict=True):
             # one round trip: the answer, and everything that RQ holds of the job
             with self.connection.pipeline() as pipeline:
                 self._deliveries.deliver(pipeline, one.id, answer)
@@ -102,12 +122,6 @@ class BatchWorker(SimpleWorker):
                 metrics.count_task(pipeline, answer.get("error", "done"), seconds)
                 journal.write(pipeline, one.meta, answer, seconds)
                 pipeline.execute()
-        for stranger in batch:
-            if stranger not in ours:
-                self.execution = held[stranger.id]
-                self.perform_job(stranger, queue)  # which refuses it
-        self._busy_since = None
-        self.set_state("idle")
 
     def _feed(self) -> None:
         """Let enough into the queue for this batch, and for the next worker to wake up for."""

@@ -17,10 +17,11 @@ from backend.inference.pipeline import Pipeline
 from backend.inference.vocabulary import EVERYDAY, Vocabulary
 from backend.labelstudio.images import ImageStore
 from backend.learning.registry import Registry
-from backend.queue import WorkerPulse, connect
+from backend.queue import PREDICT, SUGGEST, WorkerPulse, connect
 from backend.settings import DEMO, DEMO_GROUPVIT, DEMOS, PUBLISHED, Settings
 from backend.worker.jobs import BatchWorker
 from backend.worker.serving import Serving
+from backend.worker.suggesting import Suggester
 from demo import CHECKPOINT, GROUPVIT, WORDS
 from models import CheckpointError, Segmenter, UnusableDtype, checkpoint
 
@@ -88,13 +89,15 @@ def run(settings: Settings, name: str | None = None) -> None:
         Registry(settings.model_dir),
         settings.versions_in_memory,
     )
+    images = ImageStore.of(settings)
     pipeline = Pipeline(
         serving.of,
-        ImageStore.of(settings),
+        images,
         threshold=settings.threshold,
         books=Books(settings.model_dir).serving,
         vocabulary=words,
     )
+    suggester = Suggester(settings, serving.of, images, words)
     if settings.checkpoint in DEMOS:
         log.warning(
             "serving the demo checkpoint, trained on drawn shapes; for photographs set "
@@ -104,7 +107,7 @@ def run(settings: Settings, name: str | None = None) -> None:
     BatchWorker(
         connection,
         identity,
-        pipeline.answer,
+        {PREDICT: pipeline.answer, SUGGEST: suggester.answer},
         batch_size=settings.batch_size,
         job_timeout=settings.job_timeout,
     ).serve()

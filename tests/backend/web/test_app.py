@@ -405,3 +405,28 @@ def test_the_demo_checkpoint_is_told_at_health(client: FlaskClient) -> None:
 def test_the_instant_queue_has_the_real_ones_methods() -> None:
     shared = {name for name in vars(InstantQueue) if not name.startswith("_")} - {"hincrby"}
     assert shared <= set(vars(PredictionQueue))
+
+
+def test_phrases_are_asked_of_a_worker(client: FlaskClient, queue: InstantQueue) -> None:
+    queue.answer = {"labels": [{"label": "cat"}]}
+    answer = client.get("/suggestions?project=3&label=cat")
+    assert body(answer) == {"labels": [{"label": "cat"}]}
+    [(payloads, urgent)] = queue.submitted
+    assert payloads == [{"project": 3, "task": {"id": None}, "label": "cat", "image": None}]
+    assert not urgent
+
+
+@pytest.mark.parametrize("query", ["", "?project=three", "?label=cat", "?image=x&task=1"])
+def test_phrases_need_something_to_go_by(client: FlaskClient, query: str) -> None:
+    answer = client.get(f"/suggestions{query}")
+    assert answer.status_code == 400
+    assert body(answer)["error"] == "BadRequest"
+
+
+def test_a_worker_that_cannot_suggest_says_why(client: FlaskClient, queue: InstantQueue) -> None:
+    queue.answer = {"error": "NothingToGoBy", "detail": "Nothing tells where it is."}
+    answer = client.get("/suggestions?project=3")
+    assert (answer.status_code, body(answer)) == (409, queue.answer)
+    queue.answer = None
+    late = client.get("/suggestions?project=3")
+    assert (late.status_code, body(late)["error"]) == (504, "DeadlineExceeded")

@@ -1,0 +1,97 @@
+"""The worker's answers to who asks for phrases."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from backend.delivery import Answer
+from backend.errors import BackendError, BadRequest, InternalError
+from backend.inference.books import Books
+from backend.inference.pipeline import Served
+from backend.inference.vocabulary import Vocabulary
+from backend.labelstudio.client import LabelStudio
+from backend.labelstudio.config import LabelConfig, parse_label_config
+from backend.labelstudio.images import ImageStore
+from backend.labelstudio.tasks import Task, image_url
+from backend.learning.commands import accepted_in_studio
+from backend.learning.source import studio_of
+from backend.learning.suggestions import chosen, from_accepted, from_image, in_image
+from backend.prompting import Query, queries
+from backend.settings import Settings
+
+log = logging.getLogger(__name__)
+
+MOST = 20  # phrases that are told
+SECONDS = 20.0  # after which no further phrases are thought of: others wait for this worker
+
+
+class Suggester:
+    """Phrases for a project's labels, for an image, or for a label in an image."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        serving: Callable[[int | None], Served],
+        images: ImageStore,
+        vocabulary: Vocabulary,
+    ) -> None:
+        self._settings = settings
+        self._serving = serving
+        self._images = images
+        self._vocabulary = vocabulary
+        self._books = Books(settings.model_dir)
+        self._studio = studio_of(settings)
+
+    def answer(self, payloads: Sequence[Answer]) -> list[tuple[Answer, float]]:
+        """One answer per payload, in order, with the seconds that it took."""
+        answers = []
+        for payload in payloads:
+            start = time.perf_counter()
+            answers.append((self._guarded(payload), time.perf_counter() - start))
+        return answers
+
+    def _guarded(self, payload: Answer) -> Answer:
+        try:
+            return self._suggest(payload)
+        except BackendError as error:
+            return {"error": error.name, "detail": str(error)}
+        except Exception:
+            log.exception("suggesting failed unexpectedly")
+            told = "A defect in promptbrush; the worker's log has the traceback."
+            return {"error": InternalError.__name__, "detail": told}
+
+    def _suggest(self, payload: Mapping[str, Any]) -> Answer:
+        project, label, url = payload["project"], payload["label"], payload["image"]
+        task, threshold = payload["task"]["id"], self._settings.threshold
+        served, words = self._serving(project), self._vocabulary
+        predictor, asked = served.predictor, tuple[Query, ...]()
+        book = self._books.serving(project, served.digest)
+        if project is not None and (label is not None or task is not None or url is None):
+            config = parse_label_config(self._studio.project(project)["label_config"])
+            asked = queries(config, threshold, book)
+            url = url if task is None else self._shown(project, task, config)
+        wanted = chosen(asked, label)
+        if url is None:
+            source = accepted_in_studio(self._settings, self._studio, int(project)).source
+            found = from_accepted(predictor, source, wanted, words, book, SECONDS)
+            return {"labels": [one.to_json(MOST) for one in found]}
+        image = self._images.fetch(url)
+        if label is None:
+            seen = in_image(predictor, image, asked, words, threshold)
+            return {"image": [asdict(one) for one in seen[:MOST]]}
+        return {"labels": [from_image(predictor, image, wanted[label], words).to_json(MOST)]}
+
+    def _shown(self, project: int, task: int, config: LabelConfig) -> str:
+        """The image's URL of a task."""
+        if not isinstance(self._studio, LabelStudio):
+            raise BadRequest(
+                "Tasks are not known without LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: name the "
+                "image's address instead, ?image=URL."
+            )
+        for found in self._studio.tasks(project, ids=[task]):
+            return image_url(Task(task, found["data"]), config.outputs[0].image_key)
+        raise BadRequest(f"Project {project} has no task {task}.")

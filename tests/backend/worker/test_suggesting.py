@@ -1,0 +1,87 @@
+import base64
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from backend.inference.features import FeatureCache
+from backend.inference.pipeline import Served
+from backend.inference.predictor import Predictor
+from backend.inference.vocabulary import Vocabulary
+from backend.labelstudio.images import ImageStore
+from backend.settings import Settings
+from backend.worker.suggesting import Suggester
+from models import Segmenter
+from tests.backend.fake_label_studio import TOKEN, FakeLabelStudio
+
+WORDS = Vocabulary((("car",), ("tree",)), (("red",),))
+
+
+def uri() -> str:
+    file = io.BytesIO()
+    Image.radial_gradient("L").resize((64, 48)).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def payload(**said: Any) -> dict[str, Any]:
+    task = {"id": said.pop("task", None)}
+    return {"project": None, "label": None, "image": None, **said, "task": task}
+
+
+@pytest.fixture
+def suggester(
+    segmenter: Segmenter, studio: FakeLabelStudio, store: Callable[..., ImageStore], tmp_path: Path
+) -> Suggester:
+    settings = Settings(
+        label_studio_url=studio.url,
+        label_studio_api_key=TOKEN,
+        model_dir=tmp_path / "models",
+        data_dir=tmp_path,
+        threshold=0.01,
+    )
+    served = Served(Predictor(segmenter, FeatureCache(10**7)), "clipseg", "0" * 64)
+    return Suggester(settings, lambda _: served, store(), WORDS)
+
+
+def test_an_image_of_no_project_is_looked_at(suggester: Suggester) -> None:
+    [(answer, seconds)] = suggester.answer([payload(image=uri())])
+    assert {one["text"] for one in answer["image"]} <= {"car", "tree", "red", "red car", "red tree"}
+    assert seconds > 0
+
+
+def test_a_tasks_image_is_looked_at(suggester: Suggester, studio: FakeLabelStudio) -> None:
+    project = studio.add_project()
+    task = studio.add_task(project, image=uri())
+    [(answer, _)] = suggester.answer([payload(project=project, task=task)])
+    assert {one["source"] for one in answer["image"]} <= {
+        "prompt",
+        "vocabulary",
+        "attribute",
+        "composition",
+    }
+    [(missing, _)] = suggester.answer([payload(project=project, task=10**6)])
+    assert "has no task" in missing["detail"]
+
+
+def test_a_label_in_an_image_is_told_its_own_phrases(
+    suggester: Suggester, studio: FakeLabelStudio
+) -> None:
+    project = studio.add_project()
+    [(answer, _)] = suggester.answer([payload(project=project, label="RedCar", image=uri())])
+    [found] = answer["labels"]
+    assert (found["label"], found["basis"], found["asked"]) == ("RedCar", "image", ["red car"])
+
+
+def test_each_failure_stays_with_who_asked(suggester: Suggester, studio: FakeLabelStudio) -> None:
+    project = studio.add_project()
+    asked = [
+        payload(project=project),
+        payload(project=project, label="Moon"),
+        payload(image="data:image/png;base64,AAAA"),
+        payload(image=uri()),
+    ]
+    names = [answer.get("error") for answer, _ in suggester.answer(asked)]
+    assert names == ["NothingToGoBy", "BadRequest", "ImageUnreadable", None]
