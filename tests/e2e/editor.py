@@ -64,6 +64,13 @@ SELECT_SMART_TOOL = """(name) => {
   manager.selectTool(manager.allTools().find((t) => t.dynamic && t.toolName === name), true);
 }"""
 
+SELECT_REGION = """(label) => {
+  const annotation = window.dataManager.lsf.lsf.annotationStore.selected;
+  annotation.unselectAll();
+  const regions = Array.from(annotation.areas.values());
+  annotation.selectArea(regions.find((region) => region.labels?.[0] === label));
+}"""
+
 
 @dataclass(frozen=True)
 class Region:
@@ -218,6 +225,13 @@ class Editor:
         self.page.wait_for_function(
             "() => !window.dataManager.lsf.lsf.annotationStore.selected.suggestions.size"
         )
+
+    def remove(self, label: str) -> None:
+        """Delete the first region of a label."""
+        count = len(self.regions())
+        self.page.evaluate(SELECT_REGION, label)
+        self.page.keyboard.press("Backspace")
+        self.regions(count - 1)
 
     def submit(self) -> dict[str, Any]:
         """Save the annotation; gives it as it was saved."""
