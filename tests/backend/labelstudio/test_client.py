@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backend.errors import LabelStudioError, LabelStudioRefused, LabelStudioUnavailable
-from backend.labelstudio.client import PREDICTIONS_AT_ONCE, LabelStudio
+from backend.labelstudio.client import PAGE, PREDICTIONS_AT_ONCE, LabelStudio
 from tests.backend.fake_label_studio import TOKEN, FakeLabelStudio
 
 Server = Any  # conftest.py has it
@@ -125,6 +125,17 @@ def test_annotated_tasks_come_with_their_annotations(studio: FakeLabelStudio) ->
     (found,) = LabelStudio(studio.url, TOKEN).annotated_tasks(project)
     assert found["id"] == tasks[1]
     assert found["annotations"][0]["result"] == [{"id": "a"}]
+
+
+def test_annotated_tasks_come_once_however_many_pages_there_are(studio: FakeLabelStudio) -> None:
+    project = studio.add_project()
+    tasks = [studio.add_task(project, image=f"{n}.jpg") for n in range(2 * PAGE + 3)]
+    for task in tasks[1:]:
+        studio.annotate(task, [])
+    found = LabelStudio(studio.url, TOKEN).annotated_tasks(project)
+    first = next(found)
+    studio.annotate(tasks[0], [])  # somebody works meanwhile
+    assert [first["id"], *(one["id"] for one in found)] == tasks[1:]
 
 
 def test_what_an_annotation_began_with_is_told_and_can_be_had(studio: FakeLabelStudio) -> None:

@@ -1,9 +1,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -11,8 +13,9 @@ from PIL import Image
 from backend.errors import ImageMissing
 from backend.labelstudio import brush
 from backend.labelstudio.config import parse_label_config
-from backend.labelstudio.images import TaskImage
+from backend.labelstudio.images import ImageStore, TaskImage
 from backend.learning.dataset import Account, Part, Sample, part_of, samples
+from backend.settings import Settings
 
 XML = """
     <View>
@@ -227,3 +230,55 @@ def test_what_an_annotator_changed_is_of_a_samples_name() -> None:
     changed = replace(plain, corrected={"Car": mask((3, 3))})
     assert plain.digest() != changed.digest()
     assert plain.digest() == replace(plain, corrected={}).digest()
+
+
+BOX = {"x": 25, "y": 50, "width": 50, "height": 25, "rotation": 0}  # percent
+FORMS = [
+    ("rectangle", BOX),
+    ("polygon", {"points": [[25, 50], [75, 50], [75, 75], [25, 75]]}),
+    ("ellipse", {"x": 50, "y": 62.5, "radiusX": 25, "radiusY": 12.5, "rotation": 0}),
+]
+
+
+@pytest.mark.parametrize(("form", "value"), FORMS)
+def test_every_form_lies_on_the_image_as_it_is_displayed(
+    tmp_path: Path, form: str, value: dict[str, Any]
+) -> None:
+    """A photograph of 64 x 40 pixels that says it is to be turned is 40 wide and 64 high."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (64, 40)).save(tmp_path / "turned.jpg", exif=exif)
+    config = parse_label_config(
+        '<View><Image name="image" value="$image"/>'
+        + "".join(
+            f'<{one.title()}Labels name="{one}" toName="image"><Label value="Car"/>'
+            f"</{one.title()}Labels>"
+            for one in ("rectangle", "polygon")
+        )
+        + "</View>"
+    )
+    region = {
+        "id": "r",
+        "from_name": form,
+        "to_name": "image",
+        "type": f"{form}labels",
+        "original_width": 40,
+        "original_height": 64,
+        "value": {**value, f"{form}labels": ["Car"]},
+    }
+    task = {
+        "id": 1,
+        "data": {"image": "/data/local-files/?d=turned.jpg"},
+        "annotations": [annotation(1, region)],
+    }
+    images = ImageStore.of(Settings(data_dir=tmp_path / "data", local_files_root=tmp_path))
+    account = Account()
+    (sample,) = samples([task], config, images, account)
+    box = np.zeros((64, 40), bool)
+    box[32:48, 10:30] = True
+    found = sample.mask("Car")
+    assert sample.size == (64, 40)
+    assert not (found & ~box).any()
+    share = np.pi / 4 if form == "ellipse" else 1.0
+    assert found.sum() == pytest.approx(share * box.sum(), rel=0.02)
+    assert account.regions == {form: 1}
