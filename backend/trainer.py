@@ -33,7 +33,10 @@ from backend.errors import (
 from backend.follow import follow
 from backend.inbox import Inbox
 from backend.labelstudio.wiring import Address
+from backend.learning.acceptance import measure
 from backend.learning.collected import Collected
+from backend.learning.gauge import Gauge
+from backend.learning.source import studio_of
 from backend.learning.train import Progress, Told, Trained
 from backend.queue import connect as connect_broker
 from backend.service import Backend
@@ -76,6 +79,7 @@ class Trainer:
         collected: Keeps what events tell of accepted work.
         learn: Trains a project.
         move_on: Brings the version of a project to Label Studio; tells what was done.
+        gauge: Measures what is accepted of predictions.
         settings: When news make a training due.
         stopping: Whether to stop.
     """
@@ -87,6 +91,7 @@ class Trainer:
         collected: Collected,
         learn: Callable[[int, Told], Trained],
         move_on: Callable[[int], str],
+        gauge: Gauge,
         settings: Settings,
         stopping: Callable[[], bool],
     ) -> None:
@@ -95,6 +100,7 @@ class Trainer:
         self._collected = collected
         self._learn = learn
         self._move_on = move_on
+        self._gauge = gauge
         self._settings = settings
         self._stopping = stopping
         self._lane = TrainingLane(connection)
@@ -118,6 +124,7 @@ class Trainer:
                     log.warning("the broker does not answer: %s", error)
                     run = None
                 if run is None:
+                    self._gauge.catch_up()
                     self._rest(LOOK)
                 else:
                     self._work(run)
@@ -280,6 +287,7 @@ class Trainer:
             with self._connection.pipeline() as pipeline:
                 self._inbox.forget([name for name, _ in events], pipeline)
                 for project, count in news.items():
+                    self._gauge.news(project)
                     self._lane.news(
                         pipeline, project, count, settings.train_after, settings.train_quiet
                     )
@@ -337,6 +345,7 @@ def run(settings: Settings, name: str | None = None) -> None:
         Collected(settings.model_dir),
         lambda project, told: learn(settings, project, told),
         lambda project: move_on(settings, project),
+        Gauge(lambda project: measure(studio_of(settings), project, settings.model_dir)),
         settings,
         stopped.is_set,
     ).run()
@@ -349,7 +358,6 @@ def learn(settings: Settings, project: int, told: Told) -> Trained:
     """
     from backend.learning.commands import accepted_in_studio, train_on
     from backend.learning.recipe import Recipe
-    from backend.learning.source import studio_of
     from backend.worker.runtime import load
 
     accepted = accepted_in_studio(settings, studio_of(settings), project)

@@ -13,6 +13,7 @@ import requests
 
 from backend.connect import connect
 from backend.labelstudio.client import LabelStudio
+from backend.labelstudio.origin import new_id
 from backend.labelstudio.wiring import Address
 from backend.learning.dataset import Part
 from tests.backend.fake_label_studio import TOKEN
@@ -63,6 +64,20 @@ def test_without_an_api_key_what_webhooks_brought_is_learnt_from(pupils: School)
     assert sum(version["metrics"]["data"]["images"].values()) == len(pupils.tasks)
     if told["outcome"] == "promoted":
         wait_until(lambda: "without LABEL_STUDIO_URL" in up.log.read_text())
+
+
+def test_what_is_kept_of_a_prediction_is_measured_by_itself(pupils: School) -> None:
+    up = pupils.begin(LABEL_STUDIO_API_KEY="")
+    version = pupils.predicted(up)
+    assert version
+    (annotation,) = pupils.studio.tasks[pupils.tasks[0]]["annotations"]
+    region = {**annotation["result"][0], "id": new_id(version), "origin": "prediction"}
+    annotation |= {"result": [region], "parent_prediction": 1, "lead_time": 4.0}
+    pupils.submitted(up, pupils.tasks[0])
+    wait_until(lambda: bool(pupils.versions(up)["accepted"]["weights"]))
+    (figures,) = pupils.versions(up)["accepted"]["weights"].values()
+    assert (figures["predicted"], figures["untouched"]) == (1, 1)
+    assert figures["seconds_saved"] > 0
 
 
 def test_requests_during_a_run_give_one_more(pupils: School) -> None:

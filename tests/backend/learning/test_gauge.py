@@ -1,0 +1,69 @@
+import pytest
+
+from backend.errors import LabelStudioUnavailable
+from backend.learning import gauge as module
+from backend.learning.gauge import Gauge
+
+
+class Clock:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def test_a_project_is_measured_once_when_its_news_have_ended(clock: Clock) -> None:
+    measured: list[int] = []
+    gauge = Gauge(measured.append, quiet=5.0)
+    for now in (0.0, 3.0, 6.0):
+        clock.now = now
+        gauge.news(1)
+        gauge.catch_up()
+    assert measured == []
+    clock.now = 11.0
+    gauge.catch_up()
+    gauge.catch_up()
+    assert measured == [1]
+
+
+def test_what_cannot_be_measured_costs_the_others_nothing(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    measured: list[int] = []
+
+    def measure(project: int) -> None:
+        if project == 1:
+            raise LabelStudioUnavailable("it does not answer")
+        measured.append(project)
+
+    gauge = Gauge(measure, quiet=5.0)
+    gauge.news(1)
+    gauge.news(2)
+    clock.now = 9.0
+    gauge.catch_up()
+    assert measured == [2]
+    assert "project 1 is not measured: it does not answer" in caplog.text
+
+
+def test_news_while_it_measures_count_again(clock: Clock) -> None:
+    measured: list[int] = []
+
+    def measure(project: int) -> None:
+        measured.append(project)
+        if len(measured) == 1:
+            gauge.news(project)
+
+    gauge = Gauge(measure, quiet=5.0)
+    gauge.news(1)
+    clock.now = 6.0
+    gauge.catch_up()
+    clock.now = 12.0
+    gauge.catch_up()
+    assert measured == [1, 1]
