@@ -40,6 +40,9 @@ def test_blank_counts_as_not_set() -> None:
         ("PREDICT_DEADLINE", "-1"),
         ("LOCAL_FILES_DOCUMENT_ROOT", "/no/such/folder"),
         ("IMAGE_MAX_MB", "lots"),
+        ("TRAIN_AFTER", "-1"),
+        ("TRAIN_QUIET", "0"),
+        ("TRAIN_STEPS", "0"),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_expected(name: str, value: str) -> None:

@@ -169,6 +169,20 @@ def test_start_training_asks_for_a_run_and_names_it(client: FlaskClient, broker:
     assert broker.events == ["1"]  # the project
 
 
+def test_a_training_may_be_asked_for_and_stopped_by_hand(
+    client: FlaskClient, broker: Broker
+) -> None:
+    asked = client.post("/train", json={"project": "4.1795"}, auth=CREDENTIALS)
+    assert asked.status_code == 202
+    assert asked.get_json() == {"job": "train-4-3", "project": 4}
+    stopped = client.delete("/train?project=4", auth=CREDENTIALS)
+    assert stopped.get_json() == {"project": 4, "stopped": True}
+    for body in ({}, [], {"project": "cats"}):
+        assert client.post("/train", json=body, auth=CREDENTIALS).status_code == 400
+    assert client.delete("/train", auth=CREDENTIALS).status_code == 400
+    assert client.post("/train", json={"project": 4}).status_code == 401
+
+
 def test_a_webhook_without_credentials_is_refused_where_they_are_asked_for(
     client: FlaskClient, broker: Broker
 ) -> None:

@@ -1,0 +1,147 @@
+"""What annotators submit in a real Label Studio makes the next pre-annotations better."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from backend.labelstudio import brush
+from backend.labelstudio.client import LabelStudio
+from backend.learning.dataset import Part, part_of
+from backend.showcase import serving
+from demo.scenes import Look
+from tests.e2e.conftest import BASIC_AUTH, Drawn, Promptbrush
+from tests.e2e.editor import Editor
+from tests.e2e.label_studio import Server
+
+pytestmark = pytest.mark.e2e
+
+LABEL = "Zorp"  # which says nothing to the model
+ZORP, OTHER = Look("circle", "red", "plain"), Look("square", "blue", "plain")
+ACCEPTED, OPEN, IN_EDITOR = 24, 4, 2
+AUTH = (BASIC_AUTH["BASIC_AUTH_USER"], BASIC_AUTH["BASIC_AUTH_PASS"])
+
+
+@pytest.fixture(scope="module")
+def learning(known: dict[str, str]) -> Iterator[str]:
+    """A promptbrush that trains by itself, for a moment only; gives its address."""
+    when = {"TRAIN_AFTER": str(ACCEPTED), "TRAIN_QUIET": "2", "TRAIN_STEPS": "50"}
+    with serving({**known, **when}) as url:
+        yield url
+
+
+@pytest.fixture
+def scenes(drawn: Callable[..., Drawn]) -> dict[str, Drawn]:
+    """By the name of their files."""
+    made = (drawn(f"zorp-{n:02}", n, [ZORP, OTHER]) for n in range(ACCEPTED + OPEN))
+    return {one.path.name: one for one in made}
+
+
+@pytest.fixture
+def project(
+    connected: Callable[..., int], learning: str, scenes: dict[str, Drawn]
+) -> Callable[[], int]:
+    paths: list[Path] = [one.path for one in scenes.values()]
+    return lambda: connected(paths, "--labels", LABEL, PORT=learning.rpartition(":")[2])
+
+
+def submit(studio: Server, task: dict[str, Any], scene: Drawn) -> None:
+    """Accept the truth over the API."""
+    mask = scene.truth(ZORP)
+    value = {"format": "rle", "rle": list(brush.encode(mask)), "brushlabels": [LABEL]}
+    size = {"original_width": mask.shape[1], "original_height": mask.shape[0]}
+    names = {"id": "zorp", "from_name": "brush", "to_name": "image", "type": "brushlabels"}
+    result = [{**names, **size, "image_rotation": 0, "value": value}]
+    studio.ask("POST", f"/api/tasks/{task['id']}/annotations/", json={"result": result})
+
+
+def scene_of(task: dict[str, Any], scenes: dict[str, Drawn]) -> Drawn:
+    """The one that a task's image was uploaded from."""
+    return next(one for name, one in scenes.items() if task["data"]["image"].endswith(name))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, told: Callable[[], object]) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, told()
+        time.sleep(0.5)
+
+
+def test_what_is_submitted_in_the_editor_trains_a_version_that_annotators_get(
+    learning: str,
+    project: Callable[[], int],
+    studio: Server,
+    client: LabelStudio,
+    editor: Editor,
+    scenes: dict[str, Drawn],
+) -> None:
+    number = project()
+    tasks = list(client.tasks(number))
+    accepted, still_open = tasks[:ACCEPTED], tasks[ACCEPTED:]
+    by_hand = [task for task in accepted if part_of(task["id"]) is Part.TRAINING][:IN_EDITOR]
+    before = client.project(number)["model_version"]
+
+    def training() -> Any:
+        jobs = requests.get(f"{learning}/jobs?project={number}", auth=AUTH, timeout=30).json()
+        return jobs["training"]["projects"]
+
+    for task in accepted:
+        if task not in by_hand:
+            submit(studio, task, scene_of(task, scenes))
+    for task in by_hand:
+        editor.open(number, task["id"])
+        editor.auto_annotation()
+        editor.type_prompt(f"{LABEL}: a red circle")
+        editor.accept()
+        editor.submit()
+    wait_until(lambda: bool(training()) and training()[0]["state"] == "done", 420, training)
+    told = training()[0]
+    assert told["outcome"] == "promoted", told
+    versions = requests.get(f"{learning}/versions?project={number}", auth=AUTH, timeout=30).json()
+    assert versions["served"] == told["version"]
+    (version,) = versions["versions"]
+    assert sum(version["metrics"]["data"]["images"].values()) == ACCEPTED
+
+    wait_until(
+        lambda: client.project(number)["model_version"] != before,
+        120,
+        lambda: (training(), client.ml_backends(number)),
+    )
+    now = client.project(number)["model_version"]
+    assert f"-{told['version'][:8]}-" in now
+    (backend,) = client.ml_backends(number)
+    assert (backend["title"], backend["model_version"]) == (now, now)
+
+    def predicted() -> set[int]:
+        found = client.predictions(project=number)
+        return {one["task"] for one in found if one["model_version"] == now}
+
+    wait_until(lambda: predicted() == {task["id"] for task in still_open}, 120, predicted)
+    editor.open(number, still_open[0]["id"])
+    (region,) = editor.regions(1)
+    editor.shot("of-the-new-version")
+    assert region.label == LABEL
+
+
+def test_the_command_trains_straight_from_label_studio(
+    project: Callable[[], int],
+    studio: Server,
+    client: LabelStudio,
+    promptbrush: Promptbrush,
+    scenes: dict[str, Drawn],
+    tmp_path: Path,
+) -> None:
+    number = project()
+    tasks = list(client.tasks(number))[: ACCEPTED - 4]  # too few to start by themselves
+    for task in tasks:
+        submit(studio, task, scene_of(task, scenes))
+    run = promptbrush("train", "--project", str(number), "--steps", "2", MODEL_DIR=str(tmp_path))
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert f"{len(tasks)} images" in run.stdout
+    assert " is active: " in run.stdout or " is rejected: " in run.stdout
+    assert len(list((tmp_path / str(number) / "reports").glob("*.html"))) == 1
