@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
+from backend.labelstudio.studio import Tasks
 from backend.report import table
 from backend.service import Backend
 
@@ -24,23 +25,6 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 200  # tasks that are handed over together
 POLL = 1.0  # seconds between looks at the progress
-
-
-class Studio(Protocol):
-    """What is used of Label Studio's API."""
-
-    def project(self, project: int) -> dict[str, Any]:
-        """A project, its labeling configuration included."""
-
-    def tasks(
-        self,
-        project: int,
-        *,
-        ids: Iterable[int] | None = None,
-        lacking: str | None = None,
-        include: Sequence[str] = ("id", "data"),
-    ) -> Iterator[dict[str, Any]]:
-        """The project's tasks, or those that lack a prediction of a version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +54,7 @@ class Report:
 
 
 def prelabel(
-    studio: Studio, backend: Backend, project: int, *, wait: bool = True, poll: float = POLL
+    studio: Tasks, backend: Backend, project: int, *, wait: bool = True, poll: float = POLL
 ) -> Report:
     """Let all tasks of a project be predicted that lack it; watch until they are.
 

@@ -12,9 +12,9 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import LockError, RedisError
@@ -25,6 +25,7 @@ from backend.delivery import Deliveries
 from backend.errors import BackendError, BadLabelConfig, LabelStudioRefused
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.regions import prediction
+from backend.labelstudio.studio import Predictions
 
 log = logging.getLogger(__name__)
 
@@ -36,26 +37,6 @@ LOOK = 5.0  # seconds between looks after askers that died
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 IN_DOUBT = 20.0  # seconds that a request which failed half-way has to be carried out or not
 FORBIDDEN, MISSING = {401, 403}, 404
-
-
-class Studio(Protocol):
-    """What is used of Label Studio's API."""
-
-    def project(self, project: int) -> dict[str, Any]:
-        """A project, its labeling configuration included."""
-
-    def tasks(
-        self,
-        project: int,
-        *,
-        ids: Iterable[int] | None = None,
-        lacking: str | None = None,
-        include: Sequence[str] = ("id", "data"),
-    ) -> Iterator[dict[str, Any]]:
-        """Those of the tasks that exist, and lack a prediction of a version if one is given."""
-
-    def create_predictions(self, project: int, predictions: Iterable[Mapping[str, Any]]) -> int:
-        """Add predictions, all or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +62,7 @@ class Pusher:
     """Empties the outbox into Label Studio."""
 
     def __init__(
-        self, connection: Redis, studio: Studio, stopping: Callable[[], bool] = lambda: False
+        self, connection: Redis, studio: Predictions, stopping: Callable[[], bool] = lambda: False
     ) -> None:
         self._connection = connection
         self._studio = studio

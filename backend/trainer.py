@@ -53,7 +53,7 @@ BEAT = 1.0  # seconds between signs of life, and looks for events
 TELL = 0.5  # seconds between words of progress
 MOST_DEATHS = 3  # a run that took down its trainer this often is given up
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds, where Label Studio or the backend is away
-MOST_FOLLOWS = 6  # tries to bring a promotion to Label Studio
+MOST_FOLLOWS = 6  # tries to bring a promotion to a Label Studio that answers
 EVENTS = 50  # taken together
 READER, READING = "promptbrush:training:reader", 60  # one reads events, for so many seconds at most
 
@@ -241,8 +241,8 @@ class Trainer:
                 log.info("%s", self._move_on(project))
             except BackendError as error:
                 log.warning("version %s of project %d: %s", version, project, error)
-                if tries + 1 < MOST_FOLLOWS:
-                    pause = FIRST_PAUSE * 2**tries
+                if isinstance(error, LabelStudioUnavailable) or tries + 1 < MOST_FOLLOWS:
+                    pause = min(FIRST_PAUSE * 2**tries, LONGEST_PAUSE)
                     self._follows[project, version] = tries + 1, time.monotonic() + pause
                     continue
             self._follows.pop((project, version), None)

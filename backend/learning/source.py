@@ -7,17 +7,15 @@ from typing import Any, Protocol
 
 from backend.errors import TooLittleData
 from backend.labelstudio.client import LabelStudio
+from backend.labelstudio.studio import Projects
 from backend.learning.collected import Collected
 from backend.settings import Settings
 
 Json = dict[str, Any]
 
 
-class Studio(Protocol):
-    """What is used of Label Studio's API."""
-
-    def project(self, project: int) -> Json:
-        """A project, its labeling configuration included."""
+class Studio(Projects, Protocol):
+    """What is used of Label Studio's API to learn."""
 
     def annotated_tasks(self, project: int) -> Iterator[Json]:
         """The project's tasks that somebody has submitted, with `annotations`."""

@@ -1,6 +1,7 @@
 """Trainings by themselves, on request, stopped, and with everybody killed at every stage."""
 
 import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -147,6 +148,7 @@ def test_a_promotion_moves_label_studio_and_predicts_open_tasks_anew(pupils: Sch
     studio = pupils.studio
     client = LabelStudio(studio.url, TOKEN)
     before = pupils.predicted(up)
+    assert before is not None
     studio.model_version = before
     connect(client, pupils.project, Address(up.url))
     still_open = [studio.add_task(pupils.project, **studio.tasks[pupils.tasks[0]]["data"])]
@@ -164,6 +166,23 @@ def test_a_promotion_moves_label_studio_and_predicts_open_tasks_anew(pupils: Sch
         (still_open[0], now)
     ]
     wait_until(lambda: pupils.state(up)["to_follow"] is None, 60)
+
+    studio.look(before)
+    rollback = ["versions", "rollback", "--project", str(pupils.project), "--backend", up.url]
+    subprocess.run(
+        [sys.executable, "-m", "backend.cli", *rollback],
+        env={
+            **os.environ,
+            "MODEL_DIR": str(up.data_dir / "models"),
+            "LABEL_STUDIO_URL": studio.url,
+            "LABEL_STUDIO_API_KEY": TOKEN,
+        },
+        check=True,
+    )
+    assert pupils.predicted(up) == before
+    assert studio.projects[pupils.project]["model_version"] == before
+    wait_until(lambda: len(studio.predictions) == 2 * len(still_open), 60)
+    assert studio.predictions[-1]["model_version"] == before
 
 
 @pytest.mark.parametrize("role", ["backend.cli trainer", "backend.cli worker", "valkey-server"])
