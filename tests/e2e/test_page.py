@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from backend.learning.versions import Versions
 from backend.overlay import COLOURS
 from backend.showcase import serving
-from demo import IMAGES, LABEL_CONFIG
+from demo import CHECKPOINT, IMAGES, LABEL_CONFIG
+from models import checkpoint
+from tests.backend.learning.history import make
 from tests.e2e.browser import FAINT, UNNAMED, Record
 
 pytestmark = pytest.mark.e2e
@@ -32,10 +35,18 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which project 3 has versions, and work that was accepted."""
+    folder = tmp_path_factory.mktemp("models")
+    make(folder, base=checkpoint.digest(CHECKPOINT))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(models: Path) -> Iterator[str]:
     """The service with the demo checkpoint, behind a password."""
     settings = {"BASIC_AUTH_USER": USER, "BASIC_AUTH_PASS": PASSWORD, "IMAGE_MAX_MB": "2"}
-    with serving(settings) as address:
+    with serving({**settings, "MODEL_DIR": str(models)}) as address:
         yield address
 
 
@@ -227,6 +238,33 @@ def test_what_happens_is_shown_without_asking(open_page: Open, url: str) -> None
     row = page.get_by_role("row").filter(has_text="4711")
     expect(row).to_contain_text("ImageRefused", timeout=15_000)
     expect(row).to_contain_text("42")
+
+
+def test_versions_are_shown_with_what_they_save_and_their_reports(
+    open_page: Open, models: Path
+) -> None:
+    page = open_page()
+    served = Versions(models).active(3)
+    assert served
+    table = page.get_by_role("group", name="Project 3")
+    row = table.get_by_role("row").filter(has_text=served.id[:8]).first
+    expect(row).to_contain_text("served")
+    expect(row).to_contain_text("0.62 → 0.78")
+    expect(row).to_contain_text("90 % of 10")
+    assert table.get_by_text("rejected").count() == 1
+    row.get_by_role("link").click()
+    paragraph = page.get_by_text("Report", exact=True)
+    expect(paragraph).to_be_visible()
+    expect(paragraph).to_have_css("color", "rgb(255, 0, 0)")  # its own style holds
+
+
+def test_versions_are_shown_anew_without_asking(open_page: Open, models: Path) -> None:
+    page = open_page()
+    served = page.locator("#versions tr.served").first
+    Versions(models).rollback(3)
+    first = Versions(models).active(3)
+    assert first
+    expect(served).to_contain_text(first.id[:8], timeout=15_000)
 
 
 def test_nobody_sees_anything_without_the_password(browser: Browser, url: str) -> None:
