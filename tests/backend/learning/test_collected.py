@@ -4,13 +4,14 @@ import itertools
 import json
 from base64 import b64encode
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -127,6 +128,7 @@ STORY = [
 ]
 
 
+@settings(deadline=None, max_examples=50)  # a disk may be slow to say that all is there
 @given(st.permutations([*STORY, *STORY[:2]]))
 def test_events_lead_to_the_same_in_any_order_and_twice(
     tmp_path_factory: pytest.TempPathFactory, events: list[dict[str, Any]]
@@ -197,3 +199,13 @@ def test_a_file_that_cannot_be_read_costs_the_others_nothing(
 def test_an_event_without_a_project_changes_nothing(tmp_path: Path) -> None:
     Collected(tmp_path).take({**saved(1), "project": None})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    events = [saved(number, task=number % 5) for number in range(40)] + [deleted(3, 4)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(Collected(tmp_path).take, events * 2))
+    collected = Collected(tmp_path)
+    assert set(regions(collected)) == set(range(40)) - {3, 4}
+    counts = collected.counts(PROJECT)
+    assert counts.accepted - counts.removed == 38

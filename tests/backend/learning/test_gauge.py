@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from backend.errors import LabelStudioUnavailable
@@ -67,3 +69,18 @@ def test_news_while_it_measures_count_again(clock: Clock) -> None:
     clock.now = 12.0
     gauge.catch_up()
     assert measured == [1, 1]
+
+
+def test_a_project_that_takes_long_is_measured_seldom(clock: Clock) -> None:
+    measured: list[float] = []
+
+    def measure(_: int) -> None:
+        measured.append(clock.now)
+        clock.now += 30.0
+
+    gauge = Gauge(measure, quiet=5.0)
+    for _ in range(140):
+        gauge.news(1)
+        clock.now += 10.0
+        gauge.catch_up()
+    assert [later - before for before, later in pairwise(measured)] == [600.0, 600.0]
