@@ -25,9 +25,8 @@ PULL = 5  # masks that the threshold of before weighs as much as
 CLEARLY = 0.02  # of mean IoU, by which other words have to be better
 HURTS = 0.005  # of mean IoU, that an exemplar may cost
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-# Before anything is measured on another task: words that find something are only helped along.
-FINDS = 0.5  # IoU from which words find something
-UNPROVEN = {True: 0.25, False: 1.0}
+# Before anything is measured on another task: by the least IoU of the words on the mask there is.
+UNPROVEN = ((0.5, 0.25), (0.25, 0.75), (0.0, 1.0))
 MOST_TEXTS = 16  # that are tried for a label
 
 Texts = tuple[str, ...]
@@ -63,7 +62,7 @@ class Choice:
         shots, shown = self._exemplars()
         weight, weights = self._weight(texts, shots)
         rating = self._rated(self.jury, texts, shots, weight)
-        threshold = self.default if self.said is not None else calibrated(rating, self.default)
+        threshold = self._threshold(rating)
         return Entry(
             self.query.label,
             texts=phrases,
@@ -76,10 +75,13 @@ class Choice:
             masks=rating.masks,
         )
 
+    def _threshold(self, rating: Rating) -> float:
+        """What a way to ask would be served with."""
+        return self.default if self.said is not None else calibrated(rating, self.default)
+
     def _score(self, rating: Rating) -> float:
         """How good a way to ask is at the threshold that it would be served with."""
-        said = self.said is not None
-        return rating.score(self.default if said else calibrated(rating, self.default))
+        return rating.score(self._threshold(rating))
 
     def _texts(self) -> tuple[Texts, tuple[Phrase, ...]]:
         """The texts to ask with, and every text with its figures."""
@@ -145,7 +147,7 @@ class Choice:
         while len(chosen) > 1:
             ways = [[other for other in chosen if other is not shot] for shot in chosen]
             whole, *without = self.jury.rate(*map(_averaged, (chosen, *ways)))
-            threshold = self.default if self.said is not None else calibrated(whole, self.default)
+            threshold = self._threshold(whole)
             gains = {}
             for shot, rating in zip(chosen, without, strict=True):
                 # its own task counts for neither side
@@ -174,10 +176,19 @@ class Choice:
         ways = [self._mixed(texts, shots, weight) for weight in WEIGHTS]
         ratings = self.jury.rate(*ways)
         if not ratings[0].masks:
-            said = self.jury.rate(_always(self._said(texts)))[0].iou(self.default)
-            return UNPROVEN[said is not None and said >= FINDS], ()
+            said = self.jury.rate(_always(self._said(texts)))[0].iou(self.default) or 0.0
+            return next(weight for least, weight in UNPROVEN if said >= least), ()
         scores = [round(self._score(rating), 4) for rating in ratings]
-        return WEIGHTS[int(np.argmax(scores))], tuple(zip(WEIGHTS, scores, strict=True))
+        found = [rating.each(self._threshold(rating)) for rating in ratings]
+        best = int(np.argmax(scores))
+        alike = [
+            weight
+            for weight, score, one in zip(WEIGHTS, scores, found, strict=True)
+            if scores[best] - score <= _chance(found[best] - one)
+        ]
+        # what is as good as the best, as far as one can tell, and the surest to be
+        chosen = min(alike, key=lambda weight: abs(weight - 0.5))
+        return chosen, tuple(zip(WEIGHTS, scores, strict=True))
 
     def _said(self, texts: Texts) -> Tensor:
         return self.predictor.condition(texts).float().cpu()
@@ -273,3 +284,10 @@ def calibrated(rating: Rating, default: float) -> float:
     if rating.score(moved) < rating.score(default) + HURTS:
         return default
     return round(moved, 2)
+
+
+def _chance(differences: NDArray[np.float64]) -> float:
+    """The standard error of their mean."""
+    if len(differences) < 2:
+        return 0.0
+    return float(differences.std(ddof=1) / np.sqrt(len(differences)))

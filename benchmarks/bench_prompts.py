@@ -1,0 +1,300 @@
+"""What exemplars and thresholds from accepted masks are worth: `make bench-prompts`.
+
+Exemplars: a label means things whose shape the demo checkpoint was never trained on, of one look or
+of any texture. Masks of it are accepted, `prompts measure` fills the book, and other scenes are
+asked from it, as workers do. Each scene has a thing of the same colour and another shape, too.
+
+Thresholds: labels of known words, asked with these alone; twenty masks move the threshold.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from backend.inference.books import Books
+from backend.inference.features import FeatureCache
+from backend.inference.predictor import Predictor
+from backend.labelstudio.config import parse_label_config
+from backend.labelstudio.images import TaskImage
+from backend.labelstudio.shapes import Mask
+from backend.labelstudio.starter import label_config
+from backend.learning.chart import COLOURS, GREY, Series, chart
+from backend.learning.dataset import Account, Part, Sample, part_of
+from backend.learning.drawn import iou
+from backend.learning.measure import measure
+from backend.prompting import Query, queries
+from demo import CHECKPOINT
+from demo.evaluate import THRESHOLD, truth
+from demo.phrases import Query as Meaning
+from demo.scenes import KNOWN_COLOURS, KNOWN_SHAPES, KNOWN_TEXTURES, Look, Scene, generate
+from models import ImageFeatures, Segmenter
+
+SEEDS = (0, 1, 2)
+NEW_SHAPES = ("crescent", "arrow")
+COUNTS = (1, 5, 20)  # accepted masks
+JUDGED = 60  # scenes
+SINGLE = 5  # of the first masks, each by itself, for the figure of one
+TASKS = [task for task in range(1, 1000) if part_of(task) is Part.TRAINING][: max(COUNTS)]
+UNFITTING = 0.7  # a default threshold that does not fit the checkpoint
+WORDS = ("shape", "texture", "colour+shape", "texture+shape")  # kinds of known labels
+PLOT = Path(__file__).with_name("prompts.svg")
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """What a label means, and the scenes that are judged."""
+
+    look: Look
+    meant: Meaning
+    first: int  # seed of its scenes
+
+    def scene(self, number: int) -> Scene:
+        """One of its scenes."""
+        rng = np.random.default_rng(self.first + number)
+        shape, texture = str(rng.choice(KNOWN_SHAPES)), str(rng.choice(KNOWN_TEXTURES))
+        drawn = self.look
+        if self.meant.texture is None:
+            drawn = drawn._replace(texture=str(rng.choice(KNOWN_TEXTURES)))
+        other = Look(shape, self.look.colour, texture)
+        return generate(self.first + number, include=[drawn, other], count=(3, 5))
+
+    def sample(self, task: int, label: str) -> Sample:
+        """A scene as an accepted task."""
+        scene = self.scene(task)
+        image = TaskImage(scene.image, f"scene {self.first + task}")
+        return Sample(task, "image", image, (label,), {label: truth(scene, self.meant)})
+
+
+class Judge:
+    """A concept's other scenes, encoded once."""
+
+    def __init__(self, segmenter: Segmenter, concept: Concept) -> None:
+        self.segmenter, self.concept = segmenter, concept
+        self.predictor = Predictor(segmenter, FeatureCache(0))
+        self.scenes: list[tuple[ImageFeatures, Mask]] = []
+        for number in range(JUDGED):
+            scene = concept.scene(10_000 + number)
+            (features,) = segmenter.encode_image(scene.image)
+            self.scenes.append((features, truth(scene, concept.meant)))
+
+    def score(self, asked: Sequence[Query]) -> list[float]:
+        """Mean IoU of each query, as masks are served."""
+        conditions = {query: self.predictor.asking(query) for query in asked}
+        scores = []
+        for features, right in self.scenes:
+            found = self.predictor.find(features, conditions)
+            held = {one.query: iou(one.mask, right) for one in found}
+            scores.append([held[query] for query in asked])
+        return [float(score) for score in np.mean(scores, axis=0)]
+
+    def said(self, texts: Sequence[str]) -> list[float]:
+        """Mean IoU of each text."""
+        return self.score([Query("image", text, (text,), THRESHOLD, ()) for text in texts])
+
+    def book(self, label: str, tasks: Sequence[int], threshold: float = THRESHOLD) -> Asked:
+        """What the label is asked with after these tasks were accepted."""
+
+        def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
+            for task in tasks:
+                if part_of(task) in parts:
+                    yield self.concept.sample(task, label)
+
+        config = parse_label_config(label_config([label]))
+        with tempfile.TemporaryDirectory() as folder:
+            books = Books(Path(folder))
+            measure(self.segmenter, "demo", books, 1, config, source, threshold=threshold)
+            book = books.serving(1, "demo")
+        entry = book.entry(label)
+        (whole,) = queries(config, threshold, book)
+        (shown,) = queries(
+            config, threshold, book.having(replace(entry, weight=1.0, threshold=None))
+        )
+        left_out = sum(not one.used for one in entry.exemplars)
+        return Asked(whole, replace(whole, exemplars=(), shown=None), shown, left_out)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a book asks for a label, and its parts alone."""
+
+    whole: Query
+    said: Query
+    shown: Query
+    left_out: int  # exemplars
+
+
+def _new(seed: int, number: int) -> Concept:
+    """A concept of a new shape: of one look first, then of any texture."""
+    rng = np.random.default_rng((seed, number))
+    shape = NEW_SHAPES[number % len(NEW_SHAPES)]
+    look = Look(shape, str(rng.choice(KNOWN_COLOURS)), str(rng.choice(KNOWN_TEXTURES)))
+    any_texture = number >= len(NEW_SHAPES)
+    meant = Meaning(look.shape, look.colour, None if any_texture else look.texture)
+    return Concept(look, meant, 20_000_000 + 1_000_000 * seed + 50_000 * number)
+
+
+def _known(seed: int, kind: str) -> Concept:
+    """A concept that the label's words describe."""
+    rng = np.random.default_rng((seed, 100, WORDS.index(kind)))
+    look = Look(*(str(rng.choice(k)) for k in (KNOWN_SHAPES, KNOWN_COLOURS, KNOWN_TEXTURES)))
+    first = 30_000_000 + 1_000_000 * seed + 50_000 * WORDS.index(kind)
+    return Concept(look, Meaning.about(look, kind), first)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one concept of a seed was found."""
+
+    seed: int
+    meant: str
+    one_look: bool
+    name: float  # the label's own name, which means nothing
+    kind: tuple[float, str]  # the best phrase without colour and texture, in hindsight
+    full: tuple[float, str]  # the best of all phrases, in hindsight
+    shown: tuple[float, ...]  # exemplars alone, by COUNTS
+    mixed: tuple[float, ...]  # a mixture less its better part, at its least, by COUNTS
+    left_out: int  # exemplars of the largest count
+
+
+def exemplar_row(segmenter: Segmenter, seed: int, number: int) -> Row:
+    """One concept."""
+    concept = _new(seed, number)
+    judge, look = Judge(segmenter, concept), concept.look
+    kinds = [*KNOWN_SHAPES, look.shape, "thing"]
+    descriptions = [
+        " ".join(filter(None, (texture, colour, noun)))
+        for texture in ("", *KNOWN_TEXTURES)
+        for colour in ("", look.colour)
+        for noun in kinds
+    ]
+    held = dict(zip(descriptions, judge.said(descriptions), strict=True))
+    (name,) = judge.said(["widget 7"])
+    kind, full = max(kinds, key=held.__getitem__), max(held, key=held.__getitem__)
+    singles = [judge.book("Widget-7", [task]).shown for task in TASKS[:SINGLE]]
+    shown, mixed = [float(np.mean(judge.score(singles)))], []
+    for count in COUNTS:
+        # names that say nothing, something, and all there is to say
+        books = [judge.book(label, TASKS[:count]) for label in ("Widget-7", kind, full)]
+        if count > 1:
+            shown.append(judge.score([books[0].shown])[0])
+        gains = []
+        for book in books:
+            whole, *parts = judge.score([book.whole, book.said, book.shown])
+            gains.append(whole - max(parts))
+        mixed.append(min(gains))
+    return Row(
+        seed,
+        " ".join(filter(None, (concept.meant.texture, look.colour, look.shape))),
+        concept.meant.texture is not None,
+        name,
+        (held[kind], kind),
+        (held[full], full),
+        tuple(shown),
+        tuple(mixed),
+        books[0].left_out,
+    )
+
+
+def exemplars(segmenter: Segmenter) -> list[Row]:
+    """All concepts of all seeds."""
+    turns = [(seed, number) for seed in SEEDS for number in range(2 * len(NEW_SHAPES))]
+    return [exemplar_row(segmenter, *turn) for turn in tqdm(turns, "concepts", disable=None)]
+
+
+def exemplar_table(rows: Sequence[Row]) -> str:
+    """The rows, in Markdown, with a mean for each sort of concept."""
+    shown = " | ".join(f"{count} shown" for count in COUNTS)
+    mixed = " | ".join(f"mixed, {count}" for count in COUNTS)
+    lines = [
+        f"| seed | meant | its name | best word | best description | {shown} | {mixed} "
+        "| left out of 12 |",
+        f"|---|---|---:|---|---|{'---:|' * (2 * len(COUNTS) + 1)}",
+    ]
+    for row in rows:
+        cells = [str(row.seed), row.meant if row.one_look else f"{row.meant}, any texture"]
+        cells += [f"{row.name:.3f}", *(f"{iou:.3f} ({text})" for iou, text in (row.kind, row.full))]
+        cells += [f"{iou:.3f}" for iou in row.shown] + [f"{gain:+.3f}" for gain in row.mixed]
+        lines.append(f"| {' | '.join([*cells, str(row.left_out)])} |")
+    for one_look in (True, False):
+        some = [row for row in rows if row.one_look is one_look]
+        cells = [_mean([row.name for row in some])]
+        cells += [_mean([row.kind[0] for row in some]), _mean([row.full[0] for row in some])]
+        cells += [_mean([row.shown[i] for row in some]) for i in range(len(COUNTS))]
+        cells += [f"{min(row.mixed[i] for row in some):+.3f} at least" for i in range(len(COUNTS))]
+        name = "of one look" if one_look else "of any texture"
+        lines.append(f"| all | **mean, {name}** | {' | '.join(cells)} | |")
+    return "\n".join(lines)
+
+
+def _mean(figures: Sequence[float]) -> str:
+    return f"**{np.mean(figures):.3f}**"
+
+
+def plot(rows: Sequence[Row]) -> str:
+    """IoU by accepted masks, of things of one look."""
+    some = [row for row in rows if row.one_look]
+    points = [
+        (float(count), float(np.mean([row.shown[i] for row in some])))
+        for i, count in enumerate(COUNTS)
+    ]
+
+    def level(name: str, figures: Sequence[float], colour: str) -> Series:
+        height = float(np.mean(figures))
+        return Series(name, [(COUNTS[0], height), (COUNTS[-1], height)], colour, dashed=True)
+
+    drawn = [
+        Series("exemplars", points),
+        level("best description", [row.full[0] for row in some], COLOURS[2]),
+        level("best word", [row.kind[0] for row in some], COLOURS[1]),
+        level("name", [row.name for row in some], GREY),
+    ]
+    drawing = chart("IoU by accepted masks", drawn, "accepted masks", low=0, high=1)
+    return drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+
+
+def threshold_table(segmenter: Segmenter) -> str:
+    """Thresholds that calibrated themselves on the most masks, beside the defaults."""
+    lines = [
+        "| default | labels | mean IoU, default | calibrated | gain | least gain of a label "
+        "| thresholds |",
+        "|---|---:|---:|---:|---:|---:|---|",
+    ]
+    turns = [(seed, kind) for seed in SEEDS for kind in WORDS]
+    judges = [Judge(segmenter, _known(*turn)) for turn in tqdm(turns, "known labels", disable=None)]
+    for default in (THRESHOLD, UNFITTING):
+        pairs, chosen = [], []
+        for judge in judges:
+            query = judge.book(judge.concept.meant.simple(), TASKS, default).whole
+            pairs.append(judge.score([replace(query, threshold=default), query]))
+            chosen.append(query.threshold)
+        before, after = np.array(pairs).T
+        cells = [f"{default:g}", str(len(pairs)), f"{before.mean():.3f}", f"{after.mean():.3f}"]
+        cells += [f"{(after - before).mean():+.4f}", f"{(after - before).min():+.4f}"]
+        lines.append(f"| {' | '.join(cells)} | {min(chosen):g} to {max(chosen):g} |")
+    return "\n".join(lines)
+
+
+def table() -> str:
+    """Both tables, and the plot beside this file."""
+    segmenter = Segmenter.from_pretrained(CHECKPOINT, device="cpu")
+    rows = exemplars(segmenter)
+    PLOT.write_text(plot(rows), encoding="utf-8")
+    return "\n\n".join(
+        [
+            exemplar_table(rows),
+            f"![IoU by accepted masks]({PLOT.name})",
+            "### Calibrated thresholds",
+            threshold_table(segmenter),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table() + "\n")
