@@ -80,7 +80,7 @@ def _train(options: argparse.Namespace) -> int:
     base, digest = load(settings.checkpoint, settings.device, settings.dtype)
     try:
         with commands.progress_bar() as bar:
-            done = commands.train_on(accepted, settings, base, digest, project, recipe, bar)
+            done = commands.learn_from(accepted, settings, base, digest, project, recipe, bar)
     except KeyboardInterrupt:
         print(
             "\nStopped. The same command goes on from the last look at the validation tasks; "

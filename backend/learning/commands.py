@@ -23,7 +23,7 @@ from backend.learning.measure import Measured, measure
 from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry
 from backend.learning.source import Studio
-from backend.learning.train import Progress, Source, Told, Trained, train
+from backend.learning.train import Progress, Source, Stage, Told, Trained, counted, train
 from backend.prompting import queries
 from backend.settings import Settings
 from models import Segmenter
@@ -114,24 +114,52 @@ def train_on(
 
 
 def measure_on(
-    accepted: Accepted, settings: Settings, base: Segmenter, digest: str, project: int
+    accepted: Accepted,
+    settings: Settings,
+    base: Segmenter,
+    digest: str,
+    project: int,
+    told: Told = lambda _: None,
 ) -> Measured:
     """Measure on accepted work what a project's labels are best asked with, as it is served."""
     registry = Registry(settings.model_dir)
     active = registry.active(project, digest)
-    served = base if active is None else base.with_decoder(registry.weights(active))
+
+    def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
+        return counted(accepted.source(parts, account), Stage.MEASURING, told)
+
     return measure(
-        served,
+        base if active is None else base.with_decoder(registry.weights(active)),
         digest,
         Books(settings.model_dir),
         project,
         parse_label_config(accepted.label_config),
-        accepted.source,
+        source,
         threshold=settings.threshold,
         tuned=None if active is None else active.id,
         # a tuned CLIPSeg still has CLIP's projection, a tuned GroupViT one of its own
         encoder=f"{digest} {active.id}" if active and base.name == "groupvit" else None,
     )
+
+
+def learn_from(
+    accepted: Accepted,
+    settings: Settings,
+    base: Segmenter,
+    digest: str,
+    project: int,
+    recipe: Recipe,
+    told: Told,
+) -> Trained:
+    """Measure on accepted work, train on it, and measure anew with a version that is promoted.
+
+    The prompt book comes first, as it needs less than a training does, which says what is raised.
+    """
+    measure_on(accepted, settings, base, digest, project, told)
+    trained = train_on(accepted, settings, base, digest, project, recipe, told)
+    if trained.verdict.promoted:
+        measure_on(accepted, settings, base, digest, project)
+    return trained
 
 
 @contextmanager

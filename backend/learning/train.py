@@ -32,6 +32,7 @@ Source = Callable[[Collection[Part], Account], Iterator[Sample]]
 class Stage(StrEnum):
     """What a training does at a time, in this order."""
 
+    MEASURING = "measuring"  # what labels are best asked with
     IMAGES = "images"  # they are fetched and encoded
     TRAINING = "training"
     JUDGING = "judging"
@@ -106,7 +107,7 @@ def train(
 
         account, lessons = Account(), Lessons(work / "lessons", base_digest, base)
         found = source((Part.TRAINING, Part.VALIDATION), account)
-        made = [lessons.make(sample) for sample in _counted(found, Stage.IMAGES, told)]
+        made = [lessons.make(sample) for sample in counted(found, Stage.IMAGES, told)]
         lessons.keep_only(made)
         said = [text for texts in prompts.values() for text in texts]
         everyday = Everyday.of(base, said, recipe.seed)
@@ -124,7 +125,7 @@ def train(
         )
         weights, share = settled(base, served, result.weights, made, everyday.asked, threshold)
         evaluation = evaluate(
-            _counted(source((Part.HELD_OUT,), account), Stage.JUDGING, told),
+            counted(source((Part.HELD_OUT,), account), Stage.JUDGING, told),
             base,
             served,
             base.with_decoder(weights),
@@ -164,7 +165,7 @@ def train(
         return Trained(registry.version(project, version.id), verdict, report, account)
 
 
-def _counted(samples: Iterable[Sample], stage: Stage, told: Told) -> Iterator[Sample]:
+def counted(samples: Iterable[Sample], stage: Stage, told: Told) -> Iterator[Sample]:
     """Samples as they come, told of one by one."""
     told(Progress(stage))
     for count, sample in enumerate(samples, start=1):

@@ -39,6 +39,9 @@ def test_a_training_that_was_asked_for_runs_and_is_told(pupils: School) -> None:
     (version,) = pupils.versions(up)["versions"]
     assert version["id"] == told["version"]
     assert version["settings"]["steps"] == 4
+    book = up.get(f"/prompts?project={pupils.project}")
+    assert book["note"]["by"].startswith("measured on ")
+    assert all(label["exemplars"] for label in book["labels"].values())
 
 
 def test_enough_news_and_then_quiet_start_a_training_by_itself(pupils: School) -> None:
