@@ -1,9 +1,10 @@
-"""Accepted work without an API key: what webhooks brought is exported all the same."""
+"""Accepted work from Label Studio, and without an API key from what its webhooks brought."""
 
 import json
 from base64 import b64encode
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,25 +15,32 @@ from backend.errors import TooLittleData
 from backend.labelstudio import brush
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.events import Annotated, Event, Kind
+from backend.labelstudio.shapes import Mask
 from backend.labelstudio.starter import label_config
 from backend.learning.collected import Collected
+from backend.learning.commands import accepted_in_studio
+from backend.learning.dataset import Account, Part
 from backend.learning.source import studio_of
 from backend.settings import Settings
+from tests.backend.fake_label_studio import TOKEN, FakeLabelStudio
 
 MASK = np.arange(24).reshape(4, 6) > 15
 
 
-def submitted(task: int, image: str) -> Event:
-    region = {
+def region(mask: Mask) -> dict[str, Any]:
+    return {
         "id": "r",
         "from_name": "brush",
         "to_name": "image",
         "type": "brushlabels",
         "original_height": 4,
         "original_width": 6,
-        "value": {"rle": b64encode(brush.encode(MASK)).decode(), "brushlabels": ["Car"]},
+        "value": {"rle": b64encode(brush.encode(mask)).decode(), "brushlabels": ["Car"]},
     }
-    saved = Annotated(10 + task, task, {"image": image}, (region,), False)
+
+
+def submitted(task: int, image: str) -> Event:
+    saved = Annotated(10 + task, task, {"image": image}, (region(MASK),), False)
     xml = label_config(["Car"])
     return Event(Kind.ANNOTATED, "ANNOTATION_CREATED", 7, saved=(saved,), label_config=xml)
 
@@ -76,6 +84,24 @@ def test_a_project_that_nothing_is_known_of_is_told(
         studio_of(settings).project(8)
     assert cli.main(["export", "--project", "8"]) == 1
     assert "LABEL_STUDIO_API_KEY" in capsys.readouterr().err
+
+
+def test_training_hears_from_label_studio_what_was_changed_of_a_prediction(
+    settings: Settings, studio: FakeLabelStudio
+) -> None:
+    known = replace(settings, label_studio_url=studio.url, label_studio_api_key=TOKEN)
+    asked = studio_of(known)
+    assert isinstance(asked, LabelStudio)
+    project = studio.add_project("Cars", label_config(["Car"]))
+    task = studio.add_task(project, image="/data/local-files/?d=one.png")
+    predicted = np.ones((4, 6), bool)
+    asked.create_predictions(
+        project, [{"task": task, "result": [region(predicted)], "model_version": "v", "score": 1}]
+    )
+    studio.annotate(task, [region(MASK)], parent_prediction=studio.predictions[0]["id"])
+    accepted = accepted_in_studio(known, asked, project)
+    (sample,) = accepted.source(tuple(Part), Account())
+    assert (sample.corrected["Car"] == (predicted ^ MASK)).all()
 
 
 def test_label_studio_is_asked_where_it_is_known() -> None:
