@@ -179,16 +179,7 @@ class Choice:
             said = self.jury.rate(_always(self._said(texts)))[0].iou(self.default) or 0.0
             return next(weight for least, weight in UNPROVEN if said >= least), ()
         scores = [round(self._score(rating), 4) for rating in ratings]
-        found = [rating.each(self._threshold(rating)) for rating in ratings]
-        best = int(np.argmax(scores))
-        alike = [
-            weight
-            for weight, score, one in zip(WEIGHTS, scores, found, strict=True)
-            if scores[best] - score <= _chance(found[best] - one)
-        ]
-        # what is as good as the best, as far as one can tell, and the surest to be
-        chosen = min(alike, key=lambda weight: abs(weight - 0.5))
-        return chosen, tuple(zip(WEIGHTS, scores, strict=True))
+        return WEIGHTS[int(np.argmax(scores))], tuple(zip(WEIGHTS, scores, strict=True))
 
     def _said(self, texts: Texts) -> Tensor:
         return self.predictor.condition(texts).float().cpu()
@@ -284,10 +275,3 @@ def calibrated(rating: Rating, default: float) -> float:
     if rating.score(moved) < rating.score(default) + HURTS:
         return default
     return round(moved, 2)
-
-
-def _chance(differences: NDArray[np.float64]) -> float:
-    """The standard error of their mean."""
-    if len(differences) < 2:
-        return 0.0
-    return float(differences.std(ddof=1) / np.sqrt(len(differences)))

@@ -119,11 +119,6 @@ class Rating:
         """The mean at a threshold."""
         return float(np.interp(threshold, GRID, self.mean))
 
-    def each(self, threshold: float) -> Curve:
-        """IoU of each image where the label is there, (I,)."""
-        there = self.curves[self.present & self.asked]
-        return np.array([np.interp(threshold, GRID, one) for one in there])
-
     def iou(self, threshold: float) -> float | None:
         """Mean IoU where the label is there."""
         there = self.curves[self.present & self.asked]
