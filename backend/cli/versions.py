@@ -120,7 +120,7 @@ def _measure(versions: Versions, options: argparse.Namespace) -> str:
         for weights, one in figures.items()
     ]
     head = ["version", "annotations", "accepted"]
-    return f"{table(head, rows)}\n\nTime saved: {accepted.assumption}."
+    return f"{table(head, rows)}\n\nTime saved: {accepted.assumption}.\n{accepted.scores()}"
 
 
 def _accepted(options: argparse.Namespace) -> Acceptance:

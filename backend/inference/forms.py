@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from backend.inference.outlines import box, polygons
 from backend.inference.predictor import Found
+from backend.inference.scores import CONFIDENCES, Scores
 from backend.labelstudio.config import Control, Kind
 from backend.labelstudio.regions import (
     bitmask_value,
@@ -23,13 +24,14 @@ from backend.labelstudio.regions import (
 Mask = NDArray[np.bool_]
 
 
-def shapes(found: Found) -> list[dict[str, Any]]:
+def shapes(found: Found, scores: Scores = CONFIDENCES) -> list[dict[str, Any]]:
     """What a query found, as shapes for every control that asked; none for nothing."""
     if found.mask is None:
         return []
     query, mask = found.query, found.mask
+    score, size = scores.of(found.score), (mask.shape[0], mask.shape[1])
     return [
-        shape(control, query.label, value, (mask.shape[0], mask.shape[1]), found.score)
+        shape(control, query.label, value, size, score, found.score)
         for control in query.controls
         for part in (instances(mask) if control.instances else [mask])
         for value in _values(control, part)

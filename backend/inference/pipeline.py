@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from backend.inference import interactive
 from backend.inference.forms import shapes
 from backend.inference.predictor import Found, Predictor
 from backend.inference.promptbook import PromptBook
+from backend.inference.scores import CONFIDENCES, Scores
 from backend.inference.sighting import Sighting
 from backend.inference.vocabulary import NO_WORDS, Vocabulary
 from backend.labelstudio import offers
@@ -66,6 +67,7 @@ class Served:
     model: str
     digest: str  # of the base checkpoint
     version: str | None = None  # of the project's own weights; None for the base checkpoint
+    scores: Scores = CONFIDENCES
 
 
 Content = tuple[Job, Served, PromptBook, dict[str, TaskImage]]
@@ -90,13 +92,16 @@ class Pipeline:
         threshold: float,
         books: Callable[[int | None, str], PromptBook] = lambda *_: PromptBook(),
         vocabulary: Vocabulary = NO_WORDS,
+        scores: Callable[[int | None], Scores] = lambda _: CONFIDENCES,
     ) -> None:
         """Answer each project with what `serving` says, asked right before its tasks.
 
-        So are `books`, for what the labels of a project are asked with, by a base checkpoint.
+        So are `books`, for what the labels of a project are asked with, by a base checkpoint, and
+        `scores`, for what its confidences mean.
         Phrases of the vocabulary are offered to annotators.
         """
         self._vocabulary = vocabulary
+        self._scores = scores
         self._serving = serving
         self._books = books
         self._images = images
@@ -123,7 +128,7 @@ class Pipeline:
         return [self._finish(one, encoded, share) for one in fetched]
 
     def _serves(self, project: int | None) -> tuple[Served, PromptBook]:
-        served = self._serving(project)
+        served = replace(self._serving(project), scores=self._scores(project))
         return served, self._books(project, served.digest)
 
     def _fetch(self, payload: Answer, serves: tuple[Served, PromptBook] | BackendError) -> _Fetched:
@@ -186,14 +191,14 @@ class Pipeline:
             refused = {}
             found = [interactive.answer(predictor, asked, images, job.interaction)]
         answer = {
-            "regions": [region for one in found for region in shapes(one)],
-            "score": sum(one.certainty for one in found) / max(1, len(found)),
+            "regions": [region for one in found for region in shapes(one, served.scores)],
+            "score": sum(_certainty(one, served.scores) for one in found) / max(1, len(found)),
             "model_version": version,
         }
         if refused:
             answer["refused"] = refused
         if job.interaction:
-            answer["remark"] = _remark(found[0])
+            answer["remark"] = _remark(found[0], served.scores)
         return answer
 
 
@@ -253,11 +258,16 @@ def _offered(seen: Sequence[Sighting], version: str) -> Answer:
     }
 
 
-def _remark(found: Found) -> str:
+def _certainty(found: Found, scores: Scores) -> float:
+    """How sure an answer is, in [0, 1]; that nothing was found is judged by confidence."""
+    return found.certainty if found.mask is None else scores.of(found.score)
+
+
+def _remark(found: Found, scores: Scores) -> str:
     """How an annotator's request went, in words."""
     if found.mask is None:
         return f"{found.query.label}: nothing found"
-    return f"{found.query.label}: found, score {found.score:.2f}"
+    return f"{found.query.label}: found, score {scores.of(found.score):.2f}"
 
 
 def _guarded(work: Callable[[], T]) -> T | BackendError:

@@ -33,8 +33,18 @@ Json = dict[str, Any]
 Size = tuple[int, int]  # height, width
 
 
-def shape(control: Control, label: str, value: Json, size: Size, score: float) -> Json:
-    """What a worker answers for one region on an image shown at `size`, (height, width)."""
+def shape(
+    control: Control,
+    label: str,
+    value: Json,
+    size: Size,
+    score: float,
+    confidence: float | None = None,
+) -> Json:
+    """What a worker answers for one region on an image shown at `size`, (height, width).
+
+    The model's confidence is remembered beside a score that is made of it.
+    """
     height, width = size
     return {
         "control": control.name,
@@ -42,6 +52,7 @@ def shape(control: Control, label: str, value: Json, size: Size, score: float) -
         "height": height,
         "width": width,
         "score": score,
+        "confidence": score if confidence is None else confidence,
         "value": value,
     }
 
@@ -141,7 +152,7 @@ def _regions(
     height, width = one["height"], one["width"]
     value = _CHECKS[control.kind](one["value"], (height, width))
     frame = {
-        "id": new_id(model_version),
+        "id": new_id(model_version, one.get("confidence")),
         "to_name": control.to_name,
         "original_width": width,
         "original_height": height,

@@ -23,8 +23,9 @@ import numpy as np
 
 from backend.durable import rewrite
 from backend.filelock import locked
+from backend.inference.scores import Scores, fit, keep
 from backend.labelstudio.config import parse_label_config
-from backend.labelstudio.origin import weights_in, weights_of
+from backend.labelstudio.origin import confidence_in, weights_in, weights_of
 from backend.labelstudio.shapes import Area, areas
 from backend.learning.drawn import View, drawn, iou, meant_otherwise, views
 from backend.learning.source import Studio
@@ -37,6 +38,7 @@ FILE = "acceptance.json"  # in a project's folder; made anew from accepted work 
 # Seconds to outline an object, as measured on COCO (Lin et al., arXiv 1405.0312, section 4.3: 22
 # hours for 1000 of them).
 BY_HAND = 79.0
+NEARLY = 0.95  # IoU from which what was changed was as good as accepted
 ENOUGH = 5  # annotations by hand that say more than that
 
 Json = Mapping[str, Any]
@@ -48,7 +50,7 @@ class Row:
 
     label: str
     predicted: bool
-    score: float | None  # of the prediction
+    score: float | None  # the model's confidence in what was predicted
     iou: float | None  # of what was predicted and what was accepted; None is not known
     untouched: bool  # accepted as predicted
 
@@ -131,6 +133,14 @@ class Acceptance:
             if weights is None or work.weights == weights
         ]
 
+    def scores(self) -> Scores:
+        """What the confidences of predictions turned out to mean."""
+        newest = sorted(self.works, key=lambda work: work.updated_at)
+        rows = [row for work in newest for row in work.rows]
+        judged = [(row.score, _accepted(row)) for row in rows if row.predicted]
+        known = [(score, accepted) for score, accepted in judged if score is not None]
+        return fit([score for score, _ in known], [accepted for _, accepted in known])
+
     def figures(self) -> dict[str, Figures]:
         """By weights: the first eight digits of a version's id, or of the base checkpoint's."""
         by_weights: dict[str, list[Work]] = {}
@@ -156,6 +166,7 @@ class Acceptance:
         """The figures, for programs."""
         return {
             "assumption": self.assumption,
+            "scores": asdict(self.scores()),
             "weights": {name: figures.to_json() for name, figures in self.figures().items()},
         }
 
@@ -202,7 +213,9 @@ def measure(studio: Studio, project: int, folder: Path) -> Acceptance:
     with locked(place / ".lock"):
         content = {"annotations": [asdict(work) for work in works]}
         rewrite(place / FILE, json.dumps(content).encode())
-    return Acceptance(works)
+        accepted = Acceptance(works)
+        keep(place, accepted.scores())
+    return accepted
 
 
 def _work(task: int, annotation: Json, looked: Sequence[View], studio: Studio) -> Work:
@@ -269,13 +282,20 @@ def _counted(result: Sequence[Json], view: View) -> list[Area]:
 
 
 def _scores(result: Sequence[Json], view: View) -> dict[str, float]:
-    """The best score of each label."""
+    """The best confidence of each label, or its score where no confidence is told."""
     best: dict[str, float] = {}
     for area in _counted(result, view):
         for label in area.labels:
-            if area.score is not None:
-                best[label] = max(area.score, best.get(label, area.score))
+            told = confidence_in(area.id)
+            score = area.score if told is None else told
+            if score is not None:
+                best[label] = max(score, best.get(label, score))
     return best
+
+
+def _accepted(row: Row) -> bool:
+    """Whether an annotator took it as it was, or nearly."""
+    return row.untouched or (row.iou is not None and row.iou >= NEARLY)
 
 
 def _was_predicted(area: Area) -> bool:

@@ -14,6 +14,7 @@ from backend.errors import BadSetting, CheckpointUnavailable
 from backend.inference.books import Books
 from backend.inference.features import FeatureCache, FeatureStore
 from backend.inference.pipeline import Pipeline
+from backend.inference.scores import ProjectScores
 from backend.inference.vocabulary import EVERYDAY, Vocabulary
 from backend.labelstudio.images import ImageStore
 from backend.learning.registry import Registry
@@ -96,6 +97,7 @@ def run(settings: Settings, name: str | None = None) -> None:
         threshold=settings.threshold,
         books=Books(settings.model_dir).serving,
         vocabulary=words,
+        scores=ProjectScores(settings.model_dir).of,
     )
     suggester = Suggester(settings, serving.of, images, words)
     if settings.checkpoint in DEMOS:

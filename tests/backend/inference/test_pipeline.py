@@ -13,6 +13,7 @@ from backend.inference.features import FeatureCache
 from backend.inference.pipeline import Pipeline, Served
 from backend.inference.predictor import Predictor
 from backend.inference.promptbook import Entry, Origin, Phrase, Shown
+from backend.inference.scores import Scores
 from backend.labelstudio import brush
 from backend.labelstudio.config import Role, parse_label_config
 from backend.labelstudio.geometry import Rectangle
@@ -231,3 +232,19 @@ def test_phrases_for_a_label_are_its_own(pipeline: Pipeline) -> None:
     ((answer, _),) = pipeline.answer([unknown])
     assert answer["error"] == "BadPrompt"
     assert '"whale"' in answer["detail"]
+
+
+def test_a_score_is_how_likely_it_is_accepted_once_that_is_known(
+    segmenter: Segmenter, pipeline: Pipeline
+) -> None:
+    measured = Scores(slope=1.0, offset=-1.0, regions=30, accepted=10, error=0.1)
+    served = Served(Predictor(segmenter, FeatureCache(10**7)), "clipseg", "0" * 64)
+    told = Pipeline(lambda _: served, pipeline._images, threshold=0.4, scores=lambda _: measured)
+    ((before, _), (after, _)) = (one.answer([payload()])[0] for one in (pipeline, told))
+    confidences = [region["score"] for region in before["regions"]]
+    assert [region["confidence"] for region in after["regions"]] == confidences
+    assert [region["score"] for region in after["regions"]] == [
+        measured.of(one) for one in confidences
+    ]
+    assert after["score"] < before["score"]
+    assert after["model_version"] == before["model_version"]

@@ -7,9 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backend.inference.scores import ProjectScores
 from backend.labelstudio import brush
+from backend.labelstudio.origin import new_id
 from backend.labelstudio.starter import label_config
-from backend.learning.acceptance import BY_HAND, FILE, Acceptance, Figures, measure
+from backend.learning.acceptance import (
+    BY_HAND,
+    FILE,
+    Acceptance,
+    Figures,
+    Row,
+    Work,
+    measure,
+)
 
 PROJECT = 7
 TUNED, BASE = "7be01c55", "1f0c93aa"
@@ -191,3 +201,27 @@ def test_a_prediction_that_cannot_be_read_is_no_row(tmp_path: Path) -> None:
     studio = Studio(annotation(1, region("Car", 5), parent=1))
     studio.predicts(1, broken)
     assert measure(studio, PROJECT, tmp_path).rows() == []
+
+
+def test_what_was_accepted_makes_scores_of_confidences(tmp_path: Path) -> None:
+    annotations, studio = [], Studio()
+    for number in range(1, 41):
+        good = number % 4 == 0
+        name = new_id(VERSION, 0.9 if good else 0.6)
+        studio.predicts(number, region("Car", 5, id=name, score=0.1))
+        drawn = region("Car", 5 if good else 1, id=name)
+        annotations.append(annotation(number, drawn, parent=number))
+    studio.annotations = annotations
+    scores = measure(studio, PROJECT, tmp_path).scores()
+    assert (scores.regions, scores.accepted) == (40, 10)
+    assert scores.of(0.9) > 0.7
+    assert scores.of(0.6) < 0.2
+    assert ProjectScores(tmp_path).of(PROJECT) == scores
+    assert "10 of 40" in str(scores)
+    assert "needed" in str(Acceptance().scores())
+
+
+def test_a_mask_that_was_hardly_changed_was_accepted(tmp_path: Path) -> None:
+    rows = [Row("Car", True, 0.8, overlap, False) for overlap in (0.96, 0.5, None)]
+    work = Work(1, 1, "", False, BASE, True, 3, None, tuple(rows))
+    assert Acceptance([work]).scores().accepted == 1

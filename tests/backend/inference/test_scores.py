@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend.inference.scores import (
+    EACH,
+    ENOUGH,
+    FILE,
+    NEWEST,
+    ProjectScores,
+    Scores,
+    error_of,
+    fit,
+    keep,
+)
+
+
+def drawn(count: int, seed: int = 0, generosity: float = 0.0) -> tuple[list[float], list[bool]]:
+    """Confidences far too high, of which as many are accepted as their square says."""
+    rng = np.random.default_rng(seed)
+    confidences = rng.uniform(0.5, 1.0, count)
+    chances = np.clip((2 * confidences - 1) ** 2 + generosity, 0, 1)
+    return confidences.tolist(), (rng.uniform(size=count) < chances).tolist()
+
+
+def test_scores_are_confidences_until_there_is_enough_evidence() -> None:
+    for confidences, accepted in (
+        ([], []),
+        drawn(ENOUGH - 1),
+        ([0.9] * 100, [True] * 100),
+        ([0.9] * 100, [True] * (100 - EACH + 1) + [False] * (EACH - 1)),
+    ):
+        scores = fit(confidences, accepted)
+        assert not scores.measured
+        assert scores.regions == len(confidences)
+        assert scores.of(0.7) == 0.7
+
+
+def test_with_evidence_scores_are_the_share_that_is_accepted() -> None:
+    scores = fit(*drawn(400))
+    assert scores.measured
+    confidences, accepted = drawn(4000, seed=1)
+    said = np.array([scores.of(one) for one in confidences])
+    assert error_of(said, np.array(accepted)) < 0.06
+    assert error_of(np.array(confidences), np.array(accepted)) > 0.3
+    assert scores.confidence_error == pytest.approx(0.42, abs=0.05)
+    assert scores.error is not None
+    assert scores.error < 0.15
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=ENOUGH, max_size=80),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_a_more_confident_region_never_has_a_lower_score(
+    evidence: list[tuple[float, bool]], one: float, other: float
+) -> None:
+    scores = fit([confidence for confidence, _ in evidence], [good for _, good in evidence])
+    low, high = sorted((one, other))
+    assert 0 <= scores.of(low) <= scores.of(high) <= 1
+
+
+def test_the_newest_evidence_counts() -> None:
+    old, new = drawn(NEWEST, generosity=1.0), drawn(NEWEST)
+    assert fit(old[0] + new[0], old[1] + new[1]) == fit(*new)
+
+
+def test_scores_on_disk_are_read_again_when_they_change(tmp_path: Path) -> None:
+    (tmp_path / "3").mkdir()
+    kept = ProjectScores(tmp_path)
+    assert kept.of(3) == kept.of(None) == Scores()
+    for scores in (fit(*drawn(100)), fit(*drawn(200))):
+        keep(tmp_path / "3", scores)
+        assert kept.of(3) == scores
+    assert kept.of(4) == Scores()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"slope": "x"}', '{"slope": -1}', '{"more": 1}'])
+def test_scores_that_cannot_be_read_are_confidences(tmp_path: Path, content: str) -> None:
+    (tmp_path / "3").mkdir()
+    (tmp_path / "3" / FILE).write_text(content)
+    assert ProjectScores(tmp_path).of(3) == Scores()
