@@ -31,7 +31,7 @@ KEPT = 0.25  # of the phrases are tried on all images
 LEAST_KEPT = 24  # phrases, if there are as many
 COMPOSED = 2  # times that attributes are added
 BEST = 3  # phrases that are put in other words
-WORD = 0.005  # of IoU: what each further word of a phrase has to be worth
+WORD = 0.015  # of IoU: what each further word of a phrase has to be worth
 
 Mask = NDArray[np.bool_]
 
