@@ -26,7 +26,7 @@ CLEARLY = 0.02  # of mean IoU, by which other words have to be better
 HURTS = 0.005  # of mean IoU, that an exemplar may cost
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 # Before anything is measured on another task: by the least IoU of the words on the mask there is.
-UNPROVEN = ((0.5, 0.25), (0.25, 0.75), (0.0, 1.0))
+UNPROVEN = ((0.75, 0.25), (0.25, 0.75), (0.0, 1.0))
 MOST_TEXTS = 16  # that are tried for a label
 
 Texts = tuple[str, ...]
