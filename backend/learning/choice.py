@@ -22,7 +22,7 @@ from backend.prompting import Query
 
 ENOUGH = 5  # masks: before, no threshold moves, and held-out ones prove nothing
 PULL = 5  # masks that the threshold of before weighs as much as
-CLEARLY = 0.02  # of mean IoU, by which other words have to be better
+CLEARLY = 0.02  # of mean IoU, by which other words or another weight have to be better
 HURTS = 0.005  # of mean IoU, that an exemplar may cost
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 # Before anything is measured on another task: by the least IoU of the words on the mask there is.
@@ -175,11 +175,14 @@ class Choice:
             return None, ()
         ways = [self._mixed(texts, shots, weight) for weight in WEIGHTS]
         ratings = self.jury.rate(*ways)
+        found = self.jury.rate(_always(self._said(texts)))[0].iou(self.default) or 0.0
+        presumed = next(weight for least, weight in UNPROVEN if found >= least)
         if not ratings[0].masks:
-            said = self.jury.rate(_always(self._said(texts)))[0].iou(self.default) or 0.0
-            return next(weight for least, weight in UNPROVEN if said >= least), ()
-        scores = [round(self._score(rating), 4) for rating in ratings]
-        return WEIGHTS[int(np.argmax(scores))], tuple(zip(WEIGHTS, scores, strict=True))
+            return presumed, ()
+        scores = {w: round(self._score(one), 4) for w, one in zip(WEIGHTS, ratings, strict=True)}
+        best = max(scores, key=lambda weight: scores[weight])
+        better = scores[best] > scores[presumed] + CLEARLY
+        return best if better else presumed, tuple(scores.items())
 
     def _said(self, texts: Texts) -> Tensor:
         return self.predictor.condition(texts).float().cpu()
