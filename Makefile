@@ -6,7 +6,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 10000
 
-.PHONY: demo up test e2e lint bench bench-prompts evaluate demo-checkpoint demo-checkpoint-groupvit clean
+.PHONY: demo up test e2e lint bench bench-learning bench-prompts evaluate demo-checkpoint demo-checkpoint-groupvit clean
 
 demo: .venv/installed
 	$(BIN)/promptbrush demo --out out/demo
@@ -29,6 +29,9 @@ lint: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.run
+
+bench-learning: .venv/installed-dev
+	$(BIN)/python -m benchmarks.bench_learning
 
 bench-prompts: .venv/installed-dev
 	$(BIN)/python -m benchmarks.bench_prompts

@@ -14,13 +14,14 @@ import signal
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import LockError, RedisError
 
 from backend import connect
 from backend.errors import (
@@ -30,22 +31,21 @@ from backend.errors import (
     LabelStudioUnavailable,
 )
 from backend.follow import follow
+from backend.inbox import Inbox
 from backend.labelstudio.wiring import Address
 from backend.learning.acceptance import measure
 from backend.learning.collected import Collected
 from backend.learning.gauge import Gauge
 from backend.learning.source import studio_of
-from backend.news import NewsReader
+from backend.learning.train import Progress, Told, Trained
 from backend.queue import connect as connect_broker
 from backend.service import Backend
 from backend.settings import Settings
-from backend.steps import Word
-from backend.training import STOPPED, Run, TrainingLane
-
-if TYPE_CHECKING:  # torch comes with it, which who never trains never needs
-    from backend.learning.train import Progress, Told, Trained
+from backend.training import STOPPED, Run, TrainingLane, Word
 
 log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
 
 NICENESS = 10  # a tenth of the share of others that compute; with 19 it would hardly ever end
 LOOK = 0.5  # seconds between looks for something to train
@@ -54,6 +54,8 @@ TELL = 0.5  # seconds between words of progress
 MOST_DEATHS = 3  # a run that took down its trainer this often is given up
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds, where Label Studio or the backend is away
 MOST_FOLLOWS = 6  # tries to bring a promotion to a Label Studio that answers
+EVENTS = 50  # taken together
+READER, READING = "promptbrush:training:reader", 60  # one reads events, for so many seconds at most
 
 
 class Interrupted(Exception):
@@ -74,10 +76,11 @@ class Trainer:
     Args:
         connection: To the broker.
         name: Of this trainer in the lane.
-        news: Reads Label Studio's events.
+        collected: Keeps what events tell of accepted work.
         learn: Trains a project.
         move_on: Brings the version of a project to Label Studio; tells what was done.
         gauge: Measures what is accepted of predictions.
+        settings: When news make a training due.
         stopping: Whether to stop.
     """
 
@@ -85,19 +88,23 @@ class Trainer:
         self,
         connection: Redis,
         name: str,
-        news: NewsReader,
+        collected: Collected,
         learn: Callable[[int, Told], Trained],
         move_on: Callable[[int], str],
         gauge: Gauge,
+        settings: Settings,
         stopping: Callable[[], bool],
     ) -> None:
+        self._connection = connection
         self._name = name
-        self._news = news
+        self._collected = collected
         self._learn = learn
         self._move_on = move_on
         self._gauge = gauge
+        self._settings = settings
         self._stopping = stopping
         self._lane = TrainingLane(connection)
+        self._inbox = Inbox(connection)
         self._held: _Held | None = None
         self._ended = threading.Event()
         self._pauses: dict[int, float] = {}  # by project
@@ -111,7 +118,7 @@ class Trainer:
             while not self._stopping():
                 try:
                     self._follow_up()
-                    self._read_all()
+                    self._accept_all()
                     run = self._lane.take(self._name)
                 except RedisError as error:
                     log.warning("the broker does not answer: %s", error)
@@ -252,23 +259,60 @@ class Trainer:
                 held = self._held
                 if held is not None:
                     held.word = self._lane.renew(held.run, self._name)
-                    more = self._read()
+                    more = self._accept() == EVENTS
             except RedisError as error:
                 log.warning("the broker does not answer: %s", error)
+            except OSError as error:
+                log.error("events wait, since what they tell cannot be kept: %s", error)
             if not more:
                 self._ended.wait(BEAT)
 
-    def _read_all(self) -> None:
+    def _accept_all(self) -> None:
         """Read every event that is there, before a run begins."""
-        while self._read() and not self._stopping():
-            pass
+        with contextlib.suppress(OSError):
+            while self._accept() == EVENTS and not self._stopping():
+                pass
 
-    def _read(self) -> bool:
+    def _accept(self) -> int:
+        """Read some events; gives how many. One trainer at a time does."""
+        lock = self._connection.lock(READER, timeout=READING, thread_local=False)
+        if not lock.acquire(blocking=False):
+            return 0
         try:
-            return self._news.read()
-        except OSError as error:
-            log.error("events wait, since what they tell cannot be kept: %s", error)
-            return False
+            events = self._inbox.oldest(EVENTS)
+            news: Counter[int] = Counter()
+            for _, event in events:
+                news += self._taken(event)
+            settings = self._settings
+            with self._connection.pipeline() as pipeline:
+                self._inbox.forget([name for name, _ in events], pipeline)
+                for project, count in news.items():
+                    self._gauge.news(project)
+                    self._lane.news(
+                        pipeline, project, count, settings.train_after, settings.train_quiet
+                    )
+                pipeline.execute()
+            return len(events)
+        finally:
+            with contextlib.suppress(LockError):
+                lock.release()
+
+    def _taken(self, event: Json) -> Counter[int]:
+        """Keep what an event tells; gives how many annotations came, changed or went, by project.
+
+        Raises:
+            OSError: it cannot be kept.
+        """
+        project = event["project"]
+        if project is None:
+            return Counter()
+        before = self._collected.counts(project)
+        try:
+            self._collected.take(event)
+        except (KeyError, TypeError, ValueError):
+            # it would be as unreadable the next time
+            log.exception("an event of project %d cannot be read and is left out", project)
+        return Counter({project: self._collected.counts(project).total - before.total})
 
     def _insist(self, deed: Callable[[], None]) -> None:
         """Do something as soon as the broker answers."""
@@ -295,16 +339,14 @@ def run(settings: Settings, name: str | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     connection = connect_broker(settings.redis_url or "redis://localhost:6379/0")
-    gauge = Gauge(lambda project: measure(studio_of(settings), project, settings.model_dir))
-    collected = Collected(settings.model_dir)
-    news = NewsReader(connection, collected, settings.train_after, settings.train_quiet, gauge.news)
     Trainer(
         connection,
         name or f"trainer-{uuid.uuid4().hex[:8]}",
-        news,
+        Collected(settings.model_dir),
         lambda project, told: learn(settings, project, told),
         lambda project: move_on(settings, project),
-        gauge,
+        Gauge(lambda project: measure(studio_of(settings), project, settings.model_dir)),
+        settings,
         stopped.is_set,
     ).run()
 

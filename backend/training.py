@@ -5,8 +5,19 @@ one. A trainer takes what is due and holds it by a lease that it renews; where t
 the trainer is dead, and the next one takes the run up again. A run that has to pause is held by
 nobody until the pause is over. What is asked for while a project is trained waits until that ends.
 
-Each step is one script in the broker (`backend.steps`), so that a process may die before or after
-it, but not within.
+Each step is one script in the broker, so that a process may die before or after it, but not within.
+Keys, after the prefix:
+
+    waiting           project by when it is due, in the broker's time
+    running           project -> trainer, "" in a pause
+    lease:{project}   there while the trainer lives, or the pause lasts
+    stop:{project}    there if the run is to be stopped
+    runs              project -> how many runs were begun
+    deaths            project -> how many trainers died in this run
+    news              project -> annotations since the last run was begun
+    now, last         project -> where the run is, how the last one ended, as JSON
+    follow            project -> version that was promoted and has not reached Label Studio
+    trainers          trainer by its last sign of life
 """
 
 from __future__ import annotations
@@ -15,19 +26,28 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from redis import Redis
 from redis.client import Pipeline
 from rq.utils import as_text
 
-from backend import steps
 from backend.scripts import PREFIX
-from backend.steps import LEASE, Word
 
 STOPPED = "stopped by hand; the next run goes on from where it was"
+LEASE = 10  # seconds without a sign of life after which a trainer counts as dead
+STOP = 24 * 3600  # seconds that the word to stop a run holds
 
 Json = dict[str, Any]
+
+
+class Word(StrEnum):
+    """What a trainer is told when it renews its lease."""
+
+    GO_ON = "go on"
+    STOP = "stop"
+    LOST = "lost"  # another has the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +69,150 @@ def run_name(project: int, number: int) -> str:
     return f"train-{project}-{number}"
 
 
+_HEAD = f"""
+local P = '{PREFIX}training:'
+local function call(...) return redis.call(...) end
+local function now() local t = call('TIME') return t[1] + t[2] / 1000000 end
+local function lease(project) return P .. 'lease:' .. project end
+local function alive(project) return call('EXISTS', lease(project)) == 1 end
+local function hold(project, name, seconds)
+  call('HSET', P .. 'running', project, name)
+  call('SET', lease(project), name, 'EX', seconds)
+end
+local function let_go(project, last)
+  call('HDEL', P .. 'running', project)
+  call('HDEL', P .. 'now', project)
+  call('HDEL', P .. 'deaths', project)
+  call('DEL', lease(project), P .. 'stop:' .. project)
+  call('HSET', P .. 'last', project, last)
+end
+"""
+
+# Gives the number of the run that will answer the request: one in a pause goes on now.
+_REQUEST = (
+    _HEAD
+    + """
+local project = ARGV[1]
+local runs = tonumber(call('HGET', P .. 'runs', project) or 0)
+if call('HGET', P .. 'running', project) == '' then
+  call('DEL', lease(project))
+  return runs
+end
+call('ZADD', P .. 'waiting', 'LT', now(), project)
+return runs + 1
+"""
+)
+
+# What is due later is put off while there are more news, but not for ever.
+_NEWS = (
+    _HEAD
+    + """
+local project, count, after, quiet = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local news = call('HINCRBY', P .. 'news', project, count)
+if after == 0 or news < after then return end
+local due, old = now(), tonumber(call('ZSCORE', P .. 'waiting', project) or math.huge)
+if old <= due then return end
+if news < 2 * after then due = due + quiet end
+call('ZADD', P .. 'waiting', due, project)
+"""
+)
+
+_TAKE = (
+    _HEAD
+    + f"""
+local name = ARGV[1]
+for _, project in ipairs(call('HKEYS', P .. 'running')) do
+  if not alive(project) then
+    local deaths = call('HGET', P .. 'deaths', project) or 0
+    if call('HGET', P .. 'running', project) ~= '' then
+      deaths = call('HINCRBY', P .. 'deaths', project, 1)
+    end
+    call('HDEL', P .. 'news', project)
+    hold(project, name, {LEASE})
+    return {{project, call('HGET', P .. 'runs', project), deaths}}
+  end
+end
+for _, project in ipairs(call('ZRANGEBYSCORE', P .. 'waiting', '-inf', now())) do
+  if call('HEXISTS', P .. 'running', project) == 0 then
+    call('ZREM', P .. 'waiting', project)
+    call('HDEL', P .. 'news', project)
+    hold(project, name, {LEASE})
+    return {{project, call('HINCRBY', P .. 'runs', project, 1), 0}}
+  end
+end
+"""
+)
+
+_RENEW = (
+    _HEAD
+    + f"""
+local project, name = ARGV[1], ARGV[2]
+if call('HGET', P .. 'running', project) ~= name then return '{Word.LOST}' end
+hold(project, name, {LEASE})
+if call('EXISTS', P .. 'stop:' .. project) == 1 then return '{Word.STOP}' end
+return '{Word.GO_ON}'
+"""
+)
+
+_END = (
+    _HEAD
+    + """
+local project, name, last, version = unpack(ARGV)
+if call('HGET', P .. 'running', project) ~= name then return end
+let_go(project, last)
+if version ~= '' then call('HSET', P .. 'follow', project, version) end
+"""
+)
+
+_PAUSE = (
+    _HEAD
+    + """
+local project, name, seconds, told = unpack(ARGV)
+if call('HGET', P .. 'running', project) ~= name then return end
+hold(project, '', math.max(1, seconds))
+if seconds == '0' then call('DEL', lease(project)) end
+call('HSET', P .. 'now', project, told)
+"""
+)
+
+# Whom a trainer works on ends by that trainer's hand, so that nothing is written afterwards.
+_STOP = (
+    _HEAD
+    + f"""
+local project, last = ARGV[1], ARGV[2]
+local waited = call('ZREM', P .. 'waiting', project)
+local holder = call('HGET', P .. 'running', project)
+if not holder then return waited end
+if holder ~= '' and alive(project) then
+  call('SET', P .. 'stop:' .. project, '1', 'EX', {STOP})
+else
+  let_go(project, last)
+end
+return 1
+"""
+)
+
+_GIVE_BACK = (
+    _HEAD
+    + """
+local given = 0
+for _, project in ipairs(call('HKEYS', P .. 'running')) do
+  if call('HGET', P .. 'running', project) == ARGV[1] then
+    given = given + call('DEL', lease(project))
+  end
+end
+return given
+"""
+)
+
+_FOLLOWED = (
+    _HEAD
+    + """
+if call('HGET', P .. 'follow', ARGV[1]) == ARGV[2] then call('HDEL', P .. 'follow', ARGV[1]) end
+"""
+)
+
+
 class TrainingLane:
     """The lane on an open connection."""
 
@@ -59,11 +223,11 @@ class TrainingLane:
 
     def request(self, project: int) -> str:
         """Ask for a project's training, at once; gives the name of the run that will be it."""
-        return run_name(project, int(self._eval(steps.REQUEST, project)))
+        return run_name(project, int(self._eval(_REQUEST, project)))
 
     def stop(self, project: int) -> bool:
         """Stop a project's run and forget what waits; gives whether there was any."""
-        return bool(self._eval(steps.STOP, project, ended("stopped", reason=STOPPED)))
+        return bool(self._eval(_STOP, project, ended("stopped", reason=STOPPED)))
 
     def news(self, pipeline: Pipeline, project: int, count: int, after: int, quiet: float) -> None:
         """Count annotations that came, changed or went; from `after` on a training is due.
@@ -71,18 +235,18 @@ class TrainingLane:
         That is `quiet` seconds after the latest of them, or at once after twice as many. Where
         `after` is 0 they are counted only.
         """
-        pipeline.eval(steps.NEWS, 0, str(project), str(count), str(after), str(quiet))
+        pipeline.eval(_NEWS, 0, str(project), str(count), str(after), str(quiet))
 
     # who trains
 
     def take(self, trainer: str) -> Run | None:
         """Hold the next run that is due or was left; None if there is none."""
-        taken = self._eval(steps.TAKE, trainer)
+        taken = self._eval(_TAKE, trainer)
         return None if taken is None else Run(*map(int, taken))
 
     def renew(self, run: Run, trainer: str) -> Word:
         """Go on holding a run, unless it is lost; says whether to go on."""
-        return Word(as_text(self._eval(steps.RENEW, run.project, trainer)))
+        return Word(as_text(self._eval(_RENEW, run.project, trainer)))
 
     def tell(self, run: Run, **progress: Any) -> None:
         """Say where a run is."""
@@ -91,16 +255,16 @@ class TrainingLane:
     def pause(self, run: Run, trainer: str, seconds: int, reason: str) -> None:
         """Let go of a run, which any trainer takes up again after some seconds."""
         told = json.dumps({"reason": reason})
-        self._eval(steps.PAUSE, run.project, trainer, seconds, told)
+        self._eval(_PAUSE, run.project, trainer, seconds, told)
 
     def end(self, run: Run, trainer: str, state: str, *, promoted: str = "", **told: Any) -> None:
         """Say how a run ended; the version that it promoted is to be followed up."""
         last = ended(state, job=run.name, **told)
-        self._eval(steps.END, run.project, trainer, last, promoted)
+        self._eval(_END, run.project, trainer, last, promoted)
 
     def give_back(self, trainer: str) -> int:
         """Let others take up what a dead trainer held at once; gives how many runs."""
-        return int(self._eval(steps.GIVE_BACK, trainer))
+        return int(self._eval(_GIVE_BACK, trainer))
 
     def pulse(self, trainer: str) -> None:
         """Say that a trainer lives."""
@@ -123,7 +287,7 @@ class TrainingLane:
 
     def followed(self, project: int, version: str) -> None:
         """Say that a promotion has reached Label Studio."""
-        self._eval(steps.FOLLOWED, project, version)
+        self._eval(_FOLLOWED, project, version)
 
     # how far it is
 

@@ -74,11 +74,7 @@ def main() -> None:
         "every phrase that was tried (mean IoU). Below, what is in one image: each of 200 phrases "
         "of the everyday words gets a mask.",
         bench_suggestions.table(),
-        "## Learning from accepted annotations",
-        "Labels whose names are no words of the demo checkpoint: stars, rings, and what is dotted. "
-        "Mean IoU where a label is there, on 100 other scenes; what it knew is the mean over the "
-        "kinds of phrases of `promptbrush evaluate`. Seconds are those of the whole command.",
-        bench_learning.table(),
+        bench_learning.kept(),
         "## Exemplars and thresholds from accepted masks",
         "Labels that mean things of a shape which the demo checkpoint was never trained on "
         "(`make bench-prompts`). Mean IoU as served, threshold 0.4, on 60 other scenes, each with "

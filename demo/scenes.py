@@ -99,16 +99,19 @@ def _star(x: Floats, y: Floats) -> Floats:
     return (across * -edge_x + along * edge_y) / np.hypot(edge_x, edge_y)
 
 
-def _crescent(x: Floats, y: Floats) -> Floats:
-    return np.maximum(np.hypot(x, y) - 0.95, 0.72 - np.hypot(x - np.float32(0.45), y))
+def _hourglass(x: Floats, y: Floats) -> Floats:
+    across, along = np.abs(x), np.abs(y)
+    sides = (across - along - 0.12) / np.float32(2**0.5)
+    return np.maximum(sides, along - np.float32(0.9))
 
 
-def _arrow(x: Floats, y: Floats) -> Floats:
-    across = np.abs(x)
-    slope = np.float32(0.75 / 0.95)  # of the head's sides
-    edge = (across - slope * (y + 1)) / np.hypot(1, slope)
-    head, shaft = np.maximum(edge, y + 0.05), np.maximum(across - 0.26, np.abs(y - 0.45) - 0.5)
-    return np.minimum(head, shaft)
+def _flower(x: Floats, y: Floats) -> Floats:
+    """Five round petals about the middle."""
+    sector = 2 * np.pi / 5
+    angle = np.abs((np.arctan2(x, -y) + sector / 2) % sector - sector / 2)
+    radius = np.hypot(x, y)
+    petal = np.hypot(radius * np.cos(angle) - 0.6, radius * np.sin(angle)) - 0.38
+    return np.minimum(petal, radius - np.float32(0.4))
 
 
 SHAPES: dict[str, Field] = {
@@ -118,8 +121,8 @@ SHAPES: dict[str, Field] = {
     "ring": _ring,
     "cross": _cross,
     "star": _star,
-    "crescent": _crescent,
-    "arrow": _arrow,
+    "hourglass": _hourglass,
+    "flower": _flower,
 }
 
 
@@ -144,11 +147,6 @@ def _checkered(u: Floats, v: Floats) -> Floats:
     return nearest * np.where(across * along > 0, -1, 1)
 
 
-def _zigzag(u: Floats, v: Floats) -> Floats:
-    bent = v + 2 * np.abs(u % 1 - 0.5)
-    return (np.abs(bent % 1 - 0.5) - 0.23) / np.float32(5**0.5)
-
-
 def _halved(u: Floats, v: Floats) -> Floats:
     return u - 0.5
 
@@ -158,7 +156,6 @@ TEXTURES: dict[str, Field] = {
     "striped": _striped,
     "dotted": _dotted,
     "checkered": _checkered,
-    "zigzag": _zigzag,
     "halved": _halved,
 }
 

@@ -14,9 +14,13 @@ from backend.learning.lessons import Lesson
 from models import ImageFeatures, Segmenter
 
 TAUGHT, ASKED = 800, 80  # phrases
-LEAST_KEPT = 0.9  # agreement with the base checkpoint that a version has to have
+# Agreement with the base checkpoint: what a version is moved back for, on validation tasks, and
+# what it has to have on others. On scenes with new shapes, of which much is said differently for
+# good reason, it was 0.78 when known phrases had lost 0.01 of their IoU, and 0.70 at 0.05.
+WANTED_KEPT, LEAST_KEPT = 0.8, 0.7
+FOUND = 0.005  # of an image, from which the base finds something
 IMAGES = 50  # that are asked of, at most
-SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)  # of the tuned weights, to try
+SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)  # of the tuned weights, to try
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ def agreements(
     scores = []
     for condition in asked:  # one by one: in some models those asked together compete
         old = base.probabilities(before, condition) >= threshold
-        if old.any():
+        if old.float().mean() >= FOUND:
             new = other.probabilities(after, condition) >= threshold
             scores.append(float((old & new).sum() / (old | new).sum()))
     return scores
@@ -98,6 +102,6 @@ def settled(
             for one in images[:IMAGES]
             for score in agreements(base, one, mixed, one, asked, threshold)
         ]
-        if Kept.of(scores).agreement >= LEAST_KEPT:
+        if Kept.of(scores).agreement >= WANTED_KEPT:
             break
     return weights, share

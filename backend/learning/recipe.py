@@ -14,9 +14,9 @@ class Recipe:
     seed: int = 0
     steps: int = 400
     rows: int = 16  # pairs of an image and a phrase in a step
-    rate: float = 4e-4
+    rate: float = 2e-4
     absent: float = 0.15  # share of rows that ask for a label which is not there
-    others: float = 0.4  # share of rows that ask for what nobody labeled
+    others: float = 0.6  # share of rows that ask for what nobody labeled
     tries: int = 4  # such phrases, of which half of these rows ask the one that the base finds best
     mixed: float = 0.25  # share of the remaining rows that show an exemplar
     corrected: float = 3.0  # what a pixel that an annotator changed weighs beyond the others

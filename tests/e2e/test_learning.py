@@ -50,30 +50,6 @@ def project(
     return lambda: connected(paths, "--labels", LABEL, PORT=learning.rpartition(":")[2])
 
 
-def training(url: str, project: int) -> dict[str, Any]:
-    """What is told of a project's training; nothing before there is any."""
-    jobs = requests.get(f"{url}/jobs?project={project}", auth=AUTH, timeout=30).json()
-    projects: list[dict[str, Any]] = jobs["training"]["projects"]
-    return projects[0] if projects else {}
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, told: Callable[[], object]) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, told()
-        time.sleep(0.5)
-
-
-def trained(url: str, project: int) -> dict[str, Any]:
-    """What is told of a project's training once it is done."""
-    wait_until(
-        lambda: training(url, project).get("state") in {"done", "failed"},
-        420,
-        lambda: training(url, project),
-    )
-    return training(url, project)
-
-
 def submit(studio: Server, task: dict[str, Any], scene: Drawn) -> None:
     """Accept the truth over the API."""
     mask = scene.truth(ZORP)
@@ -87,6 +63,13 @@ def submit(studio: Server, task: dict[str, Any], scene: Drawn) -> None:
 def scene_of(task: dict[str, Any], scenes: dict[str, Drawn]) -> Drawn:
     """The one that a task's image was uploaded from."""
     return next(one for name, one in scenes.items() if task["data"]["image"].endswith(name))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, told: Callable[[], object]) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, told()
+        time.sleep(0.5)
 
 
 def test_what_is_submitted_in_the_editor_trains_a_version_that_annotators_get(
@@ -103,6 +86,10 @@ def test_what_is_submitted_in_the_editor_trains_a_version_that_annotators_get(
     by_hand = [task for task in accepted if part_of(task["id"]) is Part.TRAINING][:IN_EDITOR]
     before = client.project(number)["model_version"]
 
+    def training() -> Any:
+        jobs = requests.get(f"{learning}/jobs?project={number}", auth=AUTH, timeout=30).json()
+        return jobs["training"]["projects"]
+
     for task in accepted:
         if task not in by_hand:
             submit(studio, task, scene_of(task, scenes))
@@ -112,9 +99,8 @@ def test_what_is_submitted_in_the_editor_trains_a_version_that_annotators_get(
         editor.type_prompt(f"{LABEL}: a red circle")
         editor.accept()
         editor.submit()
-    # opening them had them predicted
-    assert set(client.scores(number)) == {task["id"] for task in by_hand}
-    told = trained(learning, number)
+    wait_until(lambda: bool(training()) and training()[0]["state"] == "done", 420, training)
+    told = training()[0]
     assert told["outcome"] == "promoted", told
     versions = requests.get(f"{learning}/versions?project={number}", auth=AUTH, timeout=30).json()
     assert versions["served"] == told["version"]
@@ -124,7 +110,7 @@ def test_what_is_submitted_in_the_editor_trains_a_version_that_annotators_get(
     wait_until(
         lambda: client.project(number)["model_version"] != before,
         120,
-        lambda: (training(learning, number), client.ml_backends(number)),
+        lambda: (training(), client.ml_backends(number)),
     )
     now = client.project(number)["model_version"]
     assert f"-{told['version'][:8]}-" in now
@@ -142,8 +128,7 @@ def test_what_is_submitted_in_the_editor_trains_a_version_that_annotators_get(
     assert region.label == LABEL
 
 
-def test_the_command_and_label_studios_button_train_without_waiting_for_more(
-    learning: str,
+def test_the_command_trains_straight_from_label_studio(
     project: Callable[[], int],
     studio: Server,
     client: LabelStudio,
@@ -160,9 +145,3 @@ def test_the_command_and_label_studios_button_train_without_waiting_for_more(
     assert f"{len(tasks)} images" in run.stdout
     assert " is active: " in run.stdout or " is rejected: " in run.stdout
     assert len(list((tmp_path / str(number) / "reports").glob("*.html"))) == 1
-
-    (backend,) = client.ml_backends(number)
-    studio.ask("POST", f"/api/ml/{backend['id']}/train")  # as "Start Training" does
-    told = trained(learning, number)
-    assert told["job"] == f"train-{number}-1"
-    assert told["outcome"] in {"promoted", "rejected"}

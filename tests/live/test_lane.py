@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from backend.steps import LEASE, Word
-from backend.training import Run, TrainingLane
+from backend import training
+from backend.training import Run, TrainingLane, Word
 from tests.live.conftest import wait_until
 
 pytestmark = pytest.mark.live
@@ -59,7 +59,7 @@ def test_what_a_dead_trainer_held_is_taken_up_again_and_counted(
 ) -> None:
     lane.request(7)
     run = taken(lane)
-    assert 0 < redis.ttl("promptbrush:training:lease:7") <= LEASE
+    assert 0 < redis.ttl("promptbrush:training:lease:7") <= training.LEASE
     assert lane.give_back(OTHER) == 0
     assert lane.give_back(ONE) == 1
     assert state(lane)["state"] == "waiting"
@@ -177,5 +177,5 @@ def test_trainers_are_counted_while_they_live(lane: TrainingLane, redis: Redis) 
     lane.pulse(OTHER)
     assert lane.overview()["trainers"] == 2
     lane.end_pulse(OTHER)
-    redis.zadd("promptbrush:training:trainers", {"dead": time.time() - 2 * LEASE})
+    redis.zadd("promptbrush:training:trainers", {"dead": time.time() - 2 * training.LEASE})
     assert lane.overview()["trainers"] == 1

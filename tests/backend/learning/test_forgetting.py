@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.learning.forgetting import LEAST_KEPT, SHARES, Everyday, Kept, agreements, settled
+from backend.learning.forgetting import SHARES, WANTED_KEPT, Everyday, Kept, agreements, settled
 from backend.learning.lessons import Lesson, Lessons
 from models import Segmenter
 from tests.backend.learning.school import TASKS, sample
@@ -68,7 +68,7 @@ def test_of_what_forgets_only_a_share_is_taken(
     assert share in SHARES[1:]
     whole = kept(segmenter, lessons, asked, segmenter.with_decoder(tuned)).agreement
     mixed = kept(segmenter, lessons, asked, segmenter.with_decoder(weights)).agreement
-    assert whole < LEAST_KEPT
+    assert whole < WANTED_KEPT
     assert mixed > whole
 
 

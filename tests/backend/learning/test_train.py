@@ -18,7 +18,7 @@ from backend.learning.train import Source, Trained, train
 from models import Segmenter
 from tests.backend.learning.school import CONFIG, source
 
-RECIPE = Recipe(steps=40, look=10, rows=4, rate=5e-3)
+RECIPE = Recipe(steps=40, look=10, rows=4, rate=5e-3, others=0.4)
 BASE = "b" * 64
 
 
@@ -112,8 +112,9 @@ def half_wrong(wrong: str) -> Source:
 def test_a_label_that_would_fall_is_protected(
     segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (forgetting, promotion):  # a random checkpoint knows nothing worth keeping
-        monkeypatch.setattr(module, "LEAST_KEPT", 0.0)
+    # a random checkpoint knows nothing worth keeping
+    monkeypatch.setattr(forgetting, "WANTED_KEPT", 0.0)
+    monkeypatch.setattr(promotion, "LEAST_KEPT", 0.0)
     first = trained(segmenter, tmp_path, half_wrong("Bright"), config=PAIR)
     registry = Registry(tmp_path)
     registry.activate(7, first.version.id, "it knows what is dark")
