@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from demo import vocabulary
 from models import (
@@ -16,6 +17,9 @@ from models import (
     ImageProcessor,
     Segmenter,
 )
+
+settings.register_profile("behaviour", deadline=None)  # on a busy machine time says nothing
+settings.load_profile("behaviour")
 
 
 def tiny_config(vocabulary_size: int, **overrides: object) -> CLIPSegConfig:

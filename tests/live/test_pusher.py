@@ -84,9 +84,7 @@ def test_two_pushers_take_turns_and_label_studio_may_be_away(queue: PredictionQu
 STEPS = ("work", "take", "give", "die", "ask", "open", "prelabel", "end", "crash", "push")
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 12)), max_size=40))
 def test_whatever_dies_every_task_reaches_label_studio_once(
     queue: PredictionQueue, steps: list[tuple[str, int]]

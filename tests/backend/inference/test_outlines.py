@@ -64,7 +64,7 @@ def masks(draw: st.DrawFn) -> Mask:
     return mask
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(masks())
 def test_filling_the_outlines_gives_the_mask_back(mask: Mask) -> None:
     rings = polygons(mask)
@@ -75,7 +75,7 @@ def test_filling_the_outlines_gives_the_mask_back(mask: Mask) -> None:
         assert iou(filled(rings, mask.shape), mask) >= 0.97
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(masks())
 def test_holes_stay_holes_and_islands_stay_apart(mask: Mask) -> None:
     again = filled(polygons(mask), mask.shape)
@@ -84,7 +84,7 @@ def test_holes_stay_holes_and_islands_stay_apart(mask: Mask) -> None:
         assert theirs[depth > 3].all()  # what is thicker than the simplification keeps its core
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=16)))
 def test_noise_is_no_trouble(mask: Mask) -> None:
     rings = polygons(mask)

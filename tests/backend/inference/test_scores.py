@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.inference.scores import (
@@ -51,7 +51,6 @@ def test_with_evidence_scores_are_the_share_that_is_accepted() -> None:
     assert scores.error < 0.15
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=ENOUGH, max_size=80),
     st.floats(0, 1),

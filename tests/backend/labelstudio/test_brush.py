@@ -49,39 +49,35 @@ def test_a_mask_survives_the_round_trip(mask: Mask) -> None:
     np.testing.assert_array_equal(alpha, np.where(mask, 255, 0))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(stripes)
 def test_runs_of_any_length_survive_the_round_trip(lengths: list[int]) -> None:
     mask = striped(lengths)
     np.testing.assert_array_equal(decode(encode(mask), *mask.shape) == 255, mask)
 
 
-@settings(deadline=None)
 @given(masks)
 def test_the_sdk_reads_what_we_write(mask: Mask) -> None:
     np.testing.assert_array_equal(sdk_decode(encode(mask), *mask.shape), np.where(mask, 255, 0))
 
 
-@settings(deadline=None)
 @given(masks)
 def test_we_read_what_the_sdk_writes(mask: Mask) -> None:
     np.testing.assert_array_equal(decode(sdk_encode(mask), *mask.shape), np.where(mask, 255, 0))
 
 
-@settings(deadline=None)
 @given(masks)
 def test_our_bytes_are_the_sdks_without_its_superfluous_zero(mask: Mask) -> None:
     ours, theirs = encode(mask), sdk_encode(mask)
     assert theirs in (ours, ours + b"\0")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(arrays(np.uint8, (7, 11), elements=st.sampled_from([0, 1, 100, 254, 255])))
 def test_we_read_grey_masks_as_the_sdk_does(grey: NDArray[np.uint8]) -> None:
     np.testing.assert_array_equal(decode(bytes(sdk.mask2rle(grey)), 7, 11), grey)
 
 
-@settings(deadline=None)
 @given(arrays(np.uint8, (3, 5, 4), elements=st.integers(0, 3)))
 def test_only_alpha_counts_where_the_channels_differ(rgba: NDArray[np.uint8]) -> None:
     rle = bytes(sdk.encode_rle(rgba.ravel()))

@@ -128,7 +128,7 @@ STORY = [
 ]
 
 
-@settings(deadline=None, max_examples=50)  # a disk may be slow to say that all is there
+@settings(max_examples=50)
 @given(st.permutations([*STORY, *STORY[:2]]))
 def test_events_lead_to_the_same_in_any_order_and_twice(
     tmp_path_factory: pytest.TempPathFactory, events: list[dict[str, Any]]

@@ -125,7 +125,7 @@ def test_an_unknown_or_ambiguous_name_is_told(
         registry.rollback(PROJECT)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     deeds=st.lists(
         st.one_of(
@@ -174,7 +174,7 @@ def names(version: Version | None) -> str | None:
     return None if version is None else version.id
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_flipped_bit_anywhere_never_changes_the_weights_that_are_served(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

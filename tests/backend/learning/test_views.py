@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -16,7 +16,6 @@ def scene() -> View[str]:
     return View(Image.fromarray(pixels), {"disc": disc})
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**64))
 def test_masks_follow_what_they_mark(seed: int) -> None:
     plain = scene()
