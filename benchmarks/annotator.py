@@ -20,7 +20,7 @@ LABELS = {"Sprocket": "hourglass", "Grommet": "flower", "Motley": "halved"}
 XML = label_config(list(LABELS))
 SHAPES = (*KNOWN_SHAPES, *["hourglass", "flower"] * 3)  # half of what there is
 TEXTURES = (*KNOWN_TEXTURES, *["halved"] * 2)  # a third
-POOL, JUDGED = 10_000_000, 20_000_000  # seeds
+POOL, JUDGED = 500_000_000, 600_000_000  # seeds, far from those of the demo's training
 SPAN = 1000  # seeds that one round of the benchmark has for itself
 
 

@@ -12,6 +12,10 @@ from backend.labelstudio.shapes import Area, Mask, areas
 
 Size = tuple[int, int]  # height, width
 
+# What an image without a label weighs beside one with it, where a mean is taken over both: a mask
+# that is wrong goes with one key, and one that is missing has to be drawn.
+ABSENT = 0.25
+
 
 @dataclass(frozen=True, slots=True)
 class View:

@@ -18,7 +18,7 @@ from backend.inference.predictor import Predictor
 from backend.labelstudio.shapes import Mask
 from backend.learning.calibration import Calibration
 from backend.learning.dataset import Sample
-from backend.learning.drawn import iou
+from backend.learning.drawn import ABSENT, iou
 from backend.learning.forgetting import IMAGES, Kept, agreements
 from backend.learning.lessons import shrunk
 from backend.overlay import Drawn, draw
@@ -40,6 +40,11 @@ class Score:
     present: bool
     active: float  # IoU of what is served
     candidate: float
+
+    @property
+    def weight(self) -> float:
+        """In a mean."""
+        return 1.0 if self.present else ABSENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +93,28 @@ class Evaluation:
 
     def means(self) -> tuple[float, float]:
         """Mean IoU of the active one and of the candidate, over all images and labels."""
-        active = np.mean([score.active for score in self.scores]) if self.scores else 0.0
-        candidate = np.mean([score.candidate for score in self.scores]) if self.scores else 0.0
+        if not self.scores:
+            return 0.0, 0.0
+        weights = [score.weight for score in self.scores]
+        active = np.average([score.active for score in self.scores], weights=weights)
+        candidate = np.average([score.candidate for score in self.scores], weights=weights)
         return float(active), float(candidate)
 
     def difference(self) -> Interval:
         """The candidate's mean IoU less the active one's: a paired bootstrap over tasks."""
-        by_task: dict[int, list[float]] = {}
-        for score in self.scores:
-            by_task.setdefault(score.task, []).append(score.candidate - score.active)
-        if not by_task:
+        if not self.scores:
             return Interval(0.0, 0.0, 0.0)
-        sums = np.array([sum(rows) for rows in by_task.values()])
-        counts = np.array([len(rows) for rows in by_task.values()])
+        by_task: dict[int, list[Score]] = {}
+        for score in self.scores:
+            by_task.setdefault(score.task, []).append(score)
+        tasks = by_task.values()
+        sums = np.array([sum(s.weight * (s.candidate - s.active) for s in task) for task in tasks])
+        weights = np.array([sum(s.weight for s in task) for task in tasks])
         drawn = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
-        means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+        means = sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
         tail = (1 - CONFIDENCE) / 2
         low, high = np.quantile(means, [tail, 1 - tail])
-        return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
+        return Interval(float(sums.sum() / weights.sum()), float(low), float(high))
 
     def to_json(self) -> dict[str, Any]:
         """Its figures, for a version's card."""

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from backend.errors import TooLittleData
 from backend.learning.dataset import Part
+from backend.learning.drawn import ABSENT
 from backend.learning.lessons import Lesson, Shelf, conditions
 from backend.learning.loss import mask_loss
 from backend.learning.pupils import Pupil, pupil_of
@@ -182,7 +183,7 @@ class _Run:
     @torch.no_grad()
     def _judge(self) -> float:
         """Mean IoU on the validation tasks, at the model's own resolution, over all views."""
-        scores = []
+        scores, weights = [], []
         for lesson in self.validation:
             content = self.shelf.read(lesson)
             labels = (*lesson.present, *lesson.absent)
@@ -194,7 +195,8 @@ class _Run:
                 truth = torch.zeros_like(found)
                 truth[: len(lesson.present)] = content.targets[view].bool()
                 scores += [_iou(*pair) for pair in zip(found, truth, strict=True)]
-        return float(np.mean(scores))
+                weights += [1.0] * len(lesson.present) + [ABSENT] * len(lesson.absent)
+        return float(np.average(scores, weights=weights))
 
     def _look(self) -> None:
         """See how good it is, keep the best, and save where it is."""

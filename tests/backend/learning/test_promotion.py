@@ -20,6 +20,22 @@ def test_a_candidate_that_is_surely_better_is_promoted() -> None:
     assert "4 held-out tasks" in verdict.reason
 
 
+def test_masks_that_were_missed_weigh_more_than_masks_where_nothing_is() -> None:
+    """Two of three labels are absent from each image: found nowhere before, anywhere after."""
+    rows = [
+        score
+        for task in range(6)
+        for score in (
+            Score(task, "Car", True, 0.1, 0.5),
+            Score(task, "Dog", False, 1.0, 0.7),
+            Score(task, "Cat", False, 1.0, 0.7),
+        )
+    ]
+    assert decide(Evaluation(rows)).promoted
+    without = [score for score in rows if not score.present]
+    assert not decide(Evaluation(without)).promoted
+
+
 def test_luck_on_one_task_is_not_enough() -> None:
     verdict = decide(evaluation([(0.1, 0.9), (0.5, 0.45), (0.6, 0.6), (0.5, 0.48), (0.4, 0.4)]))
     assert not verdict.promoted
