@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from backend.settings import DEMO, DEMO_GROUPVIT, PUBLISHED, Settings, environment
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def checkpoint_option(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +31,27 @@ def backend_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", metavar="URL", help="this backend as Label Studio reaches it (HOST and PORT)"
     )
+
+
+def project_deeds(
+    commands: Commands,
+    name: str,
+    told: str,
+    run: Callable[[Callable[..., str], argparse.Namespace], int],
+) -> tuple[Commands, Callable[[str, Callable[..., str], str], argparse.ArgumentParser]]:
+    """A command with what can be done under it, and what adds a deed of one project to it.
+
+    A deed tells what it did in words; `run` calls it and prints them.
+    """
+    deeds = commands.add_parser(name, help=told).add_subparsers(required=True, metavar="DEED")
+
+    def add(deed: str, does: Callable[..., str], said: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = deeds.add_parser(deed, help=said)
+        parser.add_argument("--project", type=int, required=True, metavar="ID")
+        parser.set_defaults(run=lambda options: run(does, options))
+        return parser
+
+    return deeds, add
 
 
 def settings_of(**overrides: object) -> Settings:

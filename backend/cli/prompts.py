@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from backend.cli.options import label_studio_options, settings_of, studio_settings
+from backend.cli.options import label_studio_options, project_deeds, settings_of, studio_settings
 from backend.errors import BadPrompt, BadRequest
 from backend.inference.books import Books
 from backend.inference.promptbook import Curve, Entry, Origin, Phrase, PromptBook
@@ -21,15 +21,9 @@ BAR = 30  # characters of the longest one in a curve
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`prompts`, with what can be done with them."""
-    prompts = commands.add_parser("prompts", help="what a project's labels are asked with")
-    deeds = prompts.add_subparsers(required=True, metavar="DEED")
-
-    def add(name: str, run: Callable[..., str], told: str) -> argparse.ArgumentParser:
-        parser = deeds.add_parser(name, help=told)
-        parser.add_argument("--project", type=int, required=True, metavar="ID")
-        parser.set_defaults(run=lambda options: _print(run, options))
-        return parser
-
+    deeds, add = project_deeds(
+        commands, "prompts", "what a project's labels are asked with", _print
+    )
     add("list", _list, "all versions of the book, oldest first")
     show = add("show", _show, "what the book says, and its proof")
     show.add_argument("--version", type=int, metavar="N", help="(the newest)")

@@ -10,6 +10,7 @@ from backend.cli.options import (
     backend_option,
     follow_if_known,
     label_studio_options,
+    project_deeds,
     settings_of,
     studio_settings,
 )
@@ -24,15 +25,9 @@ BASE = "base"  # the name of the base checkpoint among versions
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`versions`, with what can be done with them."""
-    versions = commands.add_parser("versions", help="what a project's training made, and serves")
-    deeds = versions.add_subparsers(required=True, metavar="DEED")
-
-    def add(name: str, run: Callable[..., str], told: str) -> argparse.ArgumentParser:
-        parser = deeds.add_parser(name, help=told)
-        parser.add_argument("--project", type=int, required=True, metavar="ID")
-        parser.set_defaults(run=lambda options: _print(run, options))
-        return parser
-
+    _, add = project_deeds(
+        commands, "versions", "what a project's training made, and serves", _print
+    )
     add("list", _list, "all of them, oldest first")
     show = add("show", _show, "all that is known of one")
     show.add_argument("version", metavar="VERSION", help="its name, or how that begins")
