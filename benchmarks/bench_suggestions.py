@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from backend.inference.features import FeatureCache
-from backend.inference.phrasing import Phrase, compositions, distinct, plain, words
+from backend.inference.phrasing import Candidate, compositions, distinct, plain, words
 from backend.inference.predictor import Predictor
 from backend.inference.sighting import look as look_at
 from backend.inference.suggest import Evidence, Suggestion, conditions, iou, marked, suggest
@@ -46,7 +46,7 @@ def scenes(
     return found
 
 
-def scores(segmenter: Segmenter, phrases: list[Phrase], judged: list[Evidence]) -> list[float]:
+def scores(segmenter: Segmenter, phrases: list[Candidate], judged: list[Evidence]) -> list[float]:
     """Mean IoU of each phrase."""
     rows = torch.stack(list(conditions(segmenter, phrases).values()))
     columns = [iou(marked(segmenter, one.features, rows, THRESHOLD), one.mask) for one in judged]
@@ -81,9 +81,9 @@ def row(segmenter: Segmenter, vocabulary: Vocabulary, seed: int, kind: str) -> l
     ]
 
 
-def every(found: list[Suggestion], vocabulary: Vocabulary) -> list[Phrase]:
+def every(found: list[Suggestion], vocabulary: Vocabulary) -> list[Candidate]:
     """What was tried, and what else is composed of what was best."""
-    phrases = [Phrase(one.text, one.source) for one in found]
+    phrases = [Candidate(one.text, one.source) for one in found]
     return distinct(
         [*plain(LABEL, (), (), vocabulary), *compositions(LABEL, phrases, vocabulary), *phrases]
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from backend.errors import BadPrompt, BadRequest
 from backend.inference.masks import under
-from backend.inference.phrasing import Phrase, Source, compositions, own, prompted, words
+from backend.inference.phrasing import Candidate, Source, compositions, own, prompted, words
 from backend.inference.predictor import Found, Predictor, scored
 from backend.inference.sighting import Sighting, look
 from backend.inference.vocabulary import Vocabulary
@@ -90,7 +90,7 @@ def offer(
     Raises:
         BadPrompt: there is no such label.
     """
-    query, phrases = asked[0], [Phrase(text, Source.VOCABULARY) for text in choices]
+    query, phrases = asked[0], [Candidate(text, Source.VOCABULARY) for text in choices]
     if about:
         found = named(about, asked)
         if found is None:

@@ -28,7 +28,7 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Phrase:
+class Candidate:
     """Something to ask with."""
 
     text: str
@@ -42,23 +42,23 @@ class Phrase:
 
 def plain(
     label: str, prompts: Sequence[str], typed: Sequence[str], vocabulary: Vocabulary
-) -> list[Phrase]:
+) -> list[Candidate]:
     """What may be tried of a label at first, each text once."""
     return distinct([*own(label, prompts, typed, vocabulary), *words(vocabulary)])
 
 
 def own(
     label: str, prompts: Sequence[str], typed: Sequence[str], vocabulary: Vocabulary
-) -> list[Phrase]:
+) -> list[Candidate]:
     """What a label is called already, and by other words for that."""
     name = words_of(label)
     return distinct(
         [
-            *(Phrase(text, Source.PROMPT) for text in prompts),
-            Phrase(name, Source.NAME),
-            *(Phrase(text, Source.TYPED) for text in typed),
+            *(Candidate(text, Source.PROMPT) for text in prompts),
+            Candidate(name, Source.NAME),
+            *(Candidate(text, Source.TYPED) for text in typed),
             *(
-                Phrase(other, Source.SYNONYM)
+                Candidate(other, Source.SYNONYM)
                 for text in (*prompts, name)
                 for other in vocabulary.synonyms(text)
             ),
@@ -66,20 +66,20 @@ def own(
     )
 
 
-def prompted(asked: Iterable[Query]) -> list[Phrase]:
+def prompted(asked: Iterable[Query]) -> list[Candidate]:
     """What labels are asked with."""
-    return [Phrase(text, Source.PROMPT) for query in asked for text in query.prompts]
+    return [Candidate(text, Source.PROMPT) for query in asked for text in query.prompts]
 
 
-def words(vocabulary: Vocabulary) -> list[Phrase]:
+def words(vocabulary: Vocabulary) -> list[Candidate]:
     """Everything that a vocabulary names, by its usual name."""
     return [
-        *(Phrase(names[0], Source.VOCABULARY) for names in vocabulary.things),
-        *(Phrase(names[0], Source.ATTRIBUTE) for names in vocabulary.attributes),
+        *(Candidate(names[0], Source.VOCABULARY) for names in vocabulary.things),
+        *(Candidate(names[0], Source.ATTRIBUTE) for names in vocabulary.attributes),
     ]
 
 
-def compositions(label: str, best: Sequence[Phrase], vocabulary: Vocabulary) -> list[Phrase]:
+def compositions(label: str, best: Sequence[Candidate], vocabulary: Vocabulary) -> list[Candidate]:
     """Attributes with things, of phrases in the order of how well they did.
 
     The best things with every attribute, and the best attributes with the best things; the label's
@@ -95,16 +95,16 @@ def compositions(label: str, best: Sequence[Phrase], vocabulary: Vocabulary) -> 
         *((one, noun) for one in adjectives[:ADJECTIVES] for noun in nouns[: 3 * NOUNS]),
     ]
     return distinct(
-        Phrase(joined(adjective, noun), Source.COMPOSITION)
+        Candidate(joined(adjective, noun), Source.COMPOSITION)
         for adjective, noun in dict.fromkeys(pairs)
         if adjective not in noun.split()
     )
 
 
-def worded(best: Sequence[Phrase]) -> list[Phrase]:
+def worded(best: Sequence[Candidate]) -> list[Candidate]:
     """Phrases as people would write them in a sentence."""
     return distinct(
-        Phrase(template.format(phrase.text), Source.TEMPLATE)
+        Candidate(template.format(phrase.text), Source.TEMPLATE)
         for phrase in best
         for template in TEMPLATES
     )
@@ -115,13 +115,13 @@ def joined(adjective: str, noun: str) -> str:
     return f"{noun} {adjective}" if adjective.startswith("with ") else f"{adjective} {noun}"
 
 
-def distinct(phrases: Iterable[Phrase]) -> list[Phrase]:
+def distinct(phrases: Iterable[Candidate]) -> list[Candidate]:
     """Each text once, in whatever case it is written, and none that could not be a prompt."""
-    found: dict[str, Phrase] = {}
+    found: dict[str, Candidate] = {}
     for phrase in _usable(phrases):
         found.setdefault(phrase.text.casefold(), phrase)
     return list(found.values())
 
 
-def _usable(phrases: Iterable[Phrase]) -> Iterator[Phrase]:
+def _usable(phrases: Iterable[Candidate]) -> Iterator[Candidate]:
     return (one for one in phrases if one.text.strip() and len(one.text) <= LONGEST_PROMPT)

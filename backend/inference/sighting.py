@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from backend.inference.phrasing import Phrase, Source, distinct, joined
+from backend.inference.phrasing import Candidate, Source, distinct, joined
 from backend.inference.suggest import conditions
 from models import Exemplar, ImageFeatures, Segmenter
 
@@ -36,7 +36,7 @@ def look(
     segmenter: Segmenter,
     image: Image.Image,
     features: ImageFeatures,
-    phrases: Sequence[Phrase],
+    phrases: Sequence[Candidate],
     *,
     threshold: float,
 ) -> list[Sighting]:
@@ -52,7 +52,7 @@ def look(
     best = sight.best()
     nouns = [one.text for one in best if not one.is_adjective][:NOUNS]
     adjectives = [one.text for one in best if one.is_adjective][:ADJECTIVES]
-    sight.take([Phrase(joined(a, n), Source.COMPOSITION) for a in adjectives for n in nouns])
+    sight.take([Candidate(joined(a, n), Source.COMPOSITION) for a in adjectives for n in nouns])
     return sight.sightings()
 
 
@@ -67,12 +67,12 @@ class _Sight:
         self._features = features
         self._shown = shown
         self._threshold = threshold
-        self._phrases: list[Phrase] = []
+        self._phrases: list[Candidate] = []
         self._peaks = torch.empty(0)  # (N,) logits
         self._similarities = torch.empty(0)
         self._masks = torch.empty(0, 0, 0, dtype=torch.bool)  # (N, h, w)
 
-    def take(self, phrases: Sequence[Phrase]) -> None:
+    def take(self, phrases: Sequence[Candidate]) -> None:
         """Ask for more; of many, for those most similar to the image."""
         rows = conditions(self._segmenter, distinct(phrases))
         if not rows:
@@ -90,7 +90,7 @@ class _Sight:
         self._similarities = torch.cat([self._similarities, likeness[nearest].float().cpu()])
         self._masks = torch.cat([self._masks.reshape(-1, *masks.shape[1:]), masks])
 
-    def best(self) -> list[Phrase]:
+    def best(self) -> list[Candidate]:
         """Everything asked, surest first."""
         return [self._phrases[i] for i in self._order()]
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from backend.errors import NothingToGoBy
 from backend.inference.masks import SPECK
-from backend.inference.phrasing import Phrase, Source, compositions, distinct, plain, worded
+from backend.inference.phrasing import Candidate, Source, compositions, distinct, plain, worded
 from backend.inference.vocabulary import Vocabulary
 from models import ImageFeatures, Segmenter
 
@@ -111,9 +111,9 @@ class _Trial:
         self._present = present
         self._threshold = threshold
         self._seen: set[str] = set()  # phrases tried, in lower case
-        self._scores: dict[Phrase, Tensor] = {}  # (E,) of those that went through all
+        self._scores: dict[Candidate, Tensor] = {}  # (E,) of those that went through all
 
-    def take(self, phrases: Sequence[Phrase]) -> None:
+    def take(self, phrases: Sequence[Candidate]) -> None:
         """Try phrases that were not tried before; the label's own go through all images."""
         new = [one for one in distinct(phrases) if one.text.casefold() not in self._seen]
         self._seen |= {one.text.casefold() for one in new}
@@ -131,7 +131,7 @@ class _Trial:
         for i, more in zip(order, rest, strict=True):
             self._scores[new[i]] = torch.cat([scores[i], more])
 
-    def best(self) -> list[Phrase]:
+    def best(self) -> list[Candidate]:
         """Phrases that went through all, best first; of equals the one tried first."""
         phrases = list(self._scores)
         if not phrases:
@@ -160,7 +160,7 @@ class _Trial:
         return torch.stack(columns, dim=1) if columns else rows.new_empty(len(rows), 0).cpu()
 
 
-def conditions(segmenter: Segmenter, phrases: Sequence[Phrase]) -> dict[Phrase, Tensor]:
+def conditions(segmenter: Segmenter, phrases: Sequence[Candidate]) -> dict[Candidate, Tensor]:
     """The condition (C,) of each phrase that the model can read."""
     rows = {}
     for phrase in phrases:
