@@ -1,162 +1,23 @@
 """The application on recorded requests, with a queue that answers at once."""
 
-import json
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from flask.testing import FlaskClient
 from redis.exceptions import ConnectionError as BrokerDown
 from werkzeug.test import TestResponse
 
-from backend.errors import BackendError, QueueUnavailable
-from backend.inference.books import Books
-from backend.inference.promptbook import Entry
+from backend.errors import QueueUnavailable
 from backend.labelstudio import brush
-from backend.labelstudio.regions import brush_value
-from backend.learning.card import Card
-from backend.learning.versions import Versions
-from backend.queue import PredictionQueue, WorkerPulse
+from backend.queue import PredictionQueue
 from backend.settings import Settings
 from backend.web import app as module
-
-RECORDED = Path(__file__).parents[2] / "recorded"
-MASK = np.eye(12, dtype=bool)
-PULSE = WorkerPulse("w", "h", 1, "clipseg", "demo", "d" * 64, "cpu")
-
-
-class InstantQueue:
-    """Every job is answered with one region for the first label that can have one."""
-
-    def __init__(self) -> None:
-        self.submitted: list[tuple[list[dict[str, Any]], bool]] = []
-        self.groups: list[str | None] = []
-        self.finished = 0
-        self.reported: list[BackendError] = []
-        self.answer: dict[str, Any] | None = {
-            "regions": [
-                {
-                    "control": "brush",
-                    "label": "cat",
-                    "width": 12,
-                    "height": 12,
-                    "score": 0.8,
-                    "value": brush_value(MASK),
-                }
-            ],
-            "score": 0.8,
-            "model_version": "clipseg-1-2",
-            "remark": "cat: found, score 0.80",
-        }
-        self.connection = self
-
-    def submit(
-        self, payloads: list[dict[str, Any]], *, urgent: bool, group: str | None = None, **_: Any
-    ) -> list[Any]:
-        self.submitted.append((payloads, urgent))
-        self.groups.append(group)
-        return payloads
-
-    def submit_background(self, payloads: list[dict[str, Any]], group: str) -> None:
-        self.submit(payloads, urgent=False, group=group)
-
-    def progress(self, group: str) -> dict[str, Any]:
-        return {"group": group}
-
-    def wait(self, jobs: list[Any], *_: Any) -> list[Any]:
-        return [self.answer for _ in jobs]
-
-    def finish(self, jobs: list[Any]) -> None:
-        self.finished += 1
-
-    def report(self, project: object, task: object, error: BackendError) -> None:
-        self.reported.append(error)
-
-    def workers(self) -> list[WorkerPulse]:
-        return [PULSE]
-
-    def serving(self) -> WorkerPulse:
-        return PULSE
-
-    def hincrby(self, *_: Any) -> None:
-        """The counter of requests."""
-
-
-@pytest.fixture
-def queue(monkeypatch: pytest.MonkeyPatch) -> InstantQueue:
-    queue = InstantQueue()
-    monkeypatch.setattr(module, "PredictionQueue", lambda connection: connection)
-    return queue
-
-
-@pytest.fixture
-def client(queue: InstantQueue) -> FlaskClient:
-    return module.create_app(Settings(), queue).test_client()  # type: ignore[arg-type]
-
-
-def body(response: TestResponse) -> dict[str, Any]:
-    answer = response.get_json()
-    assert isinstance(answer, dict)
-    return answer
-
-
-def recorded(name: str) -> Any:
-    return json.loads((RECORDED / f"{name}.json").read_text())["json"]
+from tests.backend.web.instant import MASK, InstantQueue, body, recorded
 
 
 def test_a_recorded_setup_is_answered_with_a_version(client: FlaskClient) -> None:
     answer = client.post("/setup", json=recorded("setup"))
     assert body(answer)["model_version"].startswith("clipseg-dddddddd-")
-
-
-def test_setup_names_what_a_projects_prompt_book_asks_and_prompts_tells_of_it(
-    queue: InstantQueue, tmp_path: Path
-) -> None:
-    client = module.create_app(Settings(model_dir=tmp_path), queue).test_client()  # type: ignore[arg-type]
-    schema = recorded("setup")["schema"]
-
-    def named(project: object) -> str:
-        answer = client.post("/setup", json={"project": project, "schema": schema})
-        return str(body(answer)["model_version"])
-
-    base, books = named("1.1795"), Books(tmp_path)
-    books.put(1, "by hand", Entry("cat").setting(threshold=0.21))
-    changed = named("1.1795")
-    assert changed != base == named("2.1795")
-    books.rollback(1, 0)
-    assert named("1.1795") == base
-    told = body(client.get("/prompts?project=1"))
-    assert (told["version"], told["labels"]) == (2, {})
-    assert [one["by"] for one in told["history"]] == ["by hand", "rolled back to version 0"]
-    assert body(client.get("/prompts?project=5"))["version"] == 0
-    assert client.get("/prompts").status_code == 400
-
-
-def test_setup_names_a_projects_active_version_and_versions_tells_of_it(
-    queue: InstantQueue, tmp_path: Path
-) -> None:
-    client = module.create_app(Settings(model_dir=tmp_path), queue).test_client()  # type: ignore[arg-type]
-    schema = recorded("setup")["schema"]
-
-    def named(project: object) -> str:
-        answer = client.post("/setup", json={"project": project, "schema": schema})
-        return str(body(answer)["model_version"])
-
-    base, versions = named("1.1795"), Versions(tmp_path)
-    mine = versions.keep(1, b"weights", Card("d" * 64, metrics={"iou": 0.5}))
-    alien = versions.keep(1, b"others", Card("e" * 64))
-    assert named("1.1795") == base
-    versions.activate(1, mine.id, "better")
-    assert named("1.1795") == base.replace("-dddddddd-", f"-dddddddd-{mine.id[:8]}-")
-    assert named("2.1795") == named(None) == base
-    versions.activate(1, alien.id, "by mistake")
-    assert named("1.1795") != base  # what was made for another checkpoint is passed by
-    told = body(client.get("/versions?project=1"))
-    assert (told["active"], told["served"]) == (alien.id, mine.id)
-    assert [one["metrics"] for one in told["versions"]] == [{"iou": 0.5}, {}]
-    assert [one["reason"] for one in told["history"]] == ["better", "by mistake"]
-    assert body(client.get("/versions")) == {"versions": ["clipseg-dddddddd"]}
 
 
 def test_a_recorded_batch_gets_one_prediction_per_task(
@@ -405,28 +266,3 @@ def test_the_demo_checkpoint_is_told_at_health(client: FlaskClient) -> None:
 def test_the_instant_queue_has_the_real_ones_methods() -> None:
     shared = {name for name in vars(InstantQueue) if not name.startswith("_")} - {"hincrby"}
     assert shared <= set(vars(PredictionQueue))
-
-
-def test_phrases_are_asked_of_a_worker(client: FlaskClient, queue: InstantQueue) -> None:
-    queue.answer = {"labels": [{"label": "cat"}]}
-    answer = client.get("/suggestions?project=3&label=cat")
-    assert body(answer) == {"labels": [{"label": "cat"}]}
-    [(payloads, urgent)] = queue.submitted
-    assert payloads == [{"project": 3, "task": {"id": None}, "label": "cat", "image": None}]
-    assert not urgent
-
-
-@pytest.mark.parametrize("query", ["", "?project=three", "?label=cat", "?image=x&task=1"])
-def test_phrases_need_something_to_go_by(client: FlaskClient, query: str) -> None:
-    answer = client.get(f"/suggestions{query}")
-    assert answer.status_code == 400
-    assert body(answer)["error"] == "BadRequest"
-
-
-def test_a_worker_that_cannot_suggest_says_why(client: FlaskClient, queue: InstantQueue) -> None:
-    queue.answer = {"error": "NothingToGoBy", "detail": "Nothing tells where it is."}
-    answer = client.get("/suggestions?project=3")
-    assert (answer.status_code, body(answer)) == (409, queue.answer)
-    queue.answer = None
-    late = client.get("/suggestions?project=3")
-    assert (late.status_code, body(late)["error"]) == (504, "DeadlineExceeded")

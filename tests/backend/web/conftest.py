@@ -1,0 +1,20 @@
+"""The application on a queue that answers at once."""
+
+import pytest
+from flask.testing import FlaskClient
+
+from backend.settings import Settings
+from backend.web import app as module
+from tests.backend.web.instant import InstantQueue
+
+
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> InstantQueue:
+    queue = InstantQueue()
+    monkeypatch.setattr(module, "PredictionQueue", lambda connection: connection)
+    return queue
+
+
+@pytest.fixture
+def client(queue: InstantQueue) -> FlaskClient:
+    return module.create_app(Settings(), queue).test_client()  # type: ignore[arg-type]
