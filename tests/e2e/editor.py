@@ -56,6 +56,21 @@ TICKED = """(name) => {
   return ours.flatMap((one) => [...one.mainValue]);
 }"""
 
+# After a task is opened Label Studio may put another annotation in the place of the one that it
+# showed first, and with it an empty prompt: what was typed before that is lost.
+SETTLED = """(still) => {
+  const annotation = window.dataManager?.lsf?.lsf?.annotationStore?.selected;
+  const names = annotation ? Array.from(annotation.names.values()) : [];
+  const shown = names.some((tag) => tag.type === "image" && tag.imageIsLoaded);
+  const now = performance.now();
+  if (!shown || window.settling?.annotation !== annotation) {
+    window.settling = { annotation, since: now };
+    return false;
+  }
+  return now - window.settling.since >= still;
+}"""
+STILL = 1500  # ms
+
 SELECT_SMART_TOOL = """(name) => {
   const annotation = window.dataManager.lsf.lsf.annotationStore.selected;
   annotation.unselectAll();
@@ -246,15 +261,8 @@ class Editor:
     # how
 
     def _image(self) -> None:
-        """Wait until the task's image is shown, at a size that holds still."""
-        self.page.wait_for_function(
-            """() => {
-              const annotation = window.dataManager?.lsf?.lsf?.annotationStore?.selected;
-              const names = annotation ? Array.from(annotation.names.values()) : [];
-              return names.some((tag) => tag.type === "image" && tag.imageIsLoaded);
-            }""",
-            timeout=60_000,
-        )
+        """Wait until the task's image is shown, in an annotation that stays."""
+        self.page.wait_for_function(SETTLED, arg=STILL, timeout=60_000)
         self.page.locator(".konvajs-content").first.wait_for()
 
     def _drawn(self, where: str, count: int | None) -> list[Region]:
