@@ -53,6 +53,7 @@ class Settings:
     local_files_root: Path | None = None
     image_hosts: frozenset[str] = frozenset()
     image_cache_mb: int = 1024
+    annotation_cache_mb: int = 2048
     image_max_mb: int = 64
     image_max_megapixels: int = 120
     image_timeout: float = 20.0
@@ -108,6 +109,9 @@ class Settings:
             ),
             image_hosts=_read(env, ("IMAGE_HOSTS",), _hosts, frozenset()),
             image_cache_mb=_read(env, ("IMAGE_CACHE_MB",), _whole(1, 10**7), 1024),
+            annotation_cache_mb=_read(
+                env, ("ANNOTATION_CACHE_MB",), _whole(0, 10**7), default.annotation_cache_mb
+            ),
             image_max_mb=_read(env, ("IMAGE_MAX_MB",), _whole(1, 10**5), default.image_max_mb),
             image_max_megapixels=_read(
                 env, ("IMAGE_MAX_MEGAPIXELS",), _whole(1, 10**4), default.image_max_megapixels

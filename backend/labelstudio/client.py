@@ -95,6 +95,7 @@ class LabelStudio:
         *,
         ids: Iterable[int] | None = None,
         lacking: str | None = None,
+        annotated: bool = False,
         include: Sequence[str] = ("id", "data"),
     ) -> Iterator[Json]:
         """Tasks by ascending id, in pages that hold while tasks and predictions come and go.
@@ -103,7 +104,8 @@ class LabelStudio:
             project: The project's id.
             ids: Only these tasks; those that do not exist are left out.
             lacking: Only tasks without a prediction of this model version.
-            include: Fields of the task, `id` among them.
+            annotated: Only tasks that somebody has submitted, not those that were only skipped.
+            include: Fields of the task, and of its annotations if these are among them.
         """
         chunks: Iterable[list[int] | None] = (
             [None] if ids is None else _chunks(sorted(set(ids)), PAGE)
@@ -115,33 +117,28 @@ class LabelStudio:
                     "project": project,
                     "page_size": PAGE,
                     "include": ",".join(include),
-                    "query": json.dumps(_task_query(last, lacking, chosen)),
+                    "query": json.dumps(_task_query(last, lacking, chosen, annotated=annotated)),
                 }
+                if "annotations" in include:
+                    query["fields"] = "all"  # without it Label Studio leaves them out
                 page = self._object("GET", "/api/tasks", params=query)["tasks"]
                 yield from page
-                if len(page) < PAGE:
+                if chosen is not None or len(page) < PAGE:
                     break
                 last = page[-1]["id"]
 
-    def annotated_tasks(self, project: int) -> Iterator[Json]:
-        """Tasks that somebody has submitted, by ascending id, with `annotations` in full.
+    def annotated_tasks(
+        self, project: int, *, ids: Iterable[int] | None = None, regions: bool = True
+    ) -> Iterator[Json]:
+        """Tasks that somebody has submitted, by ascending id, with `annotations` and `updated_at`.
 
-        Tasks that were only ever skipped are not among them.
+        Args:
+            project: The project's id.
+            ids: Only these tasks; those that do not exist are left out.
+            regions: Whether annotations have their `result`, which is nearly all of their bytes.
         """
-        last = 0
-        while True:
-            query = {
-                "project": project,
-                "page_size": PAGE,
-                "fields": "all",  # without it Label Studio leaves annotations out
-                "include": ",".join(ANNOTATED),
-                "query": json.dumps(_task_query(last, annotated=True)),
-            }
-            page = self._object("GET", "/api/tasks", params=query)["tasks"]
-            yield from page
-            if len(page) < PAGE:
-                return
-            last = page[-1]["id"]
+        include = [name for name in ANNOTATED if regions or name != "result"]
+        return self.tasks(project, ids=ids, annotated=True, include=include)
 
     def scores(self, project: int) -> dict[int, float]:
         """The scores of tasks, by id: of their prediction of the version that the project has."""

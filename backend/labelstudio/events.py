@@ -118,7 +118,7 @@ def _saved(body: Mapping[str, Any]) -> tuple[Annotated, ...]:
             annotation=one["id"],
             task=one["task"],
             data=data.get(one["task"], {}),
-            result=tuple(_packed(region) for region in _objects(one.get("result"))),
+            result=tuple(packed(region) for region in _objects(one.get("result"))),
             cancelled=bool(one.get("was_cancelled")),
             ground_truth=bool(one.get("ground_truth")),
             completed_by=_number(one.get("completed_by")),
@@ -135,7 +135,7 @@ def _is_task(raw: Mapping[str, Any]) -> bool:
     return isinstance(raw.get("id"), int) and isinstance(raw.get("data"), Mapping)
 
 
-def _packed(region: Mapping[str, Any]) -> Region:
+def packed(region: Mapping[str, Any]) -> Region:
     """A region with its RLE, a list of bytes, as base64."""
     value = region.get("value")
     if not isinstance(value, Mapping) or not isinstance(value.get("rle"), list):

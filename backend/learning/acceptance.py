@@ -221,7 +221,7 @@ def measure(studio: Studio, project: int, folder: Path) -> Acceptance:
 def _work(task: int, annotation: Json, looked: Sequence[View], studio: Studio) -> Work:
     result = annotation.get("result") or ()
     parent = annotation.get("parent_prediction")
-    prediction = studio.prediction(parent) if isinstance(parent, int) else None
+    prediction = studio.began_with(task, annotation)
     if prediction is not None:
         weights = weights_of(str(prediction.get("model_version")))
         predicted = prediction.get("result") or ()

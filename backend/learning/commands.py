@@ -66,7 +66,7 @@ def accepted_in_studio(settings: Settings, studio: Studio, project: int) -> Acce
 
     def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
         tasks = studio.annotated_tasks(project)
-        return samples(tasks, config, images, account, parts, studio.prediction)
+        return samples(tasks, config, images, account, parts, studio.began_with)
 
     return Accepted(xml, source)
 

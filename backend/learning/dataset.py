@@ -163,8 +163,8 @@ class Images(Protocol):
         """The image at a URL; raises BackendError."""
 
 
-def _unknown(_: int) -> None:
-    """What predictions held, if nobody can be asked."""
+def _unknown(_: int, __: Json) -> None:
+    """What annotations began with, if nobody can be asked."""
 
 
 def samples(
@@ -173,7 +173,7 @@ def samples(
     images: Images,
     account: Account,
     parts: Collection[Part] = tuple(Part),
-    parents: Callable[[int], Json | None] = _unknown,
+    began_with: Callable[[int, Json], Json | None] = _unknown,
 ) -> Iterator[Sample]:
     """The samples of tasks with `id`, `data` and `annotations`, one at a time.
 
@@ -183,7 +183,7 @@ def samples(
         images: Fetches the tasks' images.
         account: Is told what was used and what was not.
         parts: Other tasks are passed over.
-        parents: Gives the prediction that an annotation began with, by its id.
+        began_with: Gives the prediction that a task's annotation began with.
     """
     for raw in tasks:
         task = int(raw["id"])
@@ -203,7 +203,7 @@ def samples(
             labels = tuple(label for label in view.labels if label not in unclear)
             typed = _typed(counted, config)
             sample = Sample(task, view.key, image, labels, masks, typed=typed)
-            sample = replace(sample, corrected=_corrected(counted, parents, view, sample))
+            sample = replace(sample, corrected=_corrected(counted, began_with, view, sample))
             account.use(sample)
             yield sample
 
@@ -276,17 +276,16 @@ def _merged(
 
 def _corrected(
     annotations: Sequence[Json],
-    parents: Callable[[int], Json | None],
+    began_with: Callable[[int, Json], Json | None],
     view: View,
     sample: Sample,
 ) -> dict[str, Mask]:
     """The pixels of each label that are not as predicted, where it is known what that was."""
     for annotation in reversed(annotations):
-        number = annotation.get("parent_prediction")
-        parent = parents(number) if isinstance(number, int) else None
-        if parent is None:
+        prediction = began_with(sample.task, annotation)
+        if prediction is None:
             continue
-        predicted = drawn(parent.get("result") or (), view, sample.size)
+        predicted = drawn(prediction.get("result") or (), view, sample.size)
         changed = {
             label: predicted.masks.get(label, np.zeros(sample.size, bool)) ^ sample.mask(label)
             for label in sample.labels

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from backend.diskcache import DiskCache
 from backend.errors import TooLittleData
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.studio import Projects
 from backend.learning.collected import Collected
+from backend.learning.pulled import Pulled
 from backend.settings import Settings
 
 Json = dict[str, Any]
@@ -20,8 +22,8 @@ class Studio(Projects, Protocol):
     def annotated_tasks(self, project: int) -> Iterator[Json]:
         """The project's tasks that somebody has submitted, with `annotations`."""
 
-    def prediction(self, prediction: int) -> Json | None:
-        """A prediction by its id, with its regions; None if it is not known."""
+    def began_with(self, task: int, annotation: Mapping[str, Any], /) -> Json | None:
+        """The prediction, with its regions, that an annotation began with; None if not known."""
 
 
 class Webhooked:
@@ -49,7 +51,7 @@ class Webhooked:
         """The project's tasks that somebody has submitted, or skipped, with `annotations`."""
         return self._collected.tasks(project)
 
-    def prediction(self, prediction: int) -> None:
+    def began_with(self, _: int, __: Mapping[str, Any]) -> None:
         """Webhooks do not tell what was predicted."""
 
 
@@ -57,4 +59,6 @@ def studio_of(settings: Settings) -> Studio:
     """Label Studio where its address and a key are set, else what its webhooks brought."""
     if settings.label_studio_url is None or settings.label_studio_api_key is None:
         return Webhooked(Collected(settings.model_dir))
-    return LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
+    api = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
+    most = settings.annotation_cache_mb * 2**20
+    return Pulled(api, DiskCache(settings.data_dir / "annotations", most))

@@ -13,11 +13,11 @@ from backend.errors import BackendError, BadRequest, InternalError
 from backend.inference.books import Books
 from backend.inference.pipeline import Served
 from backend.inference.vocabulary import Vocabulary
-from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.images import ImageStore
 from backend.labelstudio.tasks import Task, image_url
 from backend.learning.commands import accepted_in_studio
+from backend.learning.pulled import Pulled
 from backend.learning.source import studio_of
 from backend.learning.suggestions import chosen, from_accepted, from_image, in_image
 from backend.prompting import Query, queries
@@ -87,11 +87,11 @@ class Suggester:
 
     def _shown(self, project: int, task: int, config: LabelConfig) -> str:
         """The image's URL of a task."""
-        if not isinstance(self._studio, LabelStudio):
+        if not isinstance(self._studio, Pulled):
             raise BadRequest(
                 "Tasks are not known without LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: name the "
                 "image's address instead, ?image=URL."
             )
-        for found in self._studio.tasks(project, ids=[task]):
+        for found in self._studio.api.tasks(project, ids=[task]):
             return image_url(Task(task, found["data"]), config.outputs[0].image_key)
         raise BadRequest(f"Project {project} has no task {task}.")

@@ -50,7 +50,11 @@ class FakeLabelStudio:
         self.refuses_webhooks: str | None = None
         self.uploads: list[str] = []
         self.calls: list[str] = []
+        self.regions_of: list[list[int]] = []  # tasks, by the request that their regions were for
+        self.before_regions: Callable[[list[int]], object] = lambda _: None
+        self.away = False
         self._ids = iter(range(1, 10**6))
+        self._moments = (f"2026-01-01T00:00:00.{number:06}Z" for number in range(1, 10**6))
 
     def add_project(self, title: str = "Cars", label_config: str = LABEL_CONFIG) -> int:
         """A project as Label Studio makes it; gives its id."""
@@ -74,6 +78,7 @@ class FakeLabelStudio:
             "project": project,
             "annotations": [],
             "is_labeled": False,
+            "updated_at": next(self._moments),
         }
         return number
 
@@ -87,12 +92,32 @@ class FakeLabelStudio:
             "result": result,
             "was_cancelled": False,
             "ground_truth": False,
-            "updated_at": f"2026-01-01T00:00:00.{number:06}Z",
+            "updated_at": next(self._moments),
             **fields,
         }
         self.tasks[task]["annotations"].append(annotation)
-        self.tasks[task]["is_labeled"] = True
+        self.tasks[task] |= {"is_labeled": True, "updated_at": next(self._moments)}
         return number
+
+    def change(self, annotation: int, **fields: Any) -> None:
+        """Save an annotation again."""
+        task, saved = self._saved(annotation)
+        saved |= {"updated_at": next(self._moments), **fields}
+        task["updated_at"] = next(self._moments)
+
+    def delete(self, annotation: int) -> None:
+        """Delete an annotation."""
+        task, saved = self._saved(annotation)
+        task["annotations"].remove(saved)
+        task["updated_at"] = next(self._moments)
+
+    def _saved(self, annotation: int) -> tuple[Json, Json]:
+        return next(
+            (task, one)
+            for task in self.tasks.values()
+            for one in task["annotations"]
+            if one["id"] == annotation
+        )
 
     def look(self, version: str) -> None:
         """Hear from backends that they serve another version, as the real one does now and then."""
@@ -127,6 +152,8 @@ class FakeLabelStudio:
         @app.before_request
         def authenticate() -> ResponseReturnValue | None:
             self.calls.append(f"{request.method} {request.path.rstrip('/')}")
+            if self.away:
+                return {"status_code": 503, "detail": "It is being moved."}, 503
             right = request.headers.get("Authorization") == f"Token {TOKEN}"
             if right or request.path == "/api/version":
                 return None
@@ -197,6 +224,9 @@ class FakeLabelStudio:
         fields = set(request.args["include"].split(","))
         if request.args.get("fields") != "all":
             fields -= {"annotations"}
+        elif "result" in fields:
+            self.regions_of.append([task["id"] for task in page])
+            self.before_regions(self.regions_of[-1])
         if scored:  # else it is not computed
             page = [{**task, "predictions_score": self._score(task)} for task in page]
         return {"total": len(found), "tasks": [_chosen(task, fields) for task in page]}

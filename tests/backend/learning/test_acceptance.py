@@ -1,6 +1,6 @@
 """Accepted work held against what was predicted, with a key and without."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,12 @@ class Studio:
         for one in self.annotations:
             yield {"id": one["id"] + 100, "data": {"image": "u"}, "annotations": [one]}
 
-    def prediction(self, prediction: int) -> Json | None:
-        self.asked.append(prediction)
-        return self.predictions.get(prediction)
+    def began_with(self, _: int, annotation: Mapping[str, Any]) -> Json | None:
+        parent = annotation["parent_prediction"]
+        if parent is None:
+            return None
+        self.asked.append(parent)
+        return self.predictions.get(parent)
 
     def predicts(self, number: int, *result: Json, version: str = VERSION) -> None:
         self.predictions[number] = {"model_version": version, "result": list(result)}

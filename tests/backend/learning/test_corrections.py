@@ -45,8 +45,8 @@ def accepted() -> Sample:
     predicted = truth | np.roll(truth, 12, axis=1)
     annotation = {"id": 1, "result": [stroke(truth)], "parent_prediction": 5}
     task = {"id": 1, "data": {"image": "u"}, "annotations": [annotation]}
-    parents = {5: {"result": [stroke(predicted)]}}
-    (found,) = samples([task], CONFIG, Images(), Account(), parents=parents.get)  # type: ignore[arg-type]
+    prediction = {"result": [stroke(predicted)]}
+    (found,) = samples([task], CONFIG, Images(), Account(), began_with=lambda *_: prediction)  # type: ignore[arg-type]
     assert found.corrected["Bright"].sum() == (predicted & ~truth).sum() > 0
     return found
 

@@ -197,8 +197,14 @@ def corrected(predicted: list[dict[str, Any]], *accepted: dict[str, Any]) -> dic
         "data": {"image": "u"},
         "annotations": [annotation(1, *accepted, parent_prediction=5)],
     }
-    parents = {5: {"id": 5, "result": predicted}}
-    (sample,) = samples([task], CONFIG, Images(), Account(), parents=parents.get)
+    began_with = {(1, 5): {"id": 5, "result": predicted}}
+    (sample,) = samples(
+        [task],
+        CONFIG,
+        Images(),
+        Account(),
+        began_with=lambda task, saved: began_with[task, saved["parent_prediction"]],
+    )
     return dict(sample.corrected)
 
 

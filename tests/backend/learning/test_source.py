@@ -13,13 +13,13 @@ from PIL import Image
 from backend import cli
 from backend.errors import TooLittleData
 from backend.labelstudio import brush
-from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.events import Annotated, Event, Kind
 from backend.labelstudio.shapes import Mask
 from backend.labelstudio.starter import label_config
 from backend.learning.collected import Collected
 from backend.learning.commands import accepted_in_studio
 from backend.learning.dataset import Account, Part
+from backend.learning.pulled import Pulled
 from backend.learning.source import studio_of
 from backend.settings import Settings
 from tests.backend.fake_label_studio import TOKEN, FakeLabelStudio
@@ -91,11 +91,11 @@ def test_training_hears_from_label_studio_what_was_changed_of_a_prediction(
 ) -> None:
     known = replace(settings, label_studio_url=studio.url, label_studio_api_key=TOKEN)
     asked = studio_of(known)
-    assert isinstance(asked, LabelStudio)
+    assert isinstance(asked, Pulled)
     project = studio.add_project("Cars", label_config(["Car"]))
     task = studio.add_task(project, image="/data/local-files/?d=one.png")
     predicted = np.ones((4, 6), bool)
-    asked.create_predictions(
+    asked.api.create_predictions(
         project, [{"task": task, "result": [region(predicted)], "model_version": "v", "score": 1}]
     )
     studio.annotate(task, [region(MASK)], parent_prediction=studio.predictions[0]["id"])
@@ -106,4 +106,4 @@ def test_training_hears_from_label_studio_what_was_changed_of_a_prediction(
 
 def test_label_studio_is_asked_where_it_is_known() -> None:
     known = Settings(label_studio_url="http://studio", label_studio_api_key="k")
-    assert isinstance(studio_of(known), LabelStudio)
+    assert isinstance(studio_of(known), Pulled)
