@@ -1,0 +1,102 @@
+"""A phrase that an annotator found for a label is what the project's next images are asked with."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend.labelstudio.client import LabelStudio
+from backend.showcase import serving
+from demo.scenes import Look
+from tests.e2e.conftest import Drawn, Promptbrush
+from tests.e2e.editor import Editor, Mask, Region, iou
+
+pytestmark = pytest.mark.e2e
+
+LABEL = "Zorp"  # which says nothing to the model
+STAR = Look("star", "blue", "plain")
+LOOKS = [Look("circle", "red", "plain"), STAR]
+CONFIG = f"""<View>
+<TextArea name="prompt" toName="image" rows="1" maxSubmissions="1" editable="true"/>
+<TextArea name="suggestions" toName="image" smart="false" editable="true"/>
+<Image name="image" value="$image"/>
+<BrushLabels name="brush" toName="image"><Label value="{LABEL}"/></BrushLabels>
+</View>"""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of prompt books that the service and the command share."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def remembering(known: dict[str, str], models: Path) -> Iterator[str]:
+    """A promptbrush with prompt books where commands find them; gives its address."""
+    with serving({**known, "MODEL_DIR": str(models)}) as url:
+        yield url
+
+
+@pytest.fixture
+def command(promptbrush: Promptbrush, remembering: str, models: Path) -> Callable[..., str]:
+    """Runs `promptbrush` for that service; gives what it prints."""
+    port = remembering.rpartition(":")[2]
+
+    def run(*arguments: str) -> str:
+        done = promptbrush(*arguments, PORT=port, MODEL_DIR=str(models))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+def only(regions: Sequence[Region]) -> Mask:
+    """The mask of the one region of the label."""
+    [region] = regions
+    assert region.label == LABEL
+    assert region.mask is not None
+    return region.mask
+
+
+def test_a_phrase_that_was_chosen_and_accepted_draws_the_next_image(
+    drawn: Callable[..., Drawn], client: LabelStudio, command: Callable[..., str], editor: Editor
+) -> None:
+    scenes = [drawn(f"star-{seed}", seed, LOOKS, radius=(0.1, 0.15)) for seed in (65, 66)]
+    number = client.create_project(f"remembered {uuid.uuid4().hex[:6]}", CONFIG)["id"]
+    project = ("--project", str(number))
+    command("connect", *project, "--images", *(str(one.path) for one in scenes))
+    # words alone, so that what is drawn tells which words were asked
+    command("prompts", "set", *project, "--label", LABEL, "--weight", "0")
+    first, second = (task["id"] for task in client.tasks(number))
+
+    editor.open(number, first)
+    assert iou(only(editor.regions(1)), scenes[0].truth(STAR)) < 0.1
+    editor.remove(LABEL)
+    editor.auto_annotation()
+    editor.type_prompt("?")
+    lines = editor.texts()["suggestions"]
+    place = next(i for i, line in enumerate(lines) if "star" in line)
+    editor.edit_prompt(str(place + 1))
+    [phrase] = editor.texts()["prompt"]
+    assert iou(only(editor.suggestions(1)), scenes[0].truth(STAR)) >= 0.7
+    editor.accept()
+    editor.submit()
+    editor.shot("accepted")
+
+    command("prompts", "measure", *project)
+    told = command("prompts", "show", *project, "--label", LABEL)
+    assert re.search(rf"^{phrase} +typed by an annotator .* yes$", told, re.MULTILINE), told
+
+    editor.open(number, second)
+    remembered = only(editor.regions(1))
+    editor.shot("next-image")
+    assert iou(remembered, scenes[1].truth(STAR)) >= 0.7
+    [before], [now] = (client.predictions(task=task) for task in (first, second))
+    assert now["model_version"] != before["model_version"]
+    editor.type_prompt(phrase)
+    np.testing.assert_array_equal(only(editor.suggestions(1)), remembered)
