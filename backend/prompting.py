@@ -93,6 +93,12 @@ def model_version(
 
     With the version that a project's own training made, that stands between the last two.
     """
+    weights = [weights_digest[:8], *([tuned[:8]] if tuned else [])]
+    return "-".join([model.lower(), *weights, asked_digest(asked)])
+
+
+def asked_digest(asked: Sequence[Query]) -> str:
+    """Eight digits that name what is asked, and what takes the answers."""
     prompts = [
         [
             [query.image_key, query.label, *query.prompts, query.threshold, *_beyond(query)],
@@ -100,9 +106,7 @@ def model_version(
         ]
         for query in asked
     ]
-    digest = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
-    named = [model.lower(), weights_digest[:8], *([tuned[:8]] if tuned else []), digest[:8]]
-    return "-".join(named)
+    return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:8]
 
 
 def _beyond(query: Query) -> list[dict[str, Any]]:

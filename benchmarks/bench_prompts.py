@@ -25,6 +25,7 @@ from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.shapes import Mask
 from backend.labelstudio.starter import label_config
+from backend.learning.acceptance import Acceptance
 from backend.learning.chart import COLOURS, GREY, Series, chart
 from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.drawn import iou
@@ -109,7 +110,8 @@ class Judge:
         config = parse_label_config(label_config([label]))
         with tempfile.TemporaryDirectory() as folder:
             books = Books(Path(folder))
-            measure(self.segmenter, "demo", books, 1, config, source, threshold=threshold)
+            nobody = Acceptance()
+            measure(self.segmenter, "demo", books, 1, config, source, nobody, threshold=threshold)
             book = books.serving(1, "demo")
         entry = book.entry(label)
         (whole,) = queries(config, threshold, book)

@@ -129,7 +129,7 @@ def _of_label(entry: Entry) -> str:
             _figure(phrase.iou, 3),
             str(phrase.masks),
             str(phrase.times or "-"),
-            _figure(phrase.accepted),
+            _accepted(phrase),
             _used(phrase.used, phrase.reason),
         ]
         for negative, held in enumerate((entry.texts, entry.negatives))
@@ -261,6 +261,10 @@ def _within(value: float, option: str, low: float, high: float) -> float:
 
 def _used(used: bool, reason: str) -> str:
     return "yes" if used else f"no: {reason}" if reason else "no"
+
+
+def _accepted(phrase: Phrase) -> str:
+    return "-" if phrase.accepted is None else f"{phrase.accepted:.2f} of {phrase.predicted}"
 
 
 def _figure(value: float | None, digits: int = 2, sign: str = "") -> str:

@@ -81,13 +81,23 @@ class Books:
         book = self.book(project)
         held = self._asked.get(project)
         if held is None or held[0] != base or held[1] is not book:
-            fitting = book.fitting(base)
-            names = {one.id for entry in fitting.entries.values() for one in entry.exemplars}
-            found = {name: self.condition(project, name) for name in names}
-            conditions = {name: one for name, one in found.items() if one is not None}
-            held = base, book, replace(fitting, conditions=conditions)
+            held = base, book, self._showing(book.fitting(base), {})
             self._asked[project] = held
         return held[2]
+
+    def ever_serving(self, project: int, base: str | None) -> Iterator[PromptBook]:
+        """The checkpoint's books so far, as they were asked from; the first is an empty one."""
+        yield PromptBook(project)
+        read: dict[str, Condition | None] = {}
+        for book in self.history(project):
+            yield self._showing(book.fitting(base), read)
+
+    def _showing(self, book: PromptBook, read: dict[str, Condition | None]) -> PromptBook:
+        """A book with its exemplars' conditions; `read` are those that were read before."""
+        names = {one.id for entry in book.entries.values() for one in entry.exemplars}
+        read |= {name: self.condition(book.project, name) for name in names - read.keys()}
+        conditions = {name: one for name in names if (one := read[name]) is not None}
+        return replace(book, conditions=conditions)
 
     def history(self, project: int) -> list[PromptBook]:
         """Every version that can be read, oldest first."""

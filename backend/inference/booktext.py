@@ -117,6 +117,7 @@ def _phrase(raw: object, where: str) -> Phrase:
         Origin(origin),
         iou=_maybe(_share)(held.get("iou"), f"{where}, iou"),
         masks=_whole(held.get("masks", 0), f"{where}, masks"),
+        predicted=_whole(held.get("predicted", 0), f"{where}, predicted"),
         accepted=_maybe(_share)(held.get("accepted"), f"{where}, accepted"),
         times=_whole(held.get("times", 0), f"{where}, times"),
         used=_yes(held.get("used", True), f"{where}, used"),

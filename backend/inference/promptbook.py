@@ -46,7 +46,8 @@ class Phrase:
     origin: Origin
     iou: float | None = None  # mean, against accepted masks
     masks: int = 0  # which those were
-    accepted: float | None = None  # share of what it predicted that was accepted, where known
+    predicted: int = 0  # masks that annotators got while it was asked with, as far as is known
+    accepted: float | None = None  # share of those that they took as they were, or nearly
     times: int = 0  # accepted annotations in which it was typed
     used: bool = True
     reason: str = ""  # why it is not used

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import uuid
 
-_VERSION = re.compile(r".+-([0-9a-f]{8})-[0-9a-f]{8}")  # see `prompting.model_version`
+_VERSION = re.compile(r".+-([0-9a-f]{8})-([0-9a-f]{8})")  # see `prompting.model_version`
 _ID = re.compile(r"([0-9a-f]{8})-(?:([0-9a-f]{4})-)?[0-9a-f]{10}")
 FINEST = 0xFFFF  # a confidence of 1
 
@@ -22,6 +22,12 @@ def weights_of(model_version: str) -> str | None:
     """
     match = _VERSION.fullmatch(model_version)
     return match[1] if match else None
+
+
+def prompts_of(model_version: str) -> str | None:
+    """The name of what was asked, in a version of predictions; None is somebody else's version."""
+    match = _VERSION.fullmatch(model_version)
+    return match[2] if match else None
 
 
 def new_id(model_version: str, confidence: float | None = None) -> str:

@@ -25,7 +25,7 @@ from backend.durable import rewrite
 from backend.filelock import locked
 from backend.inference.scores import Scores, fit, keep
 from backend.labelstudio.config import parse_label_config
-from backend.labelstudio.origin import confidence_in, weights_in, weights_of
+from backend.labelstudio.origin import confidence_in, prompts_of, weights_in, weights_of
 from backend.labelstudio.shapes import Area, areas
 from backend.learning.drawn import View, drawn, iou, meant_otherwise, views
 from backend.learning.source import Studio
@@ -54,6 +54,11 @@ class Row:
     iou: float | None  # of what was predicted and what was accepted; None is not known
     untouched: bool  # accepted as predicted
 
+    @property
+    def accepted(self) -> bool:
+        """Whether an annotator took it as it was, or nearly."""
+        return self.untouched or (self.iou is not None and self.iou >= NEARLY)
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -64,6 +69,7 @@ class Work:
     updated_at: str
     by_hand: bool  # nothing in it was ever predicted
     weights: str | None  # that predicted what it began with: the beginning of their name
+    prompts: str | None  # names what they were asked, where it is known what they predicted
     known: bool  # whether it is known what they predicted, deleted regions included
     regions: int
     seconds: float | None
@@ -137,7 +143,7 @@ class Acceptance:
         """What the confidences of predictions turned out to mean."""
         newest = sorted(self.works, key=lambda work: work.updated_at)
         rows = [row for work in newest for row in work.rows]
-        judged = [(row.score, _accepted(row)) for row in rows if row.predicted]
+        judged = [(row.score, row.accepted) for row in rows if row.predicted]
         known = [(score, accepted) for score, accepted in judged if score is not None]
         return fit([score for score, _ in known], [accepted for _, accepted in known])
 
@@ -222,8 +228,10 @@ def _work(task: int, annotation: Json, looked: Sequence[View], studio: Studio) -
     result = annotation.get("result") or ()
     parent = annotation.get("parent_prediction")
     prediction = studio.began_with(task, annotation)
+    prompts = None
     if prediction is not None:
-        weights = weights_of(str(prediction.get("model_version")))
+        version = str(prediction.get("model_version"))
+        weights, prompts = weights_of(version), prompts_of(version)
         predicted = prediction.get("result") or ()
         rows = [row for view in looked for row in _compared(predicted, result, view)]
     else:
@@ -236,6 +244,7 @@ def _work(task: int, annotation: Json, looked: Sequence[View], studio: Studio) -
         updated_at=str(annotation.get("updated_at")),
         by_hand=parent is None and not any(_was_predicted(area) for area in areas(result)),
         weights=weights,
+        prompts=prompts,
         known=prediction is not None,
         regions=sum(len(_counted(result, view)) for view in looked),
         seconds=annotation.get("lead_time"),
@@ -291,11 +300,6 @@ def _scores(result: Sequence[Json], view: View) -> dict[str, float]:
             if score is not None:
                 best[label] = max(score, best.get(label, score))
     return best
-
-
-def _accepted(row: Row) -> bool:
-    """Whether an annotator took it as it was, or nearly."""
-    return row.untouched or (row.iou is not None and row.iou >= NEARLY)
 
 
 def _was_predicted(area: Area) -> bool:

@@ -111,14 +111,12 @@ class Choice:
         phrases = []
         for text, origin in origins.items():
             rating = candidates.get((text,))
-            known = before.get(text)
             phrases.append(
                 Phrase(
                     text,
                     origin,
                     iou=rating.iou(self.default) if rating else None,
                     masks=rating.masks if rating else 0,
-                    accepted=known.accepted if known else None,
                     times=self.typed.get(text, 0),
                     used=text in chosen,
                     reason="" if text in chosen else self._why_not(text in self.query.prompts),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,9 @@ from backend.inference.pipeline import Served
 from backend.inference.vocabulary import Vocabulary
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import ImageStore, TaskImage, open_image
+from backend.learning import acceptance, suggestions
 from backend.learning import export as files
-from backend.learning import suggestions
+from backend.learning.acceptance import Acceptance
 from backend.learning.dataset import Account, Part, Sample, samples
 from backend.learning.measure import Measured, measure
 from backend.learning.recipe import Recipe
@@ -51,6 +52,7 @@ class Accepted:
 
     label_config: str
     source: Source
+    acceptance: Callable[[], Acceptance]  # what became of the project's predictions
 
 
 def accepted_in_studio(settings: Settings, studio: Studio, project: int) -> Accepted:
@@ -68,7 +70,7 @@ def accepted_in_studio(settings: Settings, studio: Studio, project: int) -> Acce
         tasks = studio.annotated_tasks(project)
         return samples(tasks, config, images, account, parts, studio.began_with)
 
-    return Accepted(xml, source)
+    return Accepted(xml, source, lambda: acceptance.measure(studio, project, settings.model_dir))
 
 
 def accepted_in_folder(settings: Settings, folder: Path, project: int) -> Accepted:
@@ -85,7 +87,8 @@ def accepted_in_folder(settings: Settings, folder: Path, project: int) -> Accept
     def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
         return files.read(folder, most, account, parts)[2]
 
-    return Accepted((folder / files.CONFIG).read_text(encoding="utf-8"), source)
+    xml = (folder / files.CONFIG).read_text(encoding="utf-8")
+    return Accepted(xml, source, lambda: Acceptance.of(settings.model_dir, project))
 
 
 def train_on(
@@ -135,6 +138,7 @@ def measure_on(
         project,
         parse_label_config(accepted.label_config),
         source,
+        accepted.acceptance(),
         threshold=settings.threshold,
         tuned=None if active is None else active.id,
         # a tuned CLIPSeg still has CLIP's projection, a tuned GroupViT one of its own

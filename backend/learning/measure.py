@@ -19,7 +19,9 @@ from backend.inference.predictor import Predictor
 from backend.inference.promptbook import Entry, PromptBook
 from backend.labelstudio.config import LabelConfig
 from backend.labelstudio.labels import Label
+from backend.learning.acceptance import Acceptance
 from backend.learning.choice import Choice
+from backend.learning.credit import credit, credited
 from backend.learning.dataset import Account
 from backend.learning.evidence import gather
 from backend.learning.train import Source
@@ -42,6 +44,7 @@ def measure(
     project: int,
     config: LabelConfig,
     source: Source,
+    acceptance: Acceptance,
     *,
     threshold: float,
     tuned: str | None = None,
@@ -56,6 +59,7 @@ def measure(
         project: The project's id.
         config: Its labeling configuration.
         source: Gives the samples of some parts.
+        acceptance: What became of the project's predictions.
         threshold: Where the labeling configuration says nothing.
         tuned: The project's version that `segmenter` is; None is the base checkpoint.
         encoder: Names what encodes exemplars, where that is not the base checkpoint.
@@ -69,10 +73,14 @@ def measure(
         known = before.entry(query.label)
         entries.append(Choice(predictor, evidence, query, label, known, threshold).entry())
 
+    books_so_far = books.ever_serving(project, digest)
+    became = credit(acceptance, (queries(config, threshold, one) for one in books_so_far))
+
     def edit(now: PromptBook) -> PromptBook:
         """What a person set meanwhile stays."""
         now = now.fitting(digest)
-        return now.having(*(_kept(now.entry(one.label), one) for one in entries))
+        kept = (_kept(now.entry(one.label), one) for one in entries)
+        return now.having(*(credited(one, became) for one in kept))
 
     by = f"measured on {account.parts.total()} accepted images"
     return Measured(books.change(project, by, edit, base=digest, tuned=tuned), account)

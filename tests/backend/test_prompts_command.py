@@ -14,7 +14,10 @@ from tests.backend.learning.test_measure import XML, sample
 
 MEASURED = Entry(
     "Widget",
-    texts=(Phrase("a cog", Origin.TYPED, 0.5, 4, times=2), Phrase("widget", Origin.CONFIG)),
+    texts=(
+        Phrase("a cog", Origin.TYPED, 0.5, 4, predicted=12, accepted=0.75, times=2),
+        Phrase("widget", Origin.CONFIG),
+    ),
     exemplars=(
         Shown("aa", 3, 0.4, 0.1, 5),
         Shown("bb", 4, 0.1, -0.2, 5, used=False, reason="it lowers the IoU"),
@@ -58,7 +61,13 @@ def test_a_label_is_shown_with_its_proof_and_what_was_left_out(run: Run, books: 
     for told in ("a cog, widget", "1 of 2", "0.75", "0.20", "0.610", "0.230", "7 held-out"):
         assert told in overview
     label = run("show", "--label", "Widget")
-    for told in ("typed by an annotator", "exemplar of task 4", "no: it lowers the IoU", "-0.200"):
+    for told in (
+        "typed by an annotator",
+        "0.75 of 12",
+        "exemplar of task 4",
+        "no: it lowers the IoU",
+        "-0.200",
+    ):
         assert told in label
     assert "IoU by threshold, on 12 masks" in label
     assert "says nothing of" in run("show", "--label", "Nut", status=1)

@@ -98,5 +98,11 @@ def test_a_phrase_that_was_chosen_and_accepted_draws_the_next_image(
     assert iou(remembered, scenes[1].truth(STAR)) >= 0.7
     [before], [now] = (client.predictions(task=task) for task in (first, second))
     assert now["model_version"] != before["model_version"]
+    editor.submit()
     editor.type_prompt(phrase)
     np.testing.assert_array_equal(only(editor.suggestions(1)), remembered)
+
+    command("prompts", "measure", *project)
+    told = command("prompts", "show", *project, "--label", LABEL)
+    assert re.search(rf"^{phrase} .* 1\.00 of 1 +yes$", told, re.MULTILINE), told
+    assert re.search(r"^zorp .* 0\.00 of 1 +no: ", told, re.MULTILINE), told

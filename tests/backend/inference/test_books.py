@@ -62,6 +62,18 @@ def test_another_process_sees_a_change_at_once(books: Books, tmp_path: Path) -> 
     assert set(here.serving(7, "base").entries) == {"Widget", "Gasket"}
 
 
+def test_every_version_is_told_as_it_was_asked_from(books: Books) -> None:
+    shown = Shown("aa", 3)
+    books.keep(7, "aa", np.ones(4, np.float32))
+    books.put(7, "one", Entry("Widget", exemplars=(shown,), weight=1.0))
+    books.put(7, "two", GASKET)
+    empty, first, second = books.ever_serving(7, "base")
+    assert empty == PromptBook(7)
+    assert (first.number, second.number) == (1, 2)
+    assert list(first.conditions) == ["aa"]
+    assert second == books.serving(7, "base")
+
+
 def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     def write(number: int) -> None:
         for step in range(5):

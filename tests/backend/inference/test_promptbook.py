@@ -127,6 +127,7 @@ phrases = st.builds(
     st.sampled_from(Origin),
     st.none() | shares,
     st.integers(0, 99),
+    st.integers(0, 99),
     st.none() | shares,
     st.integers(0, 99),
     st.booleans(),

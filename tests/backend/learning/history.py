@@ -16,7 +16,7 @@ BASE = "d" * 64
 def work(number: int, weights: str, untouched: bool, iou: float = 0.8) -> Work:
     """An annotation that took eight seconds, of one mask that was predicted."""
     row = Row("Car", True, 0.7, 1.0 if untouched else iou, untouched)
-    return Work(number, number, "2026", False, weights[:8], True, 1, 8.0, (row,))
+    return Work(number, number, "2026", False, weights[:8], None, True, 1, 8.0, (row,))
 
 
 def make(folder: Path, project: int = 3, base: str = BASE) -> list[Version]:

@@ -119,6 +119,7 @@ def test_rows_pair_a_score_with_what_became_of_it(tmp_path: Path) -> None:
     assert rows == [("Car", 0.9, 0.8, False), ("Dog", 0.3, 0.0, False)]
     assert [row.score for row in acceptance.rows(BASE)] == [0.6]
     assert len(acceptance.rows()) == 3
+    assert [work.prompts for work in acceptance.works] == ["aaaaaaaa", "bbbbbbbb"]
 
 
 def test_without_a_key_regions_tell_what_was_left_as_it_was(tmp_path: Path) -> None:
@@ -131,7 +132,9 @@ def test_without_a_key_regions_tell_what_was_left_as_it_was(tmp_path: Path) -> N
     assert weights == TUNED
     assert (figures.predicted, figures.untouched, figures.missed) == (3, 1, 1)
     assert figures.iou is None
-    assert [row.iou for row in Acceptance.of(tmp_path, PROJECT).rows()] == [1.0, None, None, None]
+    kept = Acceptance.of(tmp_path, PROJECT)
+    assert [row.iou for row in kept.rows()] == [1.0, None, None, None]
+    assert {work.prompts for work in kept.works} == {None}
 
 
 def test_what_others_predicted_proves_nothing_for_ours(tmp_path: Path) -> None:
@@ -226,5 +229,5 @@ def test_what_was_accepted_makes_scores_of_confidences(tmp_path: Path) -> None:
 
 def test_a_mask_that_was_hardly_changed_was_accepted(tmp_path: Path) -> None:
     rows = [Row("Car", True, 0.8, overlap, False) for overlap in (0.96, 0.5, None)]
-    work = Work(1, 1, "", False, BASE, True, 3, None, tuple(rows))
+    work = Work(1, 1, "", False, BASE, None, True, 3, None, tuple(rows))
     assert Acceptance([work]).scores().accepted == 1

@@ -18,6 +18,7 @@ from backend.inference.promptbook import Entry, Origin, Phrase, PromptBook
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.starter import label_config
+from backend.learning.acceptance import Acceptance
 from backend.learning.choice import ENOUGH, calibrated
 from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.evidence import GRID, Rating
@@ -64,7 +65,7 @@ def run(
                 yield one
 
     config = parse_label_config(xml)
-    return measure(demo, base, books, 7, config, source, threshold=0.4)
+    return measure(demo, base, books, 7, config, source, Acceptance(), threshold=0.4)
 
 
 def accepted(training: int, judging: int = 0) -> list[Sample]:
