@@ -12,6 +12,7 @@ from typing import NoReturn
 from backend.errors import BadSetting, LabelStudioError, LabelStudioRefused
 from backend.labelstudio.client import Json, LabelStudio
 from backend.labelstudio.config import parse_label_config
+from backend.labelstudio.studio import UNCERTAINTY
 from backend.labelstudio.wiring import Address, Wiring, webhooks_to
 from backend.settings import Settings
 
@@ -19,7 +20,7 @@ NAME = "promptbrush"  # of a connection until the version that it answers with i
 SAMPLING = {
     "sequential": "Sequential sampling",
     "uniform": "Uniform sampling",
-    "uncertainty": "Uncertainty sampling",
+    "uncertainty": UNCERTAINTY,
 }
 
 # What Label Studio 1.23 refuses by default: backends on private addresses, twice over.

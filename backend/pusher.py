@@ -25,7 +25,7 @@ from backend.delivery import Deliveries
 from backend.errors import BackendError, BadLabelConfig, LabelStudioRefused
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.regions import prediction
-from backend.labelstudio.studio import Predictions
+from backend.labelstudio.studio import UNCERTAINTY, Predictions
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,11 @@ class Late:
     def version(self) -> str:
         """The version that it is a prediction of."""
         return str(self.answer["model_version"])
+
+    @property
+    def alone(self) -> bool:
+        """Whether a request may carry nothing else, since a cluster would not arrive."""
+        return "cluster" in self.answer
 
 
 class InDoubt(Exception):
@@ -141,7 +146,11 @@ class Pusher:
 
     def _push_to(self, project: int, lates: Sequence[Late]) -> None:
         try:
-            config = parse_label_config(self._studio.project(project)["label_config"])
+            row = self._studio.project(project)
+            if row.get("sampling") != UNCERTAINTY:  # nothing else reads clusters
+                for late in lates:
+                    late.answer.pop("cluster", None)
+            config = parse_label_config(row["label_config"])
             there = {
                 row["id"]
                 for row in self._studio.tasks(
@@ -164,7 +173,7 @@ class Pusher:
             mine = [late for late in left if late.version == version]
             lacking = self._lacking(project, mine)
             self._done(project, [late for late in mine if late.task not in lacking])
-            for some in _by_size([late for late in mine if late.task in lacking]):
+            for some in _lots([late for late in mine if late.task in lacking]):
                 self._create(project, some, config)
 
     def _lacking(self, project: int, lates: Sequence[Late]) -> set[int]:
@@ -176,13 +185,14 @@ class Pusher:
     def _create(self, project: int, lates: Sequence[Late], config: LabelConfig) -> None:
         """Save predictions; if Label Studio refuses some, each meets its own refusal."""
         try:
-            created = self._studio.create_predictions(
-                project,
-                [
-                    {"task": late.task, **prediction(late.answer, config, late.task)}
-                    for late in lates
-                ],
+            first, *others = (
+                {"task": late.task, **prediction(late.answer, config, late.task)} for late in lates
             )
+            if "cluster" in first:
+                self._studio.create_prediction(project, first)
+                created = 1
+            else:
+                created = self._studio.create_predictions(project, [first, *others])
         except LabelStudioRefused as error:
             if error.answered in FORBIDDEN:
                 raise
@@ -242,12 +252,12 @@ def _keep(lock: Lock, lost: threading.Event) -> None:
             lost.set()
 
 
-def _by_size(lates: Sequence[Late]) -> Iterator[list[Late]]:
-    """In order, in lots of at most `MOST_BYTES`, or of one."""
+def _lots(lates: Sequence[Late]) -> Iterator[list[Late]]:
+    """In order, as requests carry them: at most `MOST_BYTES`, or one."""
     lot: list[Late] = []
     size = 0
     for late in lates:
-        if lot and size + late.size > MOST_BYTES:
+        if lot and (late.alone or lot[0].alone or size + late.size > MOST_BYTES):
             yield lot
             lot, size = [], 0
         lot.append(late)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from backend.errors import BackendError, BadPrompt, InternalError
 from backend.inference import interactive
+from backend.inference.clusters import Description
 from backend.inference.forms import shapes
 from backend.inference.predictor import Found, Predictor
 from backend.inference.promptbook import PromptBook
@@ -43,6 +44,7 @@ class Job:
     task: Task
     config: LabelConfig
     interaction: Interaction | None  # what an annotator asks; None for a pre-annotation
+    project: int | None = None
 
     @classmethod
     def from_payload(cls, payload: Answer) -> Job:
@@ -52,6 +54,7 @@ class Job:
             Task.from_json(payload.get("task")),
             parse_label_config(str(payload.get("label_config"))),
             None if interaction is None else Interaction.from_json(interaction),
+            payload.get("project"),
         )
 
     def image_keys(self) -> tuple[str, ...]:
@@ -69,6 +72,11 @@ class Served:
     version: str | None = None  # of the project's own weights; None for the base checkpoint
     scores: Scores = CONFIDENCES
 
+    @property
+    def encoder(self) -> str:
+        """Names what its images are encoded by."""
+        return f"{self.digest} {self.predictor.encoder}"
+
 
 Content = tuple[Job, Served, PromptBook, dict[str, TaskImage]]
 Encoded = Mapping[Predictor, Mapping[str, ImageFeatures]]
@@ -81,7 +89,8 @@ class Pipeline:
     regions are shapes that `labelstudio.regions` completes, or `{"error": name, "detail": text}`.
     Its seconds are those spent to `fetch` and `encode` the images and to `draw` the masks; of a
     batch's encoding each task has an equal share. The answer to an annotator has a "remark" too:
-    how it went, in words; and "phrases", if that is what was asked for.
+    how it went, in words; and "phrases", if that is what was asked for. A pre-annotation has the
+    "cluster" of its image, once the project's are known.
     """
 
     def __init__(
@@ -93,13 +102,15 @@ class Pipeline:
         books: Callable[[int | None, str], PromptBook] = lambda *_: PromptBook(),
         vocabulary: Vocabulary = NO_WORDS,
         scores: Callable[[int | None], Scores] = lambda _: CONFIDENCES,
+        clusters: Callable[[int | None, str, str, Description], int | None] = lambda *_: None,
     ) -> None:
         """Answer each project with what `serving` says, asked right before its tasks.
 
         So are `books`, for what the labels of a project are asked with, by a base checkpoint, and
-        `scores`, for what its confidences mean.
+        `scores`, for what its confidences mean, and `clusters`, as in `Clusters.of`, after them.
         Phrases of the vocabulary are offered to annotators.
         """
+        self._clusters = clusters
         self._vocabulary = vocabulary
         self._scores = scores
         self._serving = serving
@@ -173,6 +184,7 @@ class Pipeline:
         predictor = served.predictor
         asked = queries(job.config, self._threshold, book)
         version = model_version(served.model, served.digest, asked, served.version)
+        cluster = None
         about = job.interaction.wonders if job.interaction else None
         if about is not None:
             seen = interactive.offer(
@@ -187,6 +199,9 @@ class Pipeline:
                 for key, one in images.items()
             }
             found, refused = _prelabel(predictor, features, asked)
+            key, image = next(iter(images.items()))
+            described = predictor.describe(features[key])
+            cluster = self._clusters(job.project, served.encoder, image.digest, described)
         else:
             refused = {}
             found = [interactive.answer(predictor, asked, images, job.interaction)]
@@ -197,6 +212,8 @@ class Pipeline:
         }
         if refused:
             answer["refused"] = refused
+        if cluster is not None:
+            answer["cluster"] = cluster
         if job.interaction:
             answer["remark"] = _remark(found[0], served.scores)
         return answer

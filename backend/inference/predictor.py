@@ -42,24 +42,30 @@ class Predictor:
 
     def __init__(self, segmenter: Segmenter, features: FeatureCache, encoder: str = "") -> None:
         self.segmenter = segmenter
+        self.encoder = encoder
         self._features = features
-        self._encoder = encoder
 
     def encode(self, images: Sequence[tuple[str, Image.Image]]) -> list[ImageFeatures]:
         """Features of (digest, image) pairs, encoding those not seen before in one batch."""
         known: dict[str, ImageFeatures] = {}
         new: dict[str, Image.Image] = {}
         for digest, image in images:
-            features = self._features.get(self._encoder + digest)
+            features = self._features.get(self.encoder + digest)
             if features is None:
                 new[digest] = image
             else:
                 known[digest] = features
         encoded = self.segmenter.encode_image(list(new.values()))
         for digest, features in zip(new, encoded, strict=True):
-            self._features.put(self._encoder + digest, features)
+            self._features.put(self.encoder + digest, features)
             known[digest] = features
         return [known[digest] for digest, _ in images]
+
+    def describe(self, features: ImageFeatures) -> NDArray[np.float32]:
+        """What an image looks like all in all, (D,): the mean of its deepest features."""
+        deepest = features.parts[0].float().flatten(0, -2)
+        described: NDArray[np.float32] = deepest.mean(dim=0).cpu().numpy()
+        return described
 
     def condition(
         self,

@@ -214,6 +214,10 @@ class LabelStudio:
             created += int(answer["created"])
         return created
 
+    def create_prediction(self, project: int, prediction: Mapping[str, Any]) -> None:
+        """Add one with its `cluster`, which Label Studio drops where many are added at once."""
+        self._api.call("POST", "/api/predictions/", json={"project": project, **prediction})
+
     # ML backends and webhooks
 
     def ml_backends(self, project: int) -> list[Json]:

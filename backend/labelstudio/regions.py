@@ -84,10 +84,11 @@ def polygon_value(points: list[list[float]]) -> Json:
 def prediction(answer: Mapping[str, Any], config: LabelConfig, task: object = None) -> Json:
     """A worker's answer as Label Studio takes it; what does not fit is dropped and logged.
 
-    Sampling by uncertainty shows the lowest score first.
+    Sampling by uncertainty shows the lowest score first, of the cluster that the annotator has
+    seen least of. Label Studio leaves out the cluster of what it asks for itself.
 
     Args:
-        answer: Shapes under "regions", "score" and "model_version".
+        answer: Shapes under "regions", "score", "model_version" and perhaps "cluster".
         config: The labeling configuration that the regions must fit.
         task: The task's name in the log.
     """
@@ -106,7 +107,8 @@ def prediction(answer: Mapping[str, Any], config: LabelConfig, task: object = No
                 one.get("height"),
                 reason,
             )
-    return {"result": result, "score": answer["score"], "model_version": answer["model_version"]}
+    told = {name: answer[name] for name in ("score", "model_version", "cluster") if name in answer}
+    return {"result": result, **told}
 
 
 def text_region(control_name: str, to_name: str, text: str | Sequence[str], region_id: str) -> Json:

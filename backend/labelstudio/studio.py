@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+UNCERTAINTY = "Uncertainty sampling"  # a project's `sampling` by scores and clusters
+
 Json = dict[str, Any]
 
 
@@ -33,4 +35,7 @@ class Predictions(Tasks, Protocol):
     """What is predicted."""
 
     def create_predictions(self, project: int, predictions: Iterable[Mapping[str, Any]]) -> int:
-        """Add predictions, all or none."""
+        """Add predictions, all or none, but not their clusters."""
+
+    def create_prediction(self, project: int, prediction: Mapping[str, Any]) -> None:
+        """Add a prediction with its cluster."""

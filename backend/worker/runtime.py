@@ -12,6 +12,7 @@ import torch
 from backend.diskcache import DiskCache
 from backend.errors import BadSetting, CheckpointUnavailable
 from backend.inference.books import Books
+from backend.inference.clusters import Clusters
 from backend.inference.features import FeatureCache, FeatureStore
 from backend.inference.pipeline import Pipeline
 from backend.inference.scores import ProjectScores
@@ -98,6 +99,7 @@ def run(settings: Settings, name: str | None = None) -> None:
         books=Books(settings.model_dir).serving,
         vocabulary=words,
         scores=ProjectScores(settings.model_dir).of,
+        clusters=Clusters(settings.model_dir).of,
     )
     suggester = Suggester(settings, serving.of, images, words)
     if settings.checkpoint in DEMOS:

@@ -137,6 +137,7 @@ class FakeLabelStudio:
             "/api/projects/<int:number>/import": (self._import, "POST"),
             "/api/projects/<int:number>/import/predictions": (self._import_predictions, "POST"),
             "/api/tasks": (self._tasks, "GET"),
+            "/api/predictions": (self._add_prediction, "POST"),
             "/api/predictions/<int:number>": (self._prediction, "GET"),
             "/api/ml": (self._backends, "GET POST"),
             "/api/ml/<int:number>": (self._backend, "PATCH DELETE"),
@@ -188,16 +189,26 @@ class FakeLabelStudio:
         return {"task_ids": [self.add_task(number, **data) for data in request.get_json()]}, 201
 
     def _import_predictions(self, number: int) -> ResponseReturnValue:
-        """Nothing is saved if one task is unknown; what does not fit is dropped in silence."""
+        """Nothing is saved if one task is unknown; what does not fit is dropped in silence.
+
+        So are all fields but four.
+        """
         given = request.get_json()
         for prediction in given:
             if self.tasks.get(prediction["task"], {}).get("project") != number:
                 return _invalid({"non_field_errors": ['... contains invalid "task" field']})
         fitting = [p for p in given if isinstance(p["result"], list)]
+        kept = {"task", "result", "score", "model_version"}
         self.predictions += [
-            {"project": number, "id": next(self._ids), **prediction} for prediction in fitting
+            {"project": number, "id": next(self._ids)}
+            | {name: value for name, value in prediction.items() if name in kept}
+            for prediction in fitting
         ]
         return {"created": len(fitting)}, 201
+
+    def _add_prediction(self) -> ResponseReturnValue:
+        self.predictions.append({**request.get_json(), "id": next(self._ids)})
+        return self.predictions[-1], 201
 
     def _prediction(self, number: int) -> ResponseReturnValue:
         return _known({row["id"]: row for row in self.predictions}, number)

@@ -20,6 +20,7 @@ class Studio:
 
     def __init__(self, label_config: str, tasks: Mapping[int, str]) -> None:
         self.label_config = label_config
+        self.sampling = "Sequential sampling"
         self.url = ""
         self.images = dict(tasks)
         self.saved: list[dict[str, Any]] = []
@@ -34,7 +35,8 @@ class Studio:
 
     def project(self, project: int) -> dict[str, Any]:
         self._reach(project)
-        return {"id": PROJECT, "title": "shapes", "label_config": self.label_config}
+        row = {"id": PROJECT, "title": "shapes", "label_config": self.label_config}
+        return {**row, "sampling": self.sampling}
 
     def tasks(
         self,
@@ -52,8 +54,15 @@ class Studio:
             yield {"id": task, "data": {"image": self.images[task]}}
 
     def create_predictions(self, project: int, predictions: Iterable[Mapping[str, Any]]) -> int:
-        self._reach(project)
         rows = [dict(one) for one in predictions]
+        self._save(project, [{**row, "cluster": None} for row in rows])
+        return len(rows)
+
+    def create_prediction(self, project: int, prediction: Mapping[str, Any]) -> None:
+        self._save(project, [{"cluster": None, **prediction}])
+
+    def _save(self, project: int, rows: Sequence[dict[str, Any]]) -> None:
+        self._reach(project)
         strangers = [row["task"] for row in rows if row["task"] not in self.images]
         if strangers:
             raise LabelStudioRefused(f"task {strangers[0]} is not in the project", 400)
@@ -61,7 +70,6 @@ class Studio:
         with self._lock:
             self.saved += rows
         self.after_saving()
-        return len(rows)
 
     def _reach(self, project: int) -> None:
         if self.down:
@@ -82,6 +90,8 @@ class Studio:
                 if row["id"] > filters["filter:tasks:id"]
             ]
             return {"tasks": rows[: int(query["page_size"][0])], "total": len(rows)}
+        if path == "/api/predictions/":
+            return self.create_prediction(body["project"], body)
         project = int(path.split("/")[3])
         if path.endswith("/import/predictions") and method == "POST":
             return {"created": self.create_predictions(project, body)}

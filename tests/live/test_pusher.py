@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rq.utils import as_text
 
 from backend import journal
+from backend.labelstudio.studio import UNCERTAINTY
 from backend.pusher import LOCK, Pusher
 from backend.queue import Asking, PredictionQueue
 from backend.scripts import PREFIX
@@ -36,6 +37,22 @@ def test_a_deleted_task_is_dropped_with_a_word(queue: PredictionQueue) -> None:
     assert studio.copies() == {(1, VERSION): 1, (3, VERSION): 1}
     dropped = [entry for entry in queue.jobs()["ended"] if entry["outcome"] == "dropped"]
     assert [(entry["task"], entry["detail"]) for entry in dropped] == [(2, "the task was deleted")]
+    assert pending(queue.connection) == 0
+
+
+@pytest.mark.parametrize("sampling", ["Sequential sampling", UNCERTAINTY])
+def test_clusters_are_sent_where_the_next_task_is_chosen_by_them(
+    queue: PredictionQueue, sampling: str
+) -> None:
+    studio = Studio(LABEL_CONFIG, dict.fromkeys(range(1, 31), ""))
+    studio.sampling = sampling
+    queue.submit_background(payloads(*range(1, 31)), GROUP)
+    Hand(queue.connection).work()
+    push_all(queue, studio)
+    assert studio.copies() == {(task, VERSION): 1 for task in range(1, 31)}
+    told = {one["task"]: one["cluster"] for one in studio.saved}
+    chosen = sampling == UNCERTAINTY
+    assert told == {task: task if chosen and task % 2 else None for task in range(1, 31)}
     assert pending(queue.connection) == 0
 
 
@@ -85,13 +102,17 @@ STEPS = ("work", "take", "give", "die", "ask", "open", "prelabel", "end", "crash
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 12)), max_size=40))
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 12)), max_size=40),
+    sampling=st.sampled_from(["Sequential sampling", UNCERTAINTY]),
+)
 def test_whatever_dies_every_task_reaches_label_studio_once(
-    queue: PredictionQueue, steps: list[tuple[str, int]]
+    queue: PredictionQueue, steps: list[tuple[str, int]], sampling: str
 ) -> None:
     """Label Studio has what an asker sent and what was pushed; it asks only for what it lacks."""
     queue.connection.flushdb()
     studio = Studio(LABEL_CONFIG, dict.fromkeys(range(1, 13), ""))
+    studio.sampling = sampling
     hand = Hand(queue.connection)
     asked: set[int] = set()
     open_requests: list[tuple[list[int], Asking]] = []

@@ -9,6 +9,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from backend.inference.books import Books
+from backend.inference.clusters import FIRST, Clusters
 from backend.inference.features import FeatureCache
 from backend.inference.pipeline import Pipeline, Served
 from backend.inference.predictor import Predictor
@@ -128,6 +129,24 @@ def test_a_changed_book_counts_from_the_next_task_on(
     assert answer(8) == before
     books.rollback(7, 0)
     assert answer() == before
+
+
+def test_a_pre_annotation_tells_the_cluster_of_its_image(
+    pipeline: Pipeline, store: Callable[..., ImageStore], tmp_path: Path
+) -> None:
+    served, clusters = pipeline._serving(7), Clusters(tmp_path / "models")
+    grouping = Pipeline(lambda _: served, store(), threshold=0.4, clusters=clusters.of)
+
+    def told(seed: int, **changes: Any) -> object:
+        one = payload(data={"image": uri(seed)}, **{"project": 7, **changes})
+        ((answer, _),) = grouping.answer([one])
+        return answer.get("cluster")
+
+    *before, known = [told(seed) for seed in range(FIRST)]
+    assert set(before) == {None}
+    assert known == told(FIRST - 1)
+    assert told(FIRST - 1, interaction=Interaction("red").to_json()) is None
+    assert told(FIRST - 1, project=None) is None
 
 
 def test_failures_stay_with_their_task(pipeline: Pipeline) -> None:

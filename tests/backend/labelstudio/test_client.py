@@ -117,6 +117,18 @@ def test_predictions_are_sent_in_chunks_and_what_was_saved_is_counted(server: Se
     assert sizes == [PREDICTIONS_AT_ONCE, PREDICTIONS_AT_ONCE, 5]
 
 
+def test_a_prediction_by_itself_keeps_its_cluster(studio: FakeLabelStudio) -> None:
+    project = studio.add_project()
+    task = studio.add_task(project, image="1.jpg")
+    client = LabelStudio(studio.url, TOKEN)
+    one = {"task": task, "result": [], "score": 0.5, "model_version": "v", "cluster": 3}
+    client.create_prediction(project, one)
+    client.create_predictions(project, [one])
+    alone, together = studio.predictions
+    assert alone == {**one, "project": project, "id": alone["id"]}
+    assert "cluster" not in together
+
+
 def test_annotated_tasks_come_with_their_annotations(studio: FakeLabelStudio) -> None:
     project = studio.add_project()
     tasks = [studio.add_task(project, image=f"{n}.jpg") for n in range(3)]
