@@ -34,11 +34,19 @@ from backend.prompting import Query, queries
 from demo import CHECKPOINT
 from demo.evaluate import THRESHOLD, truth
 from demo.phrases import Query as Meaning
-from demo.scenes import KNOWN_COLOURS, KNOWN_SHAPES, KNOWN_TEXTURES, Look, Scene, generate
+from demo.scenes import (
+    KNOWN_COLOURS,
+    KNOWN_SHAPES,
+    KNOWN_TEXTURES,
+    SHAPES,
+    Look,
+    Scene,
+    generate,
+)
 from models import ImageFeatures, Segmenter
 
 SEEDS = (0, 1, 2)
-NEW_SHAPES = ("crescent", "arrow")
+NEW_SHAPES = [name for name in SHAPES if name not in KNOWN_SHAPES]
 COUNTS = (1, 5, 20)  # accepted masks
 JUDGED = 60  # scenes
 SINGLE = 5  # of the first masks, each by itself, for the figure of one
