@@ -109,6 +109,7 @@ def train_on(
         project,
         parse_label_config(accepted.label_config),
         accepted.source,
+        book=Books(settings.model_dir).serving(project, digest),
         threshold=settings.threshold,
         recipe=recipe,
         memory=settings.train_memory_mb * 2**20,

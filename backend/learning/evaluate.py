@@ -152,7 +152,7 @@ def evaluate(
     """
     found = Evaluation()
     judges = [Predictor(segmenter, FeatureCache(0)) for segmenter in (base, active, candidate)]
-    rows = [{query: judge.condition(query.prompts) for query in asked} for judge in judges[1:]]
+    rows = [{query: judge.asking(query) for query in asked} for judge in judges[1:]]
     agreed: tuple[list[float], list[float]] = ([], [])
     for number, sample in enumerate(samples):
         features = _encoded(sample, judges)

@@ -17,7 +17,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
@@ -28,16 +28,18 @@ import torch
 from torch import Tensor
 
 from backend.errors import TooLittleData
+from backend.inference.features import FeatureCache
+from backend.inference.predictor import Predictor
 from backend.learning.dataset import Part
 from backend.learning.drawn import ABSENT
-from backend.learning.lessons import Lesson, Shelf, conditions
+from backend.learning.lessons import Lesson, Shelf
 from backend.learning.loss import mask_loss
 from backend.learning.pupils import Pupil, pupil_of
 from backend.learning.recipe import Look, Recipe, Result
-from backend.learning.rows import Row, Rows
+from backend.learning.rows import Row, Rows, conditions
+from backend.prompting import Query
 from models import Segmenter
 
-TEMPLATES = ("{}", "a photo of a {}", "the {}")
 PASS = 8  # rows that are computed together; more cost as much each, and memory
 MEMORY = 512 * 2**20  # bytes
 SPECK = 1e-3  # of the image; what serving clears away
@@ -48,8 +50,7 @@ def finetune(
     parent: Segmenter,
     lessons: Sequence[Lesson],
     everyday: Tensor,
-    prompts: Mapping[str, Sequence[str]],
-    thresholds: Mapping[str, float],
+    asked: Sequence[Query],
     recipe: Recipe,
     folder: Path,
     *,
@@ -63,8 +64,7 @@ def finetune(
         parent: What is served until now.
         lessons: For training and validation.
         everyday: Conditions (P, C) that the base's answers are kept for.
-        prompts: What each label is asked with.
-        thresholds: The probability from which a pixel counts, by label.
+        asked: What each label is served with.
         recipe: How to train.
         folder: Where an unfinished run is kept; the same run goes on from there.
         memory: How many bytes of lessons are held in memory; the others are read when needed.
@@ -73,7 +73,7 @@ def finetune(
     Raises:
         TooLittleData: there is nothing to train on, or to stop by.
     """
-    run = _Run(base, parent, lessons, everyday, prompts, thresholds, recipe, folder, memory)
+    run = _Run(base, parent, lessons, everyday, asked, recipe, folder, memory)
     return run.train(told)
 
 
@@ -84,8 +84,7 @@ class _Run:
         parent: Segmenter,
         lessons: Sequence[Lesson],
         everyday: Tensor,
-        prompts: Mapping[str, Sequence[str]],
-        thresholds: Mapping[str, float],
+        asked: Sequence[Query],
         recipe: Recipe,
         folder: Path,
         memory: int,
@@ -98,9 +97,10 @@ class _Run:
                 f"There are {len(self.training)} tasks to train on and {len(self.validation)} to "
                 "stop by, and each kind needs some with a label in it: accept some more tasks."
             )
-        self.recipe, self.thresholds, self.path = recipe, thresholds, folder / "run.pt"
+        self.recipe, self.path = recipe, folder / "run.pt"
+        self.thresholds = {query.label: query.threshold for query in reversed(asked)}
         self.device = parent.device
-        self.said = conditions(parent, prompts, TEMPLATES)
+        self.said = conditions(Predictor(parent, FeatureCache(0)), asked)
         self.everyday = everyday.float().cpu()
         self.base, self.pupil = pupil_of(base), pupil_of(parent)
         self.trained = self.pupil.trained

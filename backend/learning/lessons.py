@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -192,22 +192,6 @@ class Lessons:
             drawn = self._segmenter.probabilities(features, torch.ones(1, width))
             self._sizes[features.grid] = int(drawn.shape[1]), int(drawn.shape[2])
         return self._sizes[features.grid]
-
-
-def conditions(
-    segmenter: Segmenter, prompts: Mapping[str, Sequence[str]], templates: Sequence[str]
-) -> dict[str, Tensor]:
-    """What labels may be asked with, (V, C) each: as served first, then in other words."""
-    rows = {
-        label: torch.stack(
-            [
-                segmenter.condition([template.format(text) for text in texts])
-                for template in templates
-            ]
-        )
-        for label, texts in prompts.items()
-    }
-    return {label: row.float().cpu().clone() for label, row in rows.items()}
 
 
 def shrunk(mask: Mask, size: tuple[int, int], least: float = 0.5) -> Mask:

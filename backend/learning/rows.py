@@ -10,8 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backend.inference.predictor import Predictor
 from backend.learning.lessons import Lesson, Shelf
 from backend.learning.recipe import Recipe
+from backend.prompting import Query
+
+# of prompts, which are trained in these words too
+TEMPLATES = ("{}", "a photo of a {}", "the {}")
 
 Answer = Callable[[Sequence[Tensor], Tensor, Lesson], Tensor]
 
@@ -117,6 +122,21 @@ class Rows:
         said = self._base(parts, asked, lesson)
         best = int(said.flatten(1).amax(dim=1).argmax())
         return Row(lesson, view, asked[best], None, said[best])
+
+
+def conditions(predictor: Predictor, asked: Sequence[Query]) -> dict[str, Tensor]:
+    """What labels may be asked with, (V, C) each: as served first, then in words alone.
+
+    Of several queries for a label the first is meant: they differ in which image they ask.
+    """
+    found: dict[str, Tensor] = {}
+    for query in asked:
+        if query.label not in found:
+            others = TEMPLATES if query.exemplars else TEMPLATES[1:]
+            said = [[template.format(text) for text in query.prompts] for template in others]
+            rows = [predictor.asking(query), *map(predictor.condition, said)]
+            found[query.label] = torch.stack(rows).float().cpu()
+    return found
 
 
 def _view(rng: np.random.Generator, lesson: Lesson) -> int:

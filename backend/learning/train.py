@@ -21,7 +21,7 @@ from backend.learning.page import page
 from backend.learning.promotion import Verdict, decide
 from backend.learning.recipe import Look, Recipe
 from backend.learning.registry import Registry
-from backend.prompting import queries
+from backend.prompting import Book, queries
 from models import Segmenter
 
 WORK = ".training"  # in a project's folder: lessons, and the unfinished run
@@ -71,6 +71,7 @@ def train(
     *,
     threshold: float,
     recipe: Recipe,
+    book: Book | None = None,
     memory: int = MEMORY,
     told: Told = lambda _: None,
 ) -> Trained:
@@ -84,8 +85,9 @@ def train(
         project: The project's id.
         config: Its labeling configuration.
         source: Gives the samples of some parts, as often as it is asked.
-        threshold: Where the labeling configuration says nothing.
+        threshold: Where neither that nor the book says anything.
         recipe: How to train.
+        book: What the project says of its labels: they are trained, and judged, as they are served.
         memory: How many bytes of lessons are held in memory.
         told: Is called after each image and each step; what it raises ends the training, which
             the same call later goes on with.
@@ -99,25 +101,20 @@ def train(
     with locked(work / ".lock", otherwise=busy):
         active = registry.active(project, base_digest)
         served = base if active is None else base.with_decoder(registry.weights(active))
-        asked = queries(config, threshold)
-        prompts: dict[str, list[str]] = {}
-        for query in asked:
-            prompts.setdefault(query.label, []).extend(query.prompts)
-        thresholds = {query.label: query.threshold for query in reversed(asked)}
+        asked = queries(config, threshold, book)
 
         account, lessons = Account(), Lessons(work / "lessons", base_digest, base)
         found = source((Part.TRAINING, Part.VALIDATION), account)
         made = [lessons.make(sample) for sample in counted(found, Stage.IMAGES, told)]
         lessons.keep_only(made)
-        said = [text for texts in prompts.values() for text in texts]
+        said = [text for query in asked for text in query.prompts]
         everyday = Everyday.of(base, said, recipe.seed)
         result = finetune(
             base,
             served,
             made,
             everyday.taught,
-            prompts,
-            thresholds,
+            asked,
             recipe,
             work,
             memory=memory,

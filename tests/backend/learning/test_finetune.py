@@ -2,19 +2,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from backend.errors import TooLittleData
+from backend.inference.features import FeatureCache
+from backend.inference.predictor import Predictor
 from backend.learning.finetune import finetune
 from backend.learning.forgetting import Everyday
 from backend.learning.lessons import Lesson, Lessons
 from backend.learning.recipe import Look, Recipe, Result
+from backend.learning.rows import conditions
+from backend.prompting import Query
 from models import Segmenter
 from tests.backend.learning.school import TASKS, sample
 
-PROMPTS = {"Bright": ["a bright thing"], "Missing": ["a ring"]}
-THRESHOLDS = {"Bright": 0.4, "Missing": 0.4}
+ASKED = [
+    Query("image", "Bright", ("a bright thing",), 0.4, ()),
+    Query("image", "Missing", ("a ring",), 0.4, ()),
+]
 RECIPE = Recipe(steps=40, look=10, rows=4, rate=5e-3)
 
 
@@ -38,13 +45,24 @@ def run(
         segmenter,
         lessons,
         taught,
-        PROMPTS,
-        THRESHOLDS,
+        ASKED,
         recipe,
         folder,
         memory=memory,
         told=told,
     )
+
+
+def test_a_label_is_trained_as_it_is_served_and_in_other_words(segmenter: Segmenter) -> None:
+    predictor = Predictor(segmenter, FeatureCache(0))
+    (width,) = predictor.asking(ASKED[0]).shape
+    shown = np.ones(width, np.float32)
+    seen = replace(ASKED[0], exemplars=("one",), weight=0.75, shown=shown)
+    said = conditions(predictor, [seen, ASKED[1]])
+    assert torch.equal(said["Bright"][0], predictor.asking(seen))
+    assert torch.equal(said["Bright"][1], predictor.condition(["a bright thing"]))
+    assert torch.equal(said["Missing"][0], predictor.condition(["a ring"]))
+    assert torch.equal(said["Missing"][1], predictor.condition(["a photo of a a ring"]))
 
 
 def same(one: Result, other: Result) -> bool:

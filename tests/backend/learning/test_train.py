@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from backend.errors import AlreadyTraining
+from backend.inference.promptbook import Entry, PromptBook
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.starter import label_config
 from backend.learning import forgetting, promotion
@@ -28,10 +29,19 @@ def trained(
     accepted: Source = source,
     recipe: Recipe = RECIPE,
     config: LabelConfig = CONFIG,
+    book: PromptBook | None = None,
 ) -> Trained:
-    registry = Registry(folder)
     return train(
-        segmenter, BASE, registry, folder, 7, config, accepted, threshold=0.4, recipe=recipe
+        segmenter,
+        BASE,
+        Registry(folder),
+        folder,
+        7,
+        config,
+        accepted,
+        threshold=0.4,
+        recipe=recipe,
+        book=book,
     )
 
 
@@ -49,6 +59,15 @@ def test_a_better_version_is_served_and_reported(segmenter: Segmenter, tmp_path:
     assert "http" not in html
     figures = json.loads(done.report.with_suffix(".json").read_text())
     assert figures["base"] == BASE
+
+
+def test_a_version_is_judged_as_the_book_would_serve_it(
+    segmenter: Segmenter, tmp_path: Path
+) -> None:
+    book = PromptBook(7).having(Entry("Bright").setting(threshold=1.0))  # which nothing reaches
+    done = trained(segmenter, tmp_path, book=book)
+    assert not done.verdict.promoted
+    assert done.version.card.metrics["labels"]["Bright"]["iou"] == 0
 
 
 def test_the_next_version_goes_on_from_the_active_one(segmenter: Segmenter, tmp_path: Path) -> None:
