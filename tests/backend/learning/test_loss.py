@@ -22,3 +22,13 @@ def test_rows_are_judged_by_themselves() -> None:
 
 def test_what_weighs_nothing_costs_nothing() -> None:
     assert mask_loss(torch.ones(1, 4, 4), torch.ones(1, 4, 4), torch.zeros(1, 4, 4)) == 0
+
+
+def test_a_few_wrong_pixels_cost_more_where_there_is_nothing_to_find() -> None:
+    weights, logits = torch.ones(1, 20, 20), torch.full((1, 20, 20), -9.0)
+    logits[0, 0, :4] = 9
+    nothing, thing = torch.zeros(1, 20, 20), torch.zeros(1, 20, 20)
+    thing[0, 10:] = 1
+    found = logits.clone()
+    found[0, 10:] = 9
+    assert mask_loss(logits, nothing, weights) > 10 * mask_loss(found, thing, weights)
