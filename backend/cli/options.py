@@ -79,14 +79,18 @@ def follow_if_known(settings: Settings, options: argparse.Namespace) -> str:
     from backend.service import Backend
 
     project = options.project
-    later = (
-        f"`promptbrush connect --project {project}` brings Label Studio to it, and "
-        f"`promptbrush prelabel --project {project}` predicts the tasks anew."
-    )
     if not settings.pushes:
-        return later
+        return later(project)
     backend = Backend(connect.address(settings, options.backend), patience=5.0)
     try:
         return follow(connect.label_studio(settings), backend, project)
     except BackendError as error:
-        return f"Label Studio does not show it yet: {error}\n{later}"
+        return f"Label Studio does not show it yet: {error}\n{later(project)}"
+
+
+def later(project: int) -> str:
+    """What brings Label Studio to the version of a project that is served."""
+    return (
+        f"`promptbrush connect --project {project}` brings Label Studio to it, and "
+        f"`promptbrush prelabel --project {project}` predicts the tasks anew."
+    )

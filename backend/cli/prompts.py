@@ -9,7 +9,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from backend.cli.options import label_studio_options, project_deeds, settings_of, studio_settings
+from backend.cli.options import (
+    backend_option,
+    follow_if_known,
+    label_studio_options,
+    later,
+    project_deeds,
+    settings_of,
+    studio_settings,
+)
 from backend.errors import BadPrompt, BadRequest
 from backend.inference.books import Books
 from backend.inference.promptbook import Curve, Entry, Origin, Phrase, PromptBook
@@ -48,6 +56,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     export.add_argument("--out", type=Path, metavar="FILE", help="(the terminal)")
     measure = deeds.add_parser("measure", help="find out on accepted annotations what is best")
     label_studio_options(measure)
+    backend_option(measure)
     measure.add_argument("--project", type=int, required=True, metavar="ID")
     measure.add_argument(
         "--from", type=Path, metavar="DIR", dest="folder", help="an export, not Label Studio"
@@ -211,7 +220,8 @@ def _measure(options: argparse.Namespace) -> int:
         accepted = commands.accepted_in_studio(settings, studio_of(settings), project)
     base, digest = load(settings.checkpoint, settings.device, settings.dtype)
     measured = commands.measure_on(accepted, settings, base, digest, project)
-    print(f"{measured.account}\n\n{_overview(measured.book)}\n\n{_moved(measured.book)}")
+    print(f"{measured.account}\n\n{_overview(measured.book)}\n\n{_counts(measured.book)}")
+    print(follow_if_known(settings, options))
     return 0
 
 
@@ -240,9 +250,13 @@ def _import(books: Books, options: argparse.Namespace) -> str:
 
 
 def _moved(book: PromptBook) -> str:
+    return f"{_counts(book)}\n{later(book.project)}"
+
+
+def _counts(book: PromptBook) -> str:
     return (
         f"Version {book.number} of project {book.project}'s prompt book counts from the next task "
-        f"on.\n`promptbrush prelabel --project {book.project}` predicts its tasks anew."
+        "on."
     )
 
 

@@ -7,8 +7,7 @@ submitted as it was, or nearly so; what annotators asked for themselves counts f
 nobody knows what they refused.
 
 Predictions that no version of the book accounts for, because the labeling configuration said
-something else or another checkpoint answered, count for nothing either, and without an API key
-nobody knows what was predicted.
+something else or another checkpoint answered, count for nothing either.
 """
 
 from __future__ import annotations

@@ -118,6 +118,7 @@ def test_what_is_best_is_measured_on_an_export(
     folder = tmp_path / "accepted"
     export.write(map(sample, (1, 2)), XML, 7, Account(), folder)
     told = run("measure", "--from", str(folder))
+    assert "`promptbrush connect --project 7` brings Label Studio to it" in told
     assert "2 images" in told
     assert "Widget" in told
     book = books.book(7)

@@ -87,8 +87,10 @@ def test_a_phrase_that_was_chosen_and_accepted_draws_the_next_image(
     editor.accept()
     editor.submit()
     editor.shot("accepted")
+    [before] = client.predictions(task=first)
 
     command("prompts", "measure", *project)
+    command("prelabel", *project)  # which waits for what is predicted anew
     told = command("prompts", "show", *project, "--label", LABEL)
     assert re.search(rf"^{phrase} +typed by an annotator .* yes$", told, re.MULTILINE), told
 
@@ -96,8 +98,9 @@ def test_a_phrase_that_was_chosen_and_accepted_draws_the_next_image(
     remembered = only(editor.regions(1))
     editor.shot("next-image")
     assert iou(remembered, scenes[1].truth(STAR)) >= 0.7
-    [before], [now] = (client.predictions(task=task) for task in (first, second))
+    [now] = client.predictions(task=second)
     assert now["model_version"] != before["model_version"]
+    assert client.project(number)["model_version"] == now["model_version"]
     editor.submit()
     editor.type_prompt(phrase)
     np.testing.assert_array_equal(only(editor.suggestions(1)), remembered)
