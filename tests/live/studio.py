@@ -25,6 +25,7 @@ class Studio:
         self.images = dict(tasks)
         self.saved: list[dict[str, Any]] = []
         self.down = False
+        self.listed = 0  # how often somebody asked for all tasks
         self.before_saving: Callable[[], None] = lambda: None
         self.after_saving: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
@@ -49,6 +50,7 @@ class Studio:
         self._reach(project)
         with self._lock:
             having = {one["task"] for one in self.saved if one["model_version"] == lacking}
+        self.listed += ids is None
         chosen = set(self.images) if ids is None else set(ids) & set(self.images)
         for task in sorted(chosen - having):
             yield {"id": task, "data": {"image": self.images[task]}}

@@ -109,7 +109,9 @@ def test_the_command_may_be_interrupted_or_not_wait_at_all(
     up = start(launch, studio)
     told, _ = command(up, studio, "--no-wait").communicate(timeout=60)
     assert "40 tasks lacked a prediction" in told
+    before = studio.listed
     watching = command(up, studio)
+    wait_until(lambda: studio.listed > before)
     wait_until(lambda: len(studio.saved) > 0)
     watching.send_signal(signal.SIGINT)
     told, _ = watching.communicate(timeout=20)
