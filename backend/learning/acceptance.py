@@ -1,9 +1,9 @@
 """How much of what was predicted is accepted, and what time that saves: proof that it pays.
 
-An annotation that began with a prediction of ours is held against that prediction, label by label.
-Where Label Studio can be asked, both are masks. Without an API key nothing tells what was
-predicted, but the regions of an annotation tell by their ids and origins what was left as it was:
-then it is known how many masks were accepted untouched, of those that were not deleted.
+An annotation that began with a prediction of ours is held against that prediction, label by label,
+masks against masks: Label Studio's, or without an API key what this backend remembers to have
+answered. Where that is not known either, the regions of an annotation tell by their ids and origins
+what was left as it was, and so how many masks were accepted untouched, of those not deleted.
 
 Time saved is what drawing by hand would have taken, less what was taken. Annotations without a
 prediction tell how long a region takes by hand; while they are too few, `BY_HAND` is assumed.

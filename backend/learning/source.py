@@ -10,6 +10,7 @@ from backend.errors import TooLittleData
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.studio import Projects
 from backend.learning.collected import Collected
+from backend.learning.predicted import Predicted
 from backend.learning.pulled import Pulled
 from backend.settings import Settings
 
@@ -27,10 +28,11 @@ class Studio(Projects, Protocol):
 
 
 class Webhooked:
-    """What webhooks brought, as Label Studio's API would answer."""
+    """What webhooks brought and this backend predicted, as Label Studio's API would answer."""
 
-    def __init__(self, collected: Collected) -> None:
+    def __init__(self, collected: Collected, predicted: Predicted) -> None:
         self._collected = collected
+        self._predicted = predicted
 
     def project(self, project: int) -> Json:
         """A project, of which nothing but the labeling configuration is known.
@@ -51,14 +53,15 @@ class Webhooked:
         """The project's tasks that somebody has submitted, or skipped, with `annotations`."""
         return self._collected.tasks(project)
 
-    def began_with(self, _: int, __: Mapping[str, Any]) -> None:
-        """Webhooks do not tell what was predicted."""
+    def began_with(self, task: int, annotation: Mapping[str, Any]) -> Json | None:
+        """The prediction of ours that an annotation began with; None if not known."""
+        return self._predicted.began_with(task, annotation)
 
 
 def studio_of(settings: Settings) -> Studio:
     """Label Studio where its address and a key are set, else what its webhooks brought."""
     if settings.label_studio_url is None or settings.label_studio_api_key is None:
-        return Webhooked(Collected(settings.model_dir))
+        return Webhooked(Collected(settings.model_dir), Predicted.of(settings))
     api = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
     most = settings.annotation_cache_mb * 2**20
     return Pulled(api, DiskCache(settings.data_dir / "annotations", most))

@@ -15,6 +15,7 @@ from backend import metrics
 from backend.errors import BackendError, InternalError, QueueUnavailable
 from backend.inbox import Inbox
 from backend.inference.books import Books
+from backend.learning.predicted import Predicted
 from backend.learning.versions import Versions
 from backend.queue import PredictionQueue
 from backend.settings import Settings
@@ -38,7 +39,8 @@ def create_app(
     versions, books = Versions(settings.model_dir), Books(settings.model_dir)
     lane = TrainingLane(connection)
     lineages = Lineages(settings.model_dir, versions)
-    routes = Routes(settings, queue, Inbox(connection), lane, versions, lineages, books, stopping)
+    inbox, predicted = Inbox(connection), Predicted.of(settings)
+    routes = Routes(settings, queue, inbox, lane, versions, lineages, books, predicted, stopping)
     routes.register(app)
     Pages(settings, queue, lane, lineages, stopping, routes.health).register(app)
 

@@ -31,7 +31,8 @@ from backend.inference import booktext
 from backend.inference.books import Books
 from backend.labelstudio.config import LabelConfig
 from backend.labelstudio.events import Event, Kind
-from backend.labelstudio.tasks import project_id
+from backend.labelstudio.tasks import Task, project_id
+from backend.learning.predicted import Predicted
 from backend.learning.versions import Versions
 from backend.prompting import model_version, queries
 from backend.queue import SUGGEST, PredictionQueue
@@ -58,6 +59,7 @@ class Routes:
         versions: Versions,
         lineages: Lineages,
         books: Books,
+        predicted: Predicted,
         stopping: Callable[[], bool],
     ) -> None:
         self._settings = settings
@@ -67,6 +69,7 @@ class Routes:
         self._versions = versions
         self._lineages = lineages
         self._books = books
+        self._predicted = predicted
         self._seats = threading.BoundedSemaphore(max(1, settings.threads - SPARE))
         self._stopping = stopping
 
@@ -149,9 +152,19 @@ class Routes:
             log.warning("%s", error)
             return {"results": asked.refusals(error)}  # an error would reach no annotator
         self._report_losses(asked, answers, group)
-        response = jsonify({"results": asked.results(answers)})
+        results = asked.results(answers)
+        response = jsonify({"results": results})
         response.call_on_close(lambda: self._queue.finish(asking))
+        response.call_on_close(lambda: self._remember(asked, results))
         return response
+
+    def _remember(self, asked: PredictRequest, results: Sequence[Any]) -> None:
+        """Keep what a project's tasks are answered with, where Label Studio cannot be asked."""
+        if self._settings.pushes or asked.interactive or asked.project is None:
+            return
+        for task, entry in zip(asked.tasks, results, strict=True):
+            if entry and isinstance(task, Task) and isinstance(task.id, int):
+                self._predicted.keep(task.id, entry)
 
     @contextmanager
     def _seat(self) -> Iterator[None]:

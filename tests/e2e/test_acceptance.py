@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
+import time
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.events import Event
 from backend.learning.collected import Collected
+from backend.showcase import serving
 from demo import IMAGES
 from tests.e2e.conftest import Promptbrush
 from tests.e2e.editor import Editor
@@ -53,3 +57,31 @@ def test_masks_that_are_kept_and_deleted_in_the_editor_are_measured(
     changes = {"LABEL_STUDIO_API_KEY": "", "PROMPTBRUSH_DATA_DIR": str(elsewhere)}
     told = promptbrush("versions", "measure", "--project", str(project), **changes)
     assert "7 of 7 masks untouched" in told.stdout, told.stdout + told.stderr
+
+
+def test_without_a_key_masks_that_are_deleted_in_the_editor_are_known(
+    client: LabelStudio,
+    known: dict[str, str],
+    editor: Editor,
+    promptbrush: Promptbrush,
+    tmp_path: Path,
+) -> None:
+    keyless = {"LABEL_STUDIO_API_KEY": "", "PROMPTBRUSH_DATA_DIR": str(tmp_path / "data")}
+    title = f"Without a key {uuid.uuid4().hex[:6]}"
+    with serving({**known, **keyless}) as url:
+        made = promptbrush("connect", "--create", title, "--backend", url)
+        assert made.returncode == 0, made.stdout + made.stderr
+        (project,) = [one["id"] for one in client.projects() if one["title"] == title]
+        image = base64.b64encode((IMAGES / "01-table.jpg").read_bytes()).decode()
+        (task,) = client.import_tasks(project, [{"image": f"data:image/jpeg;base64,{image}"}])
+        editor.open(project, task)
+        label = editor.regions(4)[0].label
+        assert label
+        editor.remove(label)
+        editor.submit()
+        end = time.monotonic() + 60
+        while True:  # until the trainer has read the webhook
+            told = promptbrush("versions", "measure", "--project", str(project), **keyless)
+            if told.returncode == 0 or time.monotonic() > end:
+                break
+    assert "3 of 4 masks untouched, IoU 0.75" in told.stdout, told.stdout + told.stderr

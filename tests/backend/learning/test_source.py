@@ -16,9 +16,11 @@ from backend.labelstudio import brush
 from backend.labelstudio.events import Annotated, Event, Kind
 from backend.labelstudio.shapes import Mask
 from backend.labelstudio.starter import label_config
+from backend.learning.acceptance import measure
 from backend.learning.collected import Collected
 from backend.learning.commands import accepted_in_studio
 from backend.learning.dataset import Account, Part
+from backend.learning.predicted import Predicted
 from backend.learning.pulled import Pulled
 from backend.learning.source import studio_of
 from backend.settings import Settings
@@ -39,8 +41,10 @@ def region(mask: Mask) -> dict[str, Any]:
     }
 
 
-def submitted(task: int, image: str) -> Event:
-    saved = Annotated(10 + task, task, {"image": image}, (region(MASK),), False)
+def submitted(task: int, image: str, parent: int | None = None) -> Event:
+    saved = Annotated(
+        10 + task, task, {"image": image}, (region(MASK),), False, parent_prediction=parent
+    )
     xml = label_config(["Car"])
     return Event(Kind.ANNOTATED, "ANNOTATION_CREATED", 7, saved=(saved,), label_config=xml)
 
@@ -102,6 +106,31 @@ def test_training_hears_from_label_studio_what_was_changed_of_a_prediction(
     accepted = accepted_in_studio(known, asked, project)
     (sample,) = accepted.source(tuple(Part), Account())
     assert (sample.corrected["Car"] == (predicted ^ MASK)).all()
+
+
+def test_without_a_key_training_hears_what_was_changed_of_what_was_answered(
+    settings: Settings,
+) -> None:
+    predicted = np.ones((4, 6), bool)
+    answered = {"result": [region(predicted)], "score": 1.0, "model_version": "v"}
+    Predicted.of(settings).keep(1, answered)
+    Collected(settings.model_dir).take(asdict(submitted(1, "/data/local-files/?d=one.png", 5)))
+    (sample,) = accepted_in_studio(settings, studio_of(settings), 7).source(tuple(Part), Account())
+    assert (sample.corrected["Car"] == (predicted ^ MASK)).all()
+
+
+def test_without_a_key_what_was_accepted_is_held_against_what_was_answered(
+    settings: Settings,
+) -> None:
+    version = "clipseg-1f0c93aa-aaaaaaaa"
+    answered = [region(np.ones((4, 6), bool)), {**region(MASK), "id": "gone"}]
+    predicted = Predicted.of(settings)
+    for task in (1, 2):
+        predicted.keep(task, {"result": answered[:task], "score": 1.0, "model_version": version})
+        Collected(settings.model_dir).take(asdict(submitted(task, "one.png", task)))
+    figures = measure(studio_of(settings), 7, settings.model_dir).figures()["1f0c93aa"]
+    assert (figures.annotations, figures.predicted, figures.untouched) == (2, 2, 0)
+    assert figures.iou == MASK.mean()
 
 
 def test_label_studio_is_asked_where_it_is_known() -> None:
