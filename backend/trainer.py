@@ -356,14 +356,14 @@ def learn(settings: Settings, project: int, told: Told) -> Trained:
 
     The model is loaded for a run and let go after it, so that who never trains never pays for it.
     """
-    from backend.learning.commands import accepted_in_studio, learn_from
+    from backend.learning.commands import Learner, accepted_in_studio
     from backend.learning.recipe import Recipe
     from backend.worker.runtime import load
 
     accepted = accepted_in_studio(settings, studio_of(settings), project)
     base, digest = load(settings.checkpoint, settings.device, settings.dtype)
     recipe = Recipe(steps=settings.train_steps)
-    return learn_from(accepted, settings, base, digest, project, recipe, told)
+    return Learner(settings, base, digest, project, accepted).learn(recipe, told)
 
 
 def move_on(settings: Settings, project: int) -> str:

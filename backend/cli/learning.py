@@ -78,9 +78,10 @@ def _train(options: argparse.Namespace) -> int:
     else:
         accepted = commands.accepted_in_studio(settings, studio_of(settings), project)
     base, digest = load(settings.checkpoint, settings.device, settings.dtype)
+    learner = commands.Learner(settings, base, digest, project, accepted)
     try:
         with commands.progress_bar() as bar:
-            done = commands.learn_from(accepted, settings, base, digest, project, recipe, bar)
+            done = learner.learn(recipe, bar)
     except KeyboardInterrupt:
         print(
             "\nStopped. The same command goes on from the last look at the validation tasks; "

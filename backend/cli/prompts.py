@@ -219,7 +219,7 @@ def _measure(options: argparse.Namespace) -> int:
     else:
         accepted = commands.accepted_in_studio(settings, studio_of(settings), project)
     base, digest = load(settings.checkpoint, settings.device, settings.dtype)
-    measured = commands.measure_on(accepted, settings, base, digest, project)
+    measured = commands.Learner(settings, base, digest, project, accepted).measure()
     print(f"{measured.account}\n\n{_overview(measured.book)}\n\n{_counts(measured.book)}")
     print(follow_if_known(settings, options))
     return 0

@@ -91,80 +91,62 @@ def accepted_in_folder(settings: Settings, folder: Path, project: int) -> Accept
     return Accepted(xml, source, lambda: Acceptance.of(settings.model_dir, project))
 
 
-def train_on(
-    accepted: Accepted,
-    settings: Settings,
-    base: Segmenter,
-    digest: str,
-    project: int,
-    recipe: Recipe,
-    told: Told,
-) -> Trained:
-    """Train a project on accepted work; see `train`, which says what is raised."""
-    return train(
-        base,
-        digest,
-        Registry(settings.model_dir),
-        settings.model_dir,
-        project,
-        parse_label_config(accepted.label_config),
-        accepted.source,
-        book=Books(settings.model_dir).serving(project, digest),
-        threshold=settings.threshold,
-        recipe=recipe,
-        memory=settings.train_memory_mb * 2**20,
-        told=told,
-    )
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """A project that learns from its accepted work."""
 
+    settings: Settings
+    base: Segmenter  # the base checkpoint
+    digest: str  # of its files
+    project: int
+    accepted: Accepted
 
-def measure_on(
-    accepted: Accepted,
-    settings: Settings,
-    base: Segmenter,
-    digest: str,
-    project: int,
-    told: Told = lambda _: None,
-) -> Measured:
-    """Measure on accepted work what a project's labels are best asked with, as it is served."""
-    registry = Registry(settings.model_dir)
-    active = registry.active(project, digest)
+    def measure(self, told: Told = lambda _: None) -> Measured:
+        """Find out what the project's labels are best asked with, as it is served."""
+        registry = Registry(self.settings.model_dir)
+        base, active = self.base, registry.active(self.project, self.digest)
 
-    def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
-        return counted(accepted.source(parts, account), Stage.MEASURING, told)
+        def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
+            return counted(self.accepted.source(parts, account), Stage.MEASURING, told)
 
-    return measure(
-        base if active is None else base.with_decoder(registry.weights(active)),
-        digest,
-        Books(settings.model_dir),
-        project,
-        parse_label_config(accepted.label_config),
-        source,
-        accepted.acceptance(),
-        threshold=settings.threshold,
-        tuned=None if active is None else active.id,
-        # a tuned CLIPSeg still has CLIP's projection, a tuned GroupViT one of its own
-        encoder=f"{digest} {active.id}" if active and base.name == "groupvit" else None,
-    )
+        return measure(
+            base if active is None else base.with_decoder(registry.weights(active)),
+            self.digest,
+            Books(self.settings.model_dir),
+            self.project,
+            parse_label_config(self.accepted.label_config),
+            source,
+            self.accepted.acceptance(),
+            threshold=self.settings.threshold,
+            tuned=None if active is None else active.id,
+            # a tuned CLIPSeg still has CLIP's projection, a tuned GroupViT one of its own
+            encoder=f"{self.digest} {active.id}" if active and base.name == "groupvit" else None,
+        )
 
+    def learn(self, recipe: Recipe, told: Told) -> Trained:
+        """Measure, train, and measure anew with a version that is promoted.
 
-def learn_from(
-    accepted: Accepted,
-    settings: Settings,
-    base: Segmenter,
-    digest: str,
-    project: int,
-    recipe: Recipe,
-    told: Told,
-) -> Trained:
-    """Measure on accepted work, train on it, and measure anew with a version that is promoted.
-
-    The prompt book comes first, as it needs less than a training does, which says what is raised.
-    """
-    measure_on(accepted, settings, base, digest, project, told)
-    trained = train_on(accepted, settings, base, digest, project, recipe, told)
-    if trained.verdict.promoted:
-        measure_on(accepted, settings, base, digest, project)
-    return trained
+        The prompt book comes first, as it needs less than a training does; see `train`, which says
+        what is raised.
+        """
+        self.measure(told)
+        trained = train(
+            self.base,
+            self.digest,
+            Registry(self.settings.model_dir),
+            self.settings.model_dir,
+            self.project,
+            parse_label_config(self.accepted.label_config),
+            self.accepted.source,
+            book=Books(self.settings.model_dir).serving(self.project, self.digest),
+            threshold=self.settings.threshold,
+            recipe=recipe,
+            memory=self.settings.train_memory_mb * 2**20,
+            told=told,
+        )
+        if trained.verdict.promoted:
+            self.measure()
+        return trained
 
 
 @contextmanager
