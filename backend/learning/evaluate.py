@@ -19,7 +19,7 @@ from backend.labelstudio.shapes import Mask
 from backend.learning.calibration import Calibration
 from backend.learning.dataset import Sample
 from backend.learning.drawn import ABSENT, iou
-from backend.learning.forgetting import IMAGES, Kept, agreements
+from backend.learning.forgetting import IMAGES, Kept, Known
 from backend.learning.lessons import shrunk
 from backend.overlay import Drawn, draw
 from backend.prompting import Query
@@ -179,8 +179,10 @@ def evaluate(
         for i in range(2):
             judge, seen = judges[1 + i].segmenter, features[1 + i]
             _calibrate(found.calibration[i], judge, seen, sample, {q: rows[i][q] for q in wanted})
-            if number < IMAGES:
-                agreed[i].extend(agreements(base, features[0], judge, seen, everyday, threshold))
+        if number < IMAGES:
+            known = Known.of(base, features[0], everyday, threshold)
+            for one, seen, scores in zip(judges[1:], features[1:], agreed, strict=True):
+                scores.extend(known.agreements(one.segmenter, seen, threshold))
     found.kept = (Kept.of(agreed[0]), Kept.of(agreed[1]))
     return found
 

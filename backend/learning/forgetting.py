@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.learning.everyday import phrases
@@ -52,31 +54,37 @@ class Kept:
         return cls(float(np.mean(scores)), len(scores)) if scores else cls()
 
 
-def agreements(
-    base: Segmenter,
-    before: ImageFeatures,
-    other: Segmenter,
-    after: ImageFeatures,
-    asked: Tensor,
-    threshold: float,
-) -> list[float]:
-    """IoU of two models' masks of an image, for each condition of which the base finds something.
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What the base checkpoint finds in an image: K of the phrases that it was asked."""
 
-    Args:
-        base: What is to be agreed with.
-        before: The image as it encodes it.
-        other: What is judged.
-        after: The image as that one encodes it.
-        asked: Conditions (Q, C).
-        threshold: The probability from which a pixel counts.
-    """
-    scores = []
-    for condition in asked:  # one by one: in some models those asked together compete
-        old = base.probabilities(before, condition) >= threshold
-        if old.float().mean() >= FOUND:
-            new = other.probabilities(after, condition) >= threshold
-            scores.append(float((old & new).sum() / (old | new).sum()))
-    return scores
+    asked: Tensor  # conditions (K, C)
+    masks: NDArray[np.uint8]  # (K, bytes): packed bits, since many images are held at a time
+
+    @classmethod
+    def of(cls, base: Segmenter, image: ImageFeatures, asked: Tensor, threshold: float) -> Known:
+        """Ask conditions (Q, C); a pixel counts from that probability on."""
+        found = _found(base, image, asked, threshold)
+        there = found.mean(axis=1) >= FOUND
+        return cls(asked[torch.from_numpy(there)], np.packbits(found[there], axis=1))
+
+    def agreements(self, other: Segmenter, image: ImageFeatures, threshold: float) -> list[float]:
+        """IoU of another model's masks with each of these; `image` is as that one encodes it."""
+        if not len(self.asked):
+            return []
+        new = _found(other, image, self.asked, threshold)
+        old = np.unpackbits(self.masks, axis=1, count=new.shape[1]).astype(bool)
+        overlap: list[float] = ((old & new).sum(axis=1) / (old | new).sum(axis=1)).tolist()
+        return overlap
+
+
+def _found(
+    segmenter: Segmenter, image: ImageFeatures, asked: Tensor, threshold: float
+) -> NDArray[np.bool_]:
+    """The pixels of each condition, asked by itself: (Q, pixels)."""
+    marked = segmenter.each(image, asked) >= threshold
+    found: NDArray[np.bool_] = marked.flatten(1).cpu().numpy()
+    return found
 
 
 def settled(
@@ -95,11 +103,14 @@ def settled(
     """
     own = parent.model.state_dict()
     images = [lesson.features(base.device) for lesson in lessons[:IMAGES]]
+    known = [Known.of(base, image, asked, threshold) for image in images]
     for share in SHARES:
         weights = {name: own[name].cpu().lerp(tensor, share) for name, tensor in tuned.items()}
         mixed = base.with_decoder(weights)
         scores = [
-            score for one in images for score in agreements(base, one, mixed, one, asked, threshold)
+            score
+            for one, image in zip(known, images, strict=True)
+            for score in one.agreements(mixed, image, threshold)
         ]
         if Kept.of(scores).agreement >= WANTED_KEPT:
             break

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.learning.forgetting import SHARES, WANTED_KEPT, Everyday, Kept, agreements, settled
+from backend.learning.forgetting import SHARES, WANTED_KEPT, Everyday, Kept, Known, settled
 from backend.learning.lessons import Lesson, Lessons
 from models import Segmenter
 from tests.backend.learning.school import TASKS, sample
@@ -29,8 +29,11 @@ def moved(segmenter: Segmenter, far: float) -> dict[str, Tensor]:
 
 
 def kept(segmenter: Segmenter, lessons: list[Lesson], asked: Tensor, other: Segmenter) -> Kept:
-    images = [lesson.features(segmenter.device) for lesson in lessons]
-    return Kept.of([one for f in images for one in agreements(segmenter, f, other, f, asked, 0.5)])
+    scores = []
+    for lesson in lessons:
+        image = lesson.features(segmenter.device)
+        scores += Known.of(segmenter, image, asked, 0.5).agreements(other, image, 0.5)
+    return Kept.of(scores)
 
 
 def test_a_model_agrees_with_itself(
