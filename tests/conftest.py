@@ -20,6 +20,8 @@ from models import (
 
 settings.register_profile("behaviour", deadline=None)  # on a busy machine time says nothing
 settings.load_profile("behaviour")
+# models of this size gain nothing from a second thread, and on busy cores lose much by waiting
+torch.set_num_threads(1)
 
 
 def tiny_config(vocabulary_size: int, **overrides: object) -> CLIPSegConfig:

@@ -91,15 +91,19 @@ class School:
         """The project's versions and decisions."""
         return dict(up.get(f"/versions?project={self.project}"))
 
-    def predicted(self, up: Up) -> str | None:
-        """The version of a prediction that is asked for now; None if there is none."""
+    def predict(self, up: Up) -> requests.Response:
+        """Ask for a prediction of the first task."""
         body = {
             "tasks": [{"id": self.tasks[0], "data": self.studio.tasks[self.tasks[0]]["data"]}],
             "project": f"{self.project}.1795303384",
             "label_config": XML,
         }
+        return requests.post(f"{up.url}/predict", json=body, timeout=60)
+
+    def predicted(self, up: Up) -> str | None:
+        """The version of a prediction that is asked for now; None if there is none."""
         try:
-            entry = requests.post(f"{up.url}/predict", json=body, timeout=60).json()["results"][0]
+            entry = self.predict(up).json()["results"][0]
         except (requests.RequestException, KeyError):
             return None
         return str(entry["model_version"]) if entry else None

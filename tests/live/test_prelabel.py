@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -105,8 +106,10 @@ def test_the_command_may_be_interrupted_or_not_wait_at_all(
     launch: Callable[..., Up], studio: Studio, image_host: ImageHost
 ) -> None:
     studio.images = {task: studio.images[task] for task in range(1, 41)}
-    image_host.before = lambda path, count: time.sleep(0.2)
-    up = start(launch, studio)
+    go_on = threading.Event()  # there is something to watch until then
+    last = {f"/{task}.png" for task in range(21, 41)}
+    image_host.before = lambda path, count: (path in last and go_on.wait(100), None)[1]
+    up = start(launch, studio, IMAGE_TIMEOUT=100)
     told, _ = command(up, studio, "--no-wait").communicate(timeout=60)
     assert "40 tasks lacked a prediction" in told
     before = studio.listed
@@ -117,6 +120,7 @@ def test_the_command_may_be_interrupted_or_not_wait_at_all(
     told, _ = watching.communicate(timeout=20)
     assert "goes on" in told
     assert watching.returncode == 130
+    go_on.set()
     wait_until(lambda: pending(up) == 0, 60)
     assert set(studio.copies().values()) == {1}
     assert len(studio.saved) == 40
