@@ -60,6 +60,7 @@ class Settings:
     feature_cache_mb: int = 256
     feature_cache_disk_mb: int = 1024
     versions_in_memory: int = 16
+    prompts_after: int = 1
     train_after: int = 20
     train_quiet: float = 60.0
     train_steps: int = 400
@@ -124,6 +125,7 @@ class Settings:
             versions_in_memory=_read(
                 env, ("VERSIONS_IN_MEMORY",), _whole(1, 10**4), default.versions_in_memory
             ),
+            prompts_after=_read(env, ("PROMPTS_AFTER",), _whole(0, 10**6), default.prompts_after),
             train_after=_read(env, ("TRAIN_AFTER",), _whole(0, 10**6), default.train_after),
             train_quiet=_read(env, ("TRAIN_QUIET",), _seconds, default.train_quiet),
             train_steps=_read(env, ("TRAIN_STEPS",), _whole(1, 10**6), default.train_steps),

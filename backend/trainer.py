@@ -1,7 +1,7 @@
 """`promptbrush trainer`: the process that trains projects, one at a time.
 
-It works the training lane, and it alone reads Label Studio's events: what annotators accepted is
-kept, and when enough of it has come a training is due. Predictions and the web never wait for it:
+It works the training lane, and it alone reads Label Studio's events: when enough was accepted, the
+project's prompts are measured, and a training is due. Predictions and the web never wait for it:
 it is a process of its own, and a nice one.
 """
 
@@ -14,14 +14,13 @@ import signal
 import threading
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from redis import Redis
-from redis.exceptions import LockError, RedisError
+from redis.exceptions import RedisError
 
 from backend import connect
 from backend.errors import (
@@ -31,7 +30,7 @@ from backend.errors import (
     LabelStudioUnavailable,
 )
 from backend.follow import follow
-from backend.inbox import Inbox
+from backend.inference.books import Books
 from backend.labelstudio.wiring import Address
 from backend.learning.acceptance import measure
 from backend.learning.collected import Collected
@@ -39,13 +38,15 @@ from backend.learning.gauge import Gauge
 from backend.learning.source import studio_of
 from backend.learning.train import Progress, Told, Trained
 from backend.queue import connect as connect_broker
+from backend.reader import Reader
 from backend.service import Backend
 from backend.settings import Settings
 from backend.training import STOPPED, Run, TrainingLane, Word
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from backend.learning.commands import Learner
 
-Json = dict[str, Any]
+log = logging.getLogger(__name__)
 
 NICENESS = 10  # a tenth of the share of others that compute; with 19 it would hardly ever end
 LOOK = 0.5  # seconds between looks for something to train
@@ -54,8 +55,6 @@ TELL = 0.5  # seconds between words of progress
 MOST_DEATHS = 3  # a run that took down its trainer this often is given up
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds, where Label Studio or the backend is away
 MOST_FOLLOWS = 6  # tries to bring a promotion to a Label Studio that answers
-EVENTS = 50  # taken together
-READER, READING = "promptbrush:training:reader", 60  # one reads events, for so many seconds at most
 
 
 class Interrupted(Exception):
@@ -76,11 +75,10 @@ class Trainer:
     Args:
         connection: To the broker.
         name: Of this trainer in the lane.
-        collected: Keeps what events tell of accepted work.
+        reader: Reads events.
         learn: Trains a project.
         move_on: Brings the version of a project to Label Studio; tells what was done.
-        gauge: Measures what is accepted of predictions.
-        settings: When news make a training due.
+        gauges: Measure what can be by itself.
         stopping: Whether to stop.
     """
 
@@ -88,23 +86,19 @@ class Trainer:
         self,
         connection: Redis,
         name: str,
-        collected: Collected,
+        reader: Reader,
         learn: Callable[[int, Told], Trained],
         move_on: Callable[[int], str],
-        gauge: Gauge,
-        settings: Settings,
+        gauges: Sequence[Gauge],
         stopping: Callable[[], bool],
     ) -> None:
-        self._connection = connection
         self._name = name
-        self._collected = collected
+        self._reader = reader
         self._learn = learn
         self._move_on = move_on
-        self._gauge = gauge
-        self._settings = settings
+        self._gauges = gauges
         self._stopping = stopping
         self._lane = TrainingLane(connection)
-        self._inbox = Inbox(connection)
         self._held: _Held | None = None
         self._ended = threading.Event()
         self._pauses: dict[int, float] = {}  # by project
@@ -118,13 +112,14 @@ class Trainer:
             while not self._stopping():
                 try:
                     self._follow_up()
-                    self._accept_all()
+                    self._read_all()
                     run = self._lane.take(self._name)
                 except RedisError as error:
                     log.warning("the broker does not answer: %s", error)
                     run = None
                 if run is None:
-                    self._gauge.catch_up()
+                    for gauge in self._gauges:
+                        gauge.catch_up()
                     self._rest(LOOK)
                 else:
                     self._work(run)
@@ -259,7 +254,7 @@ class Trainer:
                 held = self._held
                 if held is not None:
                     held.word = self._lane.renew(held.run, self._name)
-                    more = self._accept() == EVENTS
+                    more = self._reader.read()
             except RedisError as error:
                 log.warning("the broker does not answer: %s", error)
             except OSError as error:
@@ -267,52 +262,11 @@ class Trainer:
             if not more:
                 self._ended.wait(BEAT)
 
-    def _accept_all(self) -> None:
+    def _read_all(self) -> None:
         """Read every event that is there, before a run begins."""
         with contextlib.suppress(OSError):
-            while self._accept() == EVENTS and not self._stopping():
+            while self._reader.read() and not self._stopping():
                 pass
-
-    def _accept(self) -> int:
-        """Read some events; gives how many. One trainer at a time does."""
-        lock = self._connection.lock(READER, timeout=READING, thread_local=False)
-        if not lock.acquire(blocking=False):
-            return 0
-        try:
-            events = self._inbox.oldest(EVENTS)
-            news: Counter[int] = Counter()
-            for _, event in events:
-                news += self._taken(event)
-            settings = self._settings
-            with self._connection.pipeline() as pipeline:
-                self._inbox.forget([name for name, _ in events], pipeline)
-                for project, count in news.items():
-                    self._gauge.news(project)
-                    self._lane.news(
-                        pipeline, project, count, settings.train_after, settings.train_quiet
-                    )
-                pipeline.execute()
-            return len(events)
-        finally:
-            with contextlib.suppress(LockError):
-                lock.release()
-
-    def _taken(self, event: Json) -> Counter[int]:
-        """Keep what an event tells; gives how many annotations came, changed or went, by project.
-
-        Raises:
-            OSError: it cannot be kept.
-        """
-        project = event["project"]
-        if project is None:
-            return Counter()
-        before = self._collected.counts(project)
-        try:
-            self._collected.take(event)
-        except (KeyError, TypeError, ValueError):
-            # it would be as unreadable the next time
-            log.exception("an event of project %d cannot be read and is left out", project)
-        return Counter({project: self._collected.counts(project).total - before.total})
 
     def _insist(self, deed: Callable[[], None]) -> None:
         """Do something as soon as the broker answers."""
@@ -339,31 +293,73 @@ def run(settings: Settings, name: str | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     connection = connect_broker(settings.redis_url or "redis://localhost:6379/0")
+    lane = TrainingLane(connection)
+    gauges = [
+        Gauge(
+            lambda project: measure(studio_of(settings), project, settings.model_dir),
+            "what is accepted of predictions",
+        )
+    ]
+    if settings.prompts_after:
+        gauges.append(
+            Gauge(
+                lambda project: ask_better(settings, project, lane, stopped.is_set),
+                "what labels are best asked with",
+                first=settings.prompts_after,
+                growth=2,
+            )
+        )
     Trainer(
         connection,
         name or f"trainer-{uuid.uuid4().hex[:8]}",
-        Collected(settings.model_dir),
+        Reader(connection, Collected(settings.model_dir), lane, gauges, settings),
         lambda project, told: learn(settings, project, told),
         lambda project: move_on(settings, project),
-        Gauge(lambda project: measure(studio_of(settings), project, settings.model_dir)),
-        settings,
+        gauges,
         stopped.is_set,
     ).run()
 
 
 def learn(settings: Settings, project: int, told: Told) -> Trained:
-    """Train a project on what is accepted of it.
+    """Train a project on what is accepted of it."""
+    from backend.learning.recipe import Recipe
 
-    The model is loaded for a run and let go after it, so that who never trains never pays for it.
+    return _learner(settings, project).learn(Recipe(steps=settings.train_steps), told)
+
+
+def ask_better(
+    settings: Settings, project: int, lane: TrainingLane, stopping: Callable[[], bool]
+) -> None:
+    """Measure what a project's labels are best asked with; Label Studio is to follow.
+
+    It is not finished if the trainer is told to stop.
+    """
+
+    def told(_: Progress) -> None:
+        if stopping():
+            raise Interrupted
+
+    before = Books(settings.model_dir).book(project).number
+    with contextlib.suppress(Interrupted):
+        book = _learner(settings, project).measure(told).book
+        if book.number > before:
+            log.info(
+                "project %d: version %d of its prompts, %s", project, book.number, book.note.by
+            )
+            lane.follow(project, f"prompts {book.number}")
+
+
+def _learner(settings: Settings, project: int) -> Learner:
+    """What learns, with the model.
+
+    That is loaded for each time and let go after it, so that who never learns never pays for it.
     """
     from backend.learning.commands import Learner, accepted_in_studio
-    from backend.learning.recipe import Recipe
     from backend.worker.runtime import load
 
     accepted = accepted_in_studio(settings, studio_of(settings), project)
     base, digest = load(settings.checkpoint, settings.device, settings.dtype)
-    recipe = Recipe(steps=settings.train_steps)
-    return Learner(settings, base, digest, project, accepted).learn(recipe, told)
+    return Learner(settings, base, digest, project, accepted)
 
 
 def move_on(settings: Settings, project: int) -> str:

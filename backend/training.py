@@ -16,7 +16,7 @@ Keys, after the prefix:
     deaths            project -> how many trainers died in this run
     news              project -> annotations since the last run was begun
     now, last         project -> where the run is, how the last one ended, as JSON
-    follow            project -> version that was promoted and has not reached Label Studio
+    follow            project -> what is served since, and has not reached Label Studio
     trainers          trainer by its last sign of life
 """
 
@@ -280,8 +280,12 @@ class TrainingLane:
 
     # what follows
 
+    def follow(self, project: int, version: str) -> None:
+        """Say that a project is served otherwise since, by a version or by prompts."""
+        self._connection.hset(f"{PREFIX}training:follow", str(project), version)
+
     def to_follow(self) -> list[tuple[int, str]]:
-        """(project, version) that was promoted and has not reached Label Studio."""
+        """(project, what is served since) that has not reached Label Studio."""
         found = self._connection.hgetall(f"{PREFIX}training:follow")
         return sorted((int(project), as_text(version)) for project, version in found.items())
 

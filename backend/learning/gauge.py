@@ -1,17 +1,33 @@
-"""The figures of what is accepted, kept up to date while people work."""
+"""What is measured of a project's accepted work by itself, while people work."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from backend.errors import BackendError
 
 log = logging.getLogger(__name__)
 
 QUIET = 5.0  # seconds without news, so that one who submits much is measured once
+PATIENCE = 60.0  # seconds after which news are measured though there is no end to them
 SHARE = 20  # a project that takes long is measured for a twentieth of the time at most
+
+
+@dataclass(slots=True)
+class _News:
+    """What a project had since it was measured."""
+
+    first: float  # when it came
+    latest: float
+    count: int = 0
+    pressing: bool = False
+
+    def ripe(self, quiet: float) -> float:
+        """When they are to be measured."""
+        return min(self.latest + quiet, self.first + PATIENCE)
 
 
 class Gauge:
@@ -19,29 +35,52 @@ class Gauge:
 
     Args:
         measure: Measures a project.
+        what: Is measured, for the log.
         quiet: Seconds.
+        first: How many news it takes to measure. News that are pressing are enough by themselves.
+        growth: How many times as many it takes each time that follows.
     """
 
-    def __init__(self, measure: Callable[[int], object], quiet: float = QUIET) -> None:
+    def __init__(
+        self,
+        measure: Callable[[int], object],
+        what: str,
+        quiet: float = QUIET,
+        first: int = 1,
+        growth: int = 1,
+    ) -> None:
         self._measure = measure
+        self._what = what
         self._quiet = quiet
-        self._heard: dict[int, float] = {}  # when a project had its latest news
+        self._first = first
+        self._growth = growth
+        self._news: dict[int, _News] = {}
+        self._enough: dict[int, int] = {}  # how many news a project is measured after next
         self._rests: dict[int, float] = {}  # until when it is left alone
 
-    def news(self, project: int) -> None:
+    def news(self, project: int, count: int = 1, pressing: bool = False) -> None:
         """Remember that accepted work of a project changed; any thread may say so."""
-        self._heard[project] = time.monotonic()
+        now = time.monotonic()
+        heard = self._news.setdefault(project, _News(now, now))
+        heard.latest = now
+        heard.count += count
+        heard.pressing |= pressing
 
     def catch_up(self) -> None:
-        """Measure the projects that are quiet."""
-        for project, heard in list(self._heard.items()):
-            begun = time.monotonic()
-            if begun < max(heard + self._quiet, self._rests.get(project, begun)):
+        """Measure the projects that have enough news and are quiet."""
+        for project, heard in list(self._news.items()):
+            begun, enough = time.monotonic(), self._enough.get(project, self._first)
+            if not heard.pressing and heard.count < enough:
                 continue
-            del self._heard[project]  # news that come meanwhile count again
+            if begun < max(heard.ripe(self._quiet), self._rests.get(project, begun)):
+                continue
+            del self._news[project]  # what comes meanwhile counts again
             try:
                 self._measure(project)
+                self._enough[project] = enough * self._growth
             except (BackendError, OSError) as error:
-                log.warning("what is accepted in project %d is not measured: %s", project, error)
+                log.warning("%s of project %d is not measured: %s", self._what, project, error)
+            except Exception:
+                log.exception("%s of project %d is not measured: a defect", self._what, project)
             took = time.monotonic() - begun
             self._rests[project] = begun + SHARE * took

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,13 @@ class Drawn:
         return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
 
 
+def wait_until(condition: Callable[[], bool], seconds: float, told: Callable[[], object]) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, told()
+        time.sleep(0.5)
+
+
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A Label Studio started as the README says."""
@@ -68,8 +76,11 @@ def known(studio: Server, request: pytest.FixtureRequest) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def backend(known: dict[str, str]) -> Iterator[str]:
-    """`promptbrush up` with the demo checkpoint, behind a password; gives its address."""
-    with serving(known) as url:
+    """`promptbrush up` with the demo checkpoint, behind a password; gives its address.
+
+    What is submitted changes nothing that is asked, so that tests do not meet.
+    """
+    with serving({**known, "PROMPTS_AFTER": "0"}) as url:
         yield url
 
 

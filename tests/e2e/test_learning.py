@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from backend.labelstudio.client import LabelStudio
 from backend.learning.dataset import Part, part_of
 from backend.showcase import serving
 from demo.scenes import Look
-from tests.e2e.conftest import BASIC_AUTH, Drawn, Promptbrush
+from tests.e2e.conftest import BASIC_AUTH, Drawn, Promptbrush, wait_until
 from tests.e2e.editor import Editor
 from tests.e2e.label_studio import Server
 
@@ -65,13 +64,6 @@ def scene_of(task: dict[str, Any], scenes: dict[str, Drawn]) -> Drawn:
     return next(one for name, one in scenes.items() if task["data"]["image"].endswith(name))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, told: Callable[[], object]) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, told()
-        time.sleep(0.5)
-
-
 def test_what_is_submitted_in_the_editor_trains_a_version_that_annotators_get(
     learning: str,
     project: Callable[[], int],
@@ -108,12 +100,11 @@ def test_what_is_submitted_in_the_editor_trains_a_version_that_annotators_get(
     assert sum(version["metrics"]["data"]["images"].values()) == ACCEPTED
 
     wait_until(
-        lambda: client.project(number)["model_version"] != before,
+        lambda: f"-{told['version'][:8]}-" in client.project(number)["model_version"],
         120,
-        lambda: (training(), client.ml_backends(number)),
+        lambda: (before, training(), client.ml_backends(number)),
     )
     now = client.project(number)["model_version"]
-    assert f"-{told['version'][:8]}-" in now
     (backend,) = client.ml_backends(number)
     assert (backend["title"], backend["model_version"]) == (now, now)
 

@@ -13,7 +13,7 @@ import pytest
 from backend.labelstudio.client import LabelStudio
 from backend.showcase import serving
 from demo.scenes import Look
-from tests.e2e.conftest import Drawn, Promptbrush
+from tests.e2e.conftest import Drawn, Promptbrush, wait_until
 from tests.e2e.editor import Editor, Mask, Region, iou
 
 pytestmark = pytest.mark.e2e
@@ -89,8 +89,16 @@ def test_a_phrase_that_was_chosen_and_accepted_draws_the_next_image(
     editor.shot("accepted")
     [before] = client.predictions(task=first)
 
-    command("prompts", "measure", *project)
-    command("prelabel", *project)  # which waits for what is predicted anew
+    # by itself, which takes some seconds
+    wait_until(
+        lambda: (
+            {one["model_version"] for one in client.predictions(task=second)}
+            - {before["model_version"]}
+            != set()
+        ),
+        120,
+        lambda: command("prompts", "list", *project),
+    )
     told = command("prompts", "show", *project, "--label", LABEL)
     assert re.search(rf"^{phrase} +typed by an annotator .* yes$", told, re.MULTILINE), told
 

@@ -36,6 +36,7 @@ class School:
             "LABEL_STUDIO_URL": self.studio.url,
             "LABEL_STUDIO_API_KEY": TOKEN,
             "IMAGE_HOSTS": "127.0.0.1",
+            "PROMPTS_AFTER": 0,
             "TRAIN_STEPS": 4,
             "TRAIN_AFTER": 0,
             "TRAIN_QUIET": 0.1,

@@ -69,6 +69,25 @@ def test_without_an_api_key_what_webhooks_brought_is_learnt_from(pupils: School)
         wait_until(lambda: "without LABEL_STUDIO_URL" in up.log.read_text())
 
 
+def test_one_accepted_mask_is_shown_to_the_next_image_by_itself(pupils: School) -> None:
+    for task in pupils.tasks[1:]:
+        pupils.studio.tasks[task]["annotations"].clear()
+    up = pupils.begin(PROMPTS_AFTER=1)
+    before = pupils.predicted(up)
+    client = LabelStudio(pupils.studio.url, TOKEN)
+    connect(client, pupils.project, Address(up.url))
+    pupils.studio.look(str(before))
+    pupils.submitted(up, pupils.tasks[0])
+    wait_until(lambda: pupils.predicted(up) != before, 60)
+    book = up.get(f"/prompts?project={pupils.project}")
+    (exemplar,) = book["labels"]["Bright"]["exemplars"]
+    assert exemplar["task"] == pupils.tasks[0]
+    now = pupils.predicted(up)
+    pupils.studio.look(str(now))
+    wait_until(lambda: pupils.studio.projects[pupils.project]["model_version"] == now, 60)
+    assert pupils.state(up)["state"] == "none"  # nothing was trained
+
+
 @pytest.mark.parametrize("remembered", [True, False])
 def test_what_is_kept_of_a_prediction_is_measured_by_itself(
     pupils: School, remembered: bool

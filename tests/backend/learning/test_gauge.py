@@ -23,7 +23,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_a_project_is_measured_once_when_its_news_have_ended(clock: Clock) -> None:
     measured: list[int] = []
-    gauge = Gauge(measured.append, quiet=5.0)
+    gauge = Gauge(measured.append, "it", quiet=5.0)
     for now in (0.0, 3.0, 6.0):
         clock.now = now
         gauge.news(1)
@@ -45,7 +45,7 @@ def test_what_cannot_be_measured_costs_the_others_nothing(
             raise LabelStudioUnavailable("it does not answer")
         measured.append(project)
 
-    gauge = Gauge(measure, quiet=5.0)
+    gauge = Gauge(measure, "it", quiet=5.0)
     gauge.news(1)
     gauge.news(2)
     clock.now = 9.0
@@ -62,7 +62,7 @@ def test_news_while_it_measures_count_again(clock: Clock) -> None:
         if len(measured) == 1:
             gauge.news(project)
 
-    gauge = Gauge(measure, quiet=5.0)
+    gauge = Gauge(measure, "it", quiet=5.0)
     gauge.news(1)
     clock.now = 6.0
     gauge.catch_up()
@@ -78,9 +78,37 @@ def test_a_project_that_takes_long_is_measured_seldom(clock: Clock) -> None:
         measured.append(clock.now)
         clock.now += 30.0
 
-    gauge = Gauge(measure, quiet=5.0)
+    gauge = Gauge(measure, "it", quiet=5.0)
     for _ in range(140):
         gauge.news(1)
         clock.now += 10.0
         gauge.catch_up()
     assert [later - before for before, later in pairwise(measured)] == [600.0, 600.0]
+
+
+def test_news_without_an_end_are_measured_all_the_same(clock: Clock) -> None:
+    measured: list[float] = []
+    gauge = Gauge(lambda _: measured.append(clock.now), "it", quiet=5.0)
+    for _ in range(50):
+        gauge.news(1)
+        clock.now += 3.0
+        gauge.catch_up()
+    assert measured == [60.0, 120.0]
+
+
+def test_it_takes_twice_as_many_news_each_time_unless_they_are_pressing(clock: Clock) -> None:
+    measured: list[int] = []
+    gauge = Gauge(lambda _: measured.append(came), "it", quiet=5.0, growth=2)
+    for came in range(1, 21):
+        gauge.news(1, pressing=came == 5)
+        clock.now += 6.0
+        gauge.catch_up()
+    assert measured == [1, 3, 5, 13]
+
+
+def test_a_defect_costs_the_figures_only(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    gauge = Gauge(lambda _: [][1], "the length", quiet=5.0)
+    gauge.news(1)
+    clock.now = 6.0
+    gauge.catch_up()
+    assert "the length of project 1 is not measured: a defect" in caplog.text
