@@ -18,7 +18,7 @@ from backend.cli.options import (
     settings_of,
     studio_settings,
 )
-from backend.errors import BadPrompt, BadRequest
+from backend.errors import BadPrompt, BadPromptBook, BadRequest
 from backend.inference.books import Books
 from backend.inference.promptbook import Curve, Entry, Origin, Phrase, PromptBook
 from backend.labelstudio.labels import LONGEST_PROMPT
@@ -101,7 +101,10 @@ def _head(book: PromptBook) -> str:
     measured = f"checkpoint {book.note.base[:8]}"
     if book.note.tuned:
         measured += f", version {book.note.tuned}"
-    return f"{told}. Figures were measured with {measured}."
+    return (
+        f"{told}. Figures were measured with {measured}; exemplars, weights and thresholds that "
+        "were measured count with that checkpoint alone."
+    )
 
 
 def _overview(book: PromptBook) -> str:
@@ -240,13 +243,18 @@ def _export(books: Books, options: argparse.Namespace) -> str:
 
 def _import(books: Books, options: argparse.Namespace) -> str:
     piped = str(options.file) == "-"
+    name = "what is piped in" if piped else options.file.name
     try:
         text = sys.stdin.read() if piped else options.file.read_text(encoding="utf-8")
         raw = json.loads(text)
+    except OSError as error:
+        raise BadRequest(f"{options.file} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
-        raise BadRequest(f"{options.file} is not JSON: {error}.") from error
-    name = "piped in" if piped else options.file.name
-    return _moved(books.imported(options.project, raw, f"imported from {name}"))
+        raise BadRequest(f"{name} is not JSON: {error}.") from error
+    try:
+        return _moved(books.imported(options.project, raw, f"imported from {name}"))
+    except BadPromptBook as error:
+        raise BadPromptBook(f"{name} is not imported: {error}.") from error
 
 
 def _moved(book: PromptBook) -> str:

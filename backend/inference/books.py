@@ -12,7 +12,6 @@ counts. Conditions are named by what they were made of, so that they never chang
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import logging
@@ -26,14 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from backend.durable import sync, write
 from backend.errors import BadPromptBook, NoSuchVersion
 from backend.filelock import locked
-from backend.inference import booktext
+from backend.inference import booktext, conditions
+from backend.inference.conditions import Condition
 from backend.inference.promptbook import Entry, Note, PromptBook
 from backend.labelstudio.shapes import Mask
 
@@ -44,7 +41,6 @@ CONDITIONS = "conditions"
 NAME = re.compile(r"\d{6}\.json")
 UNFINISHED = ".new-"
 
-Condition = NDArray[np.float32]
 Json = dict[str, Any]
 
 
@@ -96,8 +92,8 @@ class Books:
         """A book with its exemplars' conditions; `read` are those that were read before."""
         names = {one.id for entry in book.entries.values() for one in entry.exemplars}
         read |= {name: self.condition(book.project, name) for name in names - read.keys()}
-        conditions = {name: one for name in names if (one := read[name]) is not None}
-        return replace(book, conditions=conditions)
+        found = {name: one for name in sorted(names) if (one := read[name]) is not None}
+        return replace(book, conditions=conditions.alike(found))
 
     def history(self, project: int) -> list[PromptBook]:
         """Every version that can be read, oldest first."""
@@ -195,7 +191,7 @@ class Books:
         names = sorted({one.id for entry in book.entries.values() for one in entry.exemplars})
         found = {name: self.condition(project, name) for name in names}
         told = {
-            name: base64.b64encode(condition.astype("<f4").tobytes()).decode()
+            name: conditions.as_text(condition)
             for name, condition in found.items()
             if condition is not None
         }
@@ -208,22 +204,45 @@ class Books:
             BadPromptBook: it cannot be meant; nothing is written.
         """
         if not isinstance(raw, Mapping):
-            raise BadPromptBook("A prompt book is a JSON object, and this is none.")
+            raise BadPromptBook("a prompt book is a JSON object, and this is none")
         held = dict(raw)
-        conditions = _conditions(held.pop("conditions", {}))
+        brought = conditions.from_texts(held.pop("conditions", {}))
         book = booktext.read(held)
-        for name, condition in conditions.items():
+        self._check_shown(project, book, brought)
+        for name, condition in brought.items():
             self.keep(project, name, condition)
         return self.change(project, by, lambda _: book)
 
+    def _check_shown(
+        self, project: int, book: PromptBook, brought: Mapping[str, Condition]
+    ) -> None:
+        """Make sure that what exemplars show is known, and of one kind."""
+        sizes = set()
+        for entry in book.entries.values():
+            for name in (one.id for one in entry.exemplars if one.used):
+                kept = self.condition(project, name) if self.holds(project, name) else None
+                shown = brought.get(name) if kept is None else kept
+                if shown is None:
+                    raise BadPromptBook(
+                        f'label "{entry.label}": what exemplar {name} shows is neither among the '
+                        "conditions nor known to the project; import all that `promptbrush "
+                        'prompts export` wrote, or give it "used": false'
+                    )
+                sizes.add(shown.size)
+        if len(sizes) > 1:
+            told = " and ".join(map(str, sorted(sizes)))
+            raise BadPromptBook(
+                f"conditions: they have {told} numbers, and so are of different checkpoints"
+            )
+
     def keep(self, project: int, name: str, condition: Condition) -> None:
-        """Store what an exemplar shows, (C,)."""
-        path = self._condition(project, name)
-        if path.exists():
+        """Store what an exemplar shows, (C,), unless that is there."""
+        if self.holds(project, name) and self.condition(project, name) is not None:
             return
+        path = self._condition(project, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
-        write(unfinished, save({"condition": np.ascontiguousarray(condition, np.float32)}))
+        write(unfinished, conditions.as_file(condition))
         unfinished.replace(path)
 
     def holds(self, project: int, name: str) -> bool:
@@ -232,13 +251,7 @@ class Books:
 
     def condition(self, project: int, name: str) -> Condition | None:
         """What an exemplar shows, (C,); None, told in the log, where that is lost."""
-        path = self._condition(project, name)
-        try:
-            condition: Condition = load(path.read_bytes())["condition"]
-        except (OSError, SafetensorError, KeyError) as error:
-            log.error("%s cannot be read, and the exemplar is not shown: %s", path, error)
-            return None
-        return condition
+        return conditions.from_file(self._condition(project, name))
 
     def _readable(self, project: int, numbers: list[int]) -> PromptBook:
         for number in reversed(numbers):
@@ -290,17 +303,3 @@ def exemplar_id(base: str, image: str, mask: Mask) -> str:
 def _text(content: Json) -> bytes:
     """For people: one version beside another shows what changed, and nothing else."""
     return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-
-def _conditions(raw: object) -> dict[str, Condition]:
-    if not isinstance(raw, Mapping):
-        raise BadPromptBook("conditions: expected an object in braces")
-    found = {}
-    for name, content in raw.items():
-        try:
-            found[name] = np.frombuffer(base64.b64decode(content, validate=True), "<f4")
-        except (TypeError, ValueError) as error:
-            raise BadPromptBook(f"conditions, {name}: cannot be read ({error})") from None
-        if not name.isalnum() or not found[name].size or not np.isfinite(found[name]).all():
-            raise BadPromptBook(f"conditions, {name}: expected finite numbers under a plain name")
-    return found

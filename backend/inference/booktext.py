@@ -204,21 +204,29 @@ def _whole(raw: object, where: str) -> int:
     return raw
 
 
-def _number(raw: object, where: str) -> float:
+def _number(raw: object, where: str, expected: str = "between -1 and 1") -> float:
     if not isinstance(raw, int | float) or isinstance(raw, bool) or not abs(raw) <= 1:
-        raise BadPromptBook(f"{where}: expected a number between -1 and 1")
+        raise BadPromptBook(f"{where}: expected a number {expected}, not {_told(raw)}")
     return float(raw)
 
 
 def _share(raw: object, where: str) -> float:
-    number = _number(raw, where)
+    expected = "between 0 and 1"
+    number = _number(raw, where, expected)
     if number < 0:
-        raise BadPromptBook(f"{where}: expected a number between 0 and 1")
+        raise BadPromptBook(f"{where}: expected a number {expected}, not {number}")
     return number
 
 
 def _probability(raw: object, where: str) -> float:
-    number = _number(raw, where)
+    expected = "above 0 and below 1"
+    number = _number(raw, where, expected)
     if not 0 < number < 1:
-        raise BadPromptBook(f"{where}: expected a number above 0 and below 1")
+        raise BadPromptBook(f"{where}: expected a number {expected}, not {number}")
     return number
+
+
+def _told(raw: object) -> str:
+    """What stands there instead, as short as a message can bear."""
+    text = repr(raw)
+    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -3,6 +3,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from backend.cli import main
@@ -130,6 +131,7 @@ def test_what_is_best_is_measured_on_an_export(
 def test_an_export_can_be_edited_and_imported(
     run: Run, books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    books.keep(7, "aa", np.ones(4, np.float32))
     books.put(7, "measured", MEASURED)
     file = tmp_path / "book.json"
     run("export", "--out", str(file))
@@ -138,7 +140,11 @@ def test_an_export_can_be_edited_and_imported(
     assert "counts from the next task on" in run("import", str(file))
     assert books.book(7).entry("Widget").weight == 0.5
     monkeypatch.setattr("sys.stdin", io.StringIO(file.read_text().replace("0.5", '"half"')))
-    assert "expected a number" in run("import", "-", status=1)
+    told = run("import", "-", status=1)
+    assert "Widget\", texts, no. 1, iou: expected a number between 0 and 1, not 'half'" in told
     file.write_text("{")
-    assert "is not JSON" in run("import", str(file), status=1)
+    assert "book.json is not JSON" in run("import", str(file), status=1)
+    file.write_text('{"project": 7, "labels": []}')
+    assert "book.json is not imported: labels: expected" in run("import", str(file), status=1)
+    assert f"{tmp_path} cannot be read" in run("import", str(tmp_path), status=1)
     assert books.book(7).number == 2

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from backend.errors import BadPromptBook, NoSuchVersion
 from backend.inference.books import Books, exemplar_id
+from backend.inference.conditions import as_text
 from backend.inference.promptbook import Entry, Note, Origin, Phrase, PromptBook, Shown
+from backend.labelstudio.labels import Label
+from backend.prompting import Query
 
 WIDGET = Entry("Widget").setting(threshold=0.3)
 GASKET = Entry("Gasket").setting(texts=(Phrase("a ring", Origin.HAND),))
@@ -156,6 +160,52 @@ def test_a_lost_condition_is_told_and_missed_no_more_than_that(
     books.put(7, "measured", entry)
     assert books.serving(7, "b").conditions == {}
     assert "the exemplar is not shown" in caplog.text
+
+
+def test_what_exemplars_show_in_different_lengths_is_told_and_the_usual_one_counts(
+    books: Books, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, length in (("aa", 4), ("bb", 4), ("cc", 2)):
+        books.keep(7, name, np.ones(length, np.float32))
+    shown = tuple(Shown(name, 3) for name in ("aa", "bb", "cc"))
+    books.put(7, "measured", Entry("Widget", exemplars=shown, weight=1.0))
+    query = Query("image", "Widget", ("widget",), 0.4, ())
+    asked = books.serving(7, "b").over(query, Label("Widget", ("widget",)))
+    assert asked.exemplars == ("aa", "bb")
+    assert "Exemplar cc has 2 numbers where others have 4" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", save({"condition": np.ones((2, 2))})])
+def test_a_damaged_condition_is_missed_until_it_is_kept_again(
+    books: Books, tmp_path: Path, content: bytes
+) -> None:
+    books.keep(7, "aa", np.ones(4, np.float32))
+    (tmp_path / "7" / "prompts" / "conditions" / "aa.safetensors").write_bytes(content)
+    assert books.condition(7, "aa") is None
+    books.keep(7, "aa", np.ones(4, np.float32))
+    kept = books.condition(7, "aa")
+    assert kept is not None
+    assert kept.tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "told"),
+    [
+        ({"aa": 4}, "exemplar bb"),
+        ({"aa": 4, "bb": 2}, "2 and 4 numbers"),
+    ],
+)
+def test_a_book_whose_exemplars_cannot_be_shown_is_not_imported(
+    books: Books, tmp_path: Path, conditions: dict[str, int], told: str
+) -> None:
+    held = {name: as_text(np.ones(length, np.float32)) for name, length in conditions.items()}
+    exemplars = [{"id": name, "task": 3} for name in ("aa", "bb")]
+    labels = {"Widget": {"exemplars": exemplars, "weight": 1}}
+    with pytest.raises(BadPromptBook, match=told):
+        books.imported(7, {"project": 7, "labels": labels, "conditions": held}, "imported")
+    assert not list(tmp_path.rglob("*.*"))
+    exemplars[1]["used"] = False
+    assert books.imported(7, {"project": 7, "labels": labels, "conditions": held}, "x").number == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,76 @@
+"""What exemplars show, as numbers, (C,): in files, and as text in a prompt book that travels."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from backend.errors import BadPromptBook
+
+log = logging.getLogger(__name__)
+
+KEY = "condition"
+
+Condition = NDArray[np.float32]
+
+
+def as_file(condition: Condition) -> bytes:
+    """The content of a file that holds it."""
+    return save({KEY: np.ascontiguousarray(condition, np.float32)})
+
+
+def from_file(path: Path) -> Condition | None:
+    """What a file holds; None, told in the log, where that is lost or nothing that can be shown."""
+    try:
+        condition = load(path.read_bytes())[KEY]
+        if condition.ndim != 1 or not np.isfinite(condition).all():
+            raise ValueError("it holds something else than a row of finite numbers")
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        log.error("%s cannot be read, and the exemplar is not shown: %s", path, error)
+        return None
+    return condition.astype(np.float32, copy=False)
+
+
+def as_text(condition: Condition) -> str:
+    """The same for JSON."""
+    return base64.b64encode(condition.astype("<f4").tobytes()).decode()
+
+
+def from_texts(raw: object) -> dict[str, Condition]:
+    """The inverse of `as_text`, of several by the names of their exemplars.
+
+    Raises:
+        BadPromptBook: one cannot be meant; the message says which.
+    """
+    if not isinstance(raw, Mapping):
+        raise BadPromptBook("conditions: expected an object in braces")
+    found = {}
+    for name, content in raw.items():
+        try:
+            found[name] = np.frombuffer(base64.b64decode(content, validate=True), "<f4")
+        except (TypeError, ValueError) as error:
+            raise BadPromptBook(f"conditions, {name}: cannot be read ({error})") from None
+        if not name.isalnum() or not found[name].size or not np.isfinite(found[name]).all():
+            raise BadPromptBook(f"conditions, {name}: expected finite numbers under a plain name")
+    return found
+
+
+def alike(found: Mapping[str, Condition]) -> dict[str, Condition]:
+    """Those of the length that most have, as a mean needs; the log tells of others."""
+    lengths = Counter(one.size for one in found.values())
+    usual = lengths.most_common(1)[0][0] if lengths else 0
+    for name, one in found.items():
+        if one.size != usual:
+            log.error(
+                "Exemplar %s has %d numbers where others have %d, and is not shown.",
+                *(name, one.size, usual),
+            )
+    return {name: one for name, one in found.items() if one.size == usual}
