@@ -21,6 +21,7 @@ from backend.learning.versions import Versions
 from backend.report import table
 
 BASE = "base"  # the name of the base checkpoint among versions
+NONE = "It has no versions."
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,7 +57,7 @@ def _list(versions: Versions, options: argparse.Namespace) -> str:
     served = versions.active(options.project)
     told = f"Project {options.project} is served by {_name(served)}."
     if not found:
-        return f"{told} It has no versions."
+        return f"{told} {NONE}"
     accepted = _accepted(options).figures()
     rows = [
         [
@@ -95,6 +96,8 @@ def _compare(versions: Versions, options: argparse.Namespace) -> str:
         chosen = [versions.version(options.project, name) for name in options.version]
     else:
         chosen = versions.versions(options.project)
+    if not chosen:
+        return f"There is nothing to compare in project {options.project}. {NONE}"
     accepted = _accepted(options)
     figures = [dict(_flat({**one.card.metrics, **_acceptance(one, accepted)})) for one in chosen]
     names = list(dict.fromkeys(name for one in figures for name in one))
@@ -144,13 +147,20 @@ def _headline(version: Version) -> str:
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Any]]:
-    """What is nested as lines: the first name and the others, with the value."""
+    """What is nested as lines: the first name and the others, with the value.
+
+    Curves are left out: the version's report draws them.
+    """
     for name, value in values.items():
         if isinstance(value, Mapping):
             for (inner, rest), leaf in _flat(value):
                 yield (name, f"{inner} {rest}".strip()), leaf
-        else:
+        elif not _is_curve(value):
             yield (name, ""), value
+
+
+def _is_curve(value: object) -> bool:
+    return isinstance(value, Sequence) and any(isinstance(point, Mapping) for point in value)
 
 
 def _shown(value: object) -> str:

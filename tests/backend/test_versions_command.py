@@ -49,6 +49,7 @@ def test_a_project_without_versions_is_served_by_the_base(
     versions: Versions, run: Callable[..., str]
 ) -> None:
     assert run("list") == "Project 3 is served by the base checkpoint. It has no versions.\n"
+    assert "nothing to compare" in run("compare")
 
 
 def test_activate_and_rollback_choose_what_is_served(
@@ -81,6 +82,16 @@ def test_show_tells_everything_and_compare_puts_figures_side_by_side(
     assert ["iou", "0.5", "0.75"] in lines
     assert ["labels", "cat", "iou", "0.4"] in lines
     assert made[0].id[:8] not in run("compare", made[1].id)
+
+
+def test_curves_are_left_to_the_report(versions: Versions, run: Callable[..., str]) -> None:
+    points = [{"probability": number / 10, "right": 0.123456789} for number in range(10)]
+    metrics = {"iou": 0.5, "calibration": {"error": 0.25, "points": points}}
+    made = versions.keep(PROJECT, b"weights", Card("b" * 64, metrics=metrics))
+    for told in (run("show", made.id), run("compare")):
+        assert "0.25" in told
+        assert "probability" not in told
+        assert max(map(len, told.splitlines())) < 120
 
 
 def test_delete_spares_the_active_version(
