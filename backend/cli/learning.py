@@ -10,8 +10,10 @@ from backend.cli.options import (
     checkpoint_option,
     follow_if_known,
     label_studio_options,
+    project_option,
     settings_of,
     studio_settings,
+    whole,
 )
 from backend.settings import Settings
 
@@ -20,19 +22,19 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """`export`, `train` and `suggest`."""
     export = commands.add_parser("export", help="a project's accepted annotations as COCO and PNG")
     label_studio_options(export)
-    export.add_argument("--project", type=int, required=True, metavar="ID")
+    project_option(export)
     export.add_argument("--out", type=Path, default=Path("out/export"), help="(out/export)")
     export.set_defaults(run=_export)
 
     train = commands.add_parser("train", help="make a better version from accepted annotations")
     label_studio_options(train)
     backend_option(train)
-    train.add_argument("--project", type=int, required=True, metavar="ID")
+    project_option(train)
     train.add_argument(
         "--from", type=Path, metavar="DIR", dest="folder", help="an export, not Label Studio"
     )
-    train.add_argument("--steps", type=int, help="at most (TRAIN_STEPS, 400)")
-    train.add_argument("--seed", type=int, default=0, help="(0)")
+    train.add_argument("--steps", type=whole(1), metavar="N", help="at most (TRAIN_STEPS, 400)")
+    train.add_argument("--seed", type=whole(0), default=0, metavar="N", help="(0)")
     train.add_argument(
         "--stop", action="store_true", help="stop what the trainer does for the project"
     )
@@ -41,14 +43,16 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     suggest = commands.add_parser("suggest", help="phrases that find what a label means, measured")
     label_studio_options(suggest)
     checkpoint_option(suggest)
-    suggest.add_argument("--project", type=int, required=True, metavar="ID")
+    project_option(suggest)
     suggest.add_argument("--label", metavar="LABEL", help="(all)")
     suggest.add_argument(
         "--from", type=Path, metavar="DIR", dest="folder", help="an export, not Label Studio"
     )
     suggest.add_argument("--image", type=Path, help="look at that, not at accepted work")
     suggest.add_argument("--vocabulary", type=Path, metavar="FILE", help="words to try")
-    suggest.add_argument("--most", type=int, default=10, help="phrases to show of a label (10)")
+    suggest.add_argument(
+        "--most", type=whole(1), default=10, metavar="N", help="phrases to show of a label (10)"
+    )
     suggest.set_defaults(run=_suggest)
 
 

@@ -26,6 +26,25 @@ def label_studio_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--api-key", metavar="KEY", help="(LABEL_STUDIO_API_KEY)")
 
 
+def whole(least: int) -> Callable[[str], int]:
+    """What reads an option that is a whole number from `least`."""
+
+    def read(text: str) -> int:
+        number = int(text) if text.strip().lstrip("+-").isdecimal() else least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"give a whole number from {least}, not {text!r}")
+        return number
+
+    return read
+
+
+def project_option(parser: argparse.ArgumentParser) -> None:
+    """`--project`, which has to be given."""
+    parser.add_argument(
+        "--project", type=whole(1), required=True, metavar="ID", help="its number in Label Studio"
+    )
+
+
 def backend_option(parser: argparse.ArgumentParser) -> None:
     """`--backend`."""
     parser.add_argument(
@@ -47,7 +66,7 @@ def project_deeds(
 
     def add(deed: str, does: Callable[..., str], said: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = deeds.add_parser(deed, help=said)
-        parser.add_argument("--project", type=int, required=True, metavar="ID")
+        project_option(parser)
         parser.set_defaults(run=lambda options: run(does, options))
         return parser
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from backend.cli.options import backend_option, label_studio_options, studio_settings
+from backend.cli.options import (
+    backend_option,
+    label_studio_options,
+    project_option,
+    studio_settings,
+    whole,
+)
 from backend.connect import SAMPLING
 
 
@@ -15,7 +21,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     label_studio_options(connect)
     backend_option(connect)
     project = connect.add_mutually_exclusive_group(required=True)
-    project.add_argument("--project", type=int, metavar="ID", help="a project that is there")
+    project.add_argument("--project", type=whole(1), metavar="ID", help="a project that is there")
     project.add_argument("--create", metavar="TITLE", help="one that is made unless it is there")
     connect.add_argument(
         "--labels", nargs="+", metavar="LABEL", help="of a project that is made (the demo's)"
@@ -29,13 +35,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     doctor = commands.add_parser("doctor", help="look for what keeps masks from the editor")
     label_studio_options(doctor)
     backend_option(doctor)
-    doctor.add_argument("--project", type=int, metavar="ID", help="look at its connection too")
+    doctor.add_argument("--project", type=whole(1), metavar="ID", help="look at its connection too")
     doctor.set_defaults(run=_doctor)
 
     prelabel = commands.add_parser("prelabel", help="predictions for a whole project")
     label_studio_options(prelabel)
     backend_option(prelabel)
-    prelabel.add_argument("--project", type=int, required=True, metavar="ID")
+    project_option(prelabel)
     prelabel.add_argument(
         "--wait",
         action=argparse.BooleanOptionalAction,

@@ -15,6 +15,7 @@ from backend.cli.options import (
     label_studio_options,
     later,
     project_deeds,
+    project_option,
     settings_of,
     studio_settings,
 )
@@ -57,7 +58,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     measure = deeds.add_parser("measure", help="find out on accepted annotations what is best")
     label_studio_options(measure)
     backend_option(measure)
-    measure.add_argument("--project", type=int, required=True, metavar="ID")
+    project_option(measure)
     measure.add_argument(
         "--from", type=Path, metavar="DIR", dest="folder", help="an export, not Label Studio"
     )

@@ -75,7 +75,16 @@ class LabelStudio:
 
     def project(self, project: int) -> Json:
         """A project, its labeling configuration included."""
-        return self._object("GET", f"/api/projects/{project}")
+        try:
+            return self._object("GET", f"/api/projects/{project}")
+        except LabelStudioRefused as error:
+            if error.answered == NOT_FOUND:
+                raise LabelStudioRefused(
+                    f"There is no project {project} at {self.url}, or the token's user may not see "
+                    "it: its number is in the address of its page",
+                    NOT_FOUND,
+                ) from None
+            raise
 
     def create_project(self, title: str, label_config: str) -> Json:
         """A new project."""

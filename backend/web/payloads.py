@@ -135,18 +135,25 @@ def suggestion_request(told: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         BadRequest: it names neither a project nor an image, or no number where one is needed.
     """
-    numbers: dict[str, int | None] = {}
-    for name in ("project", "task"):
-        text = told.get(name)
-        if text is not None and not (text.isascii() and text.isdecimal()):
-            raise BadRequest(f'"{name}" is a number, not "{text[:40]}".')
-        numbers[name] = None if text is None else int(text)
+    project, task = number(told, "project"), number(told, "task")
     label, image = told.get("label") or None, told.get("image") or None
-    if numbers["project"] is None and (image is None or label or numbers["task"] is not None):
+    if project is None and (image is None or label or task is not None):
         raise BadRequest("The address needs ?project=ID, with &label=NAME, &task=ID or &image=URL.")
-    return {"project": numbers["project"], "task": {"id": numbers["task"]}, "label": label} | {
-        "image": image
-    }
+    return {"project": project, "task": {"id": task}, "label": label, "image": image}
+
+
+def number(told: Mapping[str, str], name: str) -> int | None:
+    """The number that an address tells under a name; None where it tells nothing.
+
+    Raises:
+        BadRequest: it is none.
+    """
+    text = told.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise BadRequest(f'"{name}" is a number, not "{text[:40]}".')
+    return int(text)
 
 
 def setup_request(raw: object) -> tuple[LabelConfig, int | None]:

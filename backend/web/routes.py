@@ -39,7 +39,7 @@ from backend.queue import SUGGEST, PredictionQueue
 from backend.settings import DEMOS, PUBLISHED, Settings
 from backend.training import TrainingLane
 from backend.web.lineage import Lineages
-from backend.web.payloads import PredictRequest, setup_request, suggestion_request
+from backend.web.payloads import PredictRequest, number, setup_request, suggestion_request
 
 log = logging.getLogger(__name__)
 
@@ -230,14 +230,14 @@ class Routes:
 
     def prelabelled(self) -> ResponseReturnValue:
         """How far a project is with a version: `?project=ID&version=NAME`."""
-        project, version = request.args.get("project", type=int), request.args.get("version")
+        project, version = number(request.args, "project"), request.args.get("version")
         if project is None or not version:
             raise BadRequest("The address needs ?project=ID&version=NAME.")
         return self._queue.progress(group_of(project, version))
 
     def versions(self) -> ResponseReturnValue:
         """What is served now, which names Label Studio lists; `?project=ID` for one's versions."""
-        project = request.args.get("project", type=int)
+        project = number(request.args, "project")
         if project is not None:
             worker = self._queue.serving()
             return {
@@ -250,9 +250,7 @@ class Routes:
 
     def prompts(self) -> ResponseReturnValue:
         """A project's prompt book, `?project=ID`, and how its versions came to be."""
-        project = request.args.get("project", type=int)
-        if project is None:
-            raise BadRequest("The address needs ?project=ID.")
+        project = _project()
         book = self._books.book(project)
         history = [
             {"version": one.number, "at": one.note.at, "by": one.note.by}
@@ -315,14 +313,12 @@ class Routes:
 
     def stop_training(self) -> dict[str, Any]:
         """Stop a project's training: `?project=ID`; the next one goes on from where it was."""
-        project = request.args.get("project", type=int)
-        if project is None:
-            raise BadRequest("The address needs ?project=ID.")
+        project = _project()
         return {"project": project, "stopped": self._lane.stop(project)}
 
     def jobs(self) -> dict[str, Any]:
         """What waits, runs, is pushed and ended, with reasons; `?project=ID` for one project."""
-        project = request.args.get("project", type=int)
+        project = number(request.args, "project")
         return {
             **self._queue.jobs(project),
             "events": self._inbox.counts(),
@@ -340,6 +336,14 @@ class Routes:
         registry = CollectorRegistry()
         registry.register(metrics.Collector(queue.connection, gauges))
         return Response(generate_latest(registry), content_type=PROMETHEUS)
+
+
+def _project() -> int:
+    """The project that an address has to name."""
+    project = number(request.args, "project")
+    if project is None:
+        raise BadRequest("The address needs ?project=ID.")
+    return project
 
 
 def _body() -> Any:

@@ -28,6 +28,29 @@ def test_errors_are_one_line_and_set_the_exit_status(
     assert all(line.startswith("promptbrush: ") for line in lines)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train --project 0",
+        "export --project -3",
+        "versions list --project three",
+        "prompts show --project 1.5",
+        "doctor --project 0",
+        "train --project 3 --steps 0",
+        "train --project 3 --steps -5",
+        "train --project 3 --seed -1",
+        "suggest --project 3 --most 0",
+    ],
+)
+def test_numbers_that_cannot_be_meant_are_refused_before_anything_is_done(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(command.split())
+    assert ended.value.code == 2
+    assert "give a whole number from" in capsys.readouterr().err
+
+
 def test_asking_for_the_version_needs_no_torch() -> None:
     code = """
 import sys

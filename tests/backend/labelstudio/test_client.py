@@ -184,7 +184,12 @@ def test_what_is_deleted_needs_no_answer(server: Server) -> None:
     ("answer", "kind", "words"),
     [
         (refusal(401, detail="Invalid token."), LabelStudioRefused, "personal access token"),
-        (refusal(404, detail="No Project matches."), LabelStudioRefused, "No Project matches"),
+        (
+            refusal(404, detail="No Project matches."),
+            LabelStudioRefused,
+            "There is no project 7 at",
+        ),
+        (refusal(403, detail="Not yours."), LabelStudioRefused, "Not yours"),
         (
             refusal(400, validation_errors={"title": ["too short"], "non_field_errors": ["odd"]}),
             LabelStudioRefused,

@@ -177,7 +177,7 @@ def test_a_training_may_be_asked_for_and_stopped_by_hand(
     assert asked.get_json() == {"job": "train-4-3", "project": 4}
     stopped = client.delete("/train?project=4", auth=CREDENTIALS)
     assert stopped.get_json() == {"project": 4, "stopped": True}
-    bodies: list[Any] = [{}, [], {"project": "cats"}]
+    bodies: list[Any] = [{}, [], {"project": "cats"}, {"project": -4}, {"project": 0}]
     for body in bodies:
         assert client.post("/train", json=body, auth=CREDENTIALS).status_code == 400
     assert client.delete("/train", auth=CREDENTIALS).status_code == 400

@@ -69,6 +69,15 @@ def test_setup_names_a_projects_active_version_and_versions_tells_of_it(
     assert body(project_client.get("/versions")) == {"versions": ["clipseg-dddddddd"]}
 
 
+@pytest.mark.parametrize("path", ["/versions", "/prompts", "/jobs", "/suggestions"])
+@pytest.mark.parametrize("project", ["three", "-3", "0", "1.5", ""])
+def test_a_project_that_is_no_number_is_told_so(
+    project_client: FlaskClient, path: str, project: str
+) -> None:
+    answer = project_client.get(f"{path}?project={project}")
+    assert (answer.status_code, body(answer)["error"]) == (400, "BadRequest")
+
+
 def test_phrases_are_asked_of_a_worker(client: FlaskClient, queue: InstantQueue) -> None:
     queue.answer = {"labels": [{"label": "cat"}]}
     answer = client.get("/suggestions?project=3&label=cat")
