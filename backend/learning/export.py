@@ -38,7 +38,11 @@ Json = dict[str, Any]
 
 
 def write(found: Iterable[Sample], xml: str, project: int, account: Account, folder: Path) -> None:
-    """Write samples of a project with that labeling configuration; the lists come last."""
+    """Write samples of a project with that labeling configuration; the lists come last.
+
+    What an export before left in the folder, and this one has no longer, goes.
+    """
+    before = _stems(folder)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     config = parse_label_config(xml)
@@ -53,9 +57,11 @@ def write(found: Iterable[Sample], xml: str, project: int, account: Account, fol
     images: list[Json] = []
     exact: list[Json] = []
     outlined: list[Json] = []
+    pictures: set[Path] = set()
     for sample in found:
         stem = f"{sample.task}-{_slug(sample.image_key)}" if several else str(sample.task)
         file = f"images/{stem}.png"
+        pictures.add(folder / file)
         sample.image.image.save(folder / file, compress_level=1)
         number, (height, width) = len(images) + 1, sample.size
         images.append(
@@ -72,9 +78,9 @@ def write(found: Iterable[Sample], xml: str, project: int, account: Account, fol
             }
         )
         for label, mask in sample.masks.items():
-            Image.fromarray(mask.astype(np.uint8) * 255).save(
-                folder / "masks" / f"{stem}--{categories[label]}-{_slug(label)}.png"
-            )
+            picture = folder / "masks" / f"{stem}--{categories[label]}-{_slug(label)}.png"
+            pictures.add(picture)
+            Image.fromarray(mask.astype(np.uint8) * 255).save(picture)
             rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
             top, left = int(rows[0]), int(columns[0])
             frame = {
@@ -101,6 +107,18 @@ def write(found: Iterable[Sample], xml: str, project: int, account: Account, fol
     (folder / REPORT).write_text(json.dumps(account.to_json(), indent=2), encoding="utf-8")
     (folder / POLYGONS).write_text(json.dumps({**head, "annotations": outlined}), encoding="utf-8")
     (folder / RLE).write_text(json.dumps({**head, "annotations": exact}), encoding="utf-8")
+    for path in {*folder.glob("images/*.png"), *folder.glob("masks/*.png")} - pictures:
+        if path.stem.partition("--")[0] in before:
+            path.unlink()
+
+
+def _stems(folder: Path) -> set[str]:
+    """How the pictures of the export that a folder has begin; none if it has none."""
+    try:
+        listed = json.loads((folder / RLE).read_text(encoding="utf-8"))
+        return {Path(image["file_name"]).stem for image in listed["images"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def read(
@@ -144,31 +162,43 @@ def from_run_lengths(counts: list[int], height: int, width: int) -> Mask:
 def _samples(
     folder: Path, listed: Json, max_pixels: int, account: Account, parts: Collection[Part]
 ) -> Iterator[Sample]:
-    names = {category["id"]: category["name"] for category in listed["categories"]}
-    held: dict[int, list[Json]] = {}
-    for annotation in listed["annotations"]:
-        held.setdefault(annotation["image_id"], []).append(annotation)
-    for image in listed["images"]:
-        if part_of(image["task"]) not in parts:
-            continue
-        path = folder / image["file_name"]
-        try:
-            encoded = path.read_bytes()
-        except OSError as error:
-            raise BadRequest(f"{path} cannot be read: {error.strerror}.") from error
-        masks = {
-            names[one["category_id"]]: from_run_lengths(
-                one["segmentation"]["counts"], image["height"], image["width"]
-            )
-            for one in held.get(image["id"], [])
-        }
-        picture = TaskImage(
-            open_image(encoded, str(path), max_pixels), hashlib.sha256(encoded).hexdigest()
-        )
-        labels, typed = tuple(image["labels"]), tuple(image.get("typed", ()))
-        sample = Sample(image["task"], image["image_key"], picture, labels, masks, typed=typed)
-        account.use(sample)
-        yield sample
+    try:
+        names = {category["id"]: category["name"] for category in listed["categories"]}
+        held: dict[int, list[Json]] = {}
+        for annotation in listed["annotations"]:
+            held.setdefault(annotation["image_id"], []).append(annotation)
+        for image in listed["images"]:
+            if part_of(image["task"]) in parts:
+                sample = _sample(folder, image, held.get(image["id"], []), names, max_pixels)
+                account.use(sample)
+                yield sample
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadRequest(
+            f"{folder / RLE} is damaged: {error!r}. `promptbrush export` makes it anew."
+        ) from error
+
+
+def _sample(
+    folder: Path, image: Json, annotations: list[Json], names: dict[int, str], max_pixels: int
+) -> Sample:
+    """An image as it is listed."""
+    path = folder / image["file_name"]
+    try:
+        encoded = path.read_bytes()
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be read: {error.strerror}.") from error
+    picture = TaskImage(
+        open_image(encoded, str(path), max_pixels), hashlib.sha256(encoded).hexdigest()
+    )
+    size = image["width"], image["height"]
+    if picture.image.size != size:
+        raise BadRequest(f"{path} has {picture.image.size} pixels, and is listed with {size}.")
+    masks = {
+        names[one["category_id"]]: from_run_lengths(one["segmentation"]["counts"], *size[::-1])
+        for one in annotations
+    }
+    labels, typed = tuple(image["labels"]), tuple(image.get("typed", ()))
+    return Sample(image["task"], image["image_key"], picture, labels, masks, typed=typed)
 
 
 def _slug(text: str) -> str:

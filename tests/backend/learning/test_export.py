@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,35 @@ def test_coco_has_polygons_and_boxes_and_the_masks_are_pictures(tmp_path: Path) 
     (picture,) = (tmp_path / "masks").iterdir()
     with Image.open(picture) as image:
         assert (np.asarray(image) == 255 * sample(3).mask("Red Car")).all()
+
+
+def test_what_is_no_longer_accepted_goes_with_the_next_export(tmp_path: Path) -> None:
+    write([sample(3), sample(8)], XML, 12, Account(), tmp_path)
+    mine = tmp_path / "masks" / "mine.png"
+    mine.write_bytes(b"")
+    bare = replace(sample(3), masks={})
+    write([bare], XML, 12, Account(), tmp_path)
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["3.png"]
+    assert list((tmp_path / "masks").iterdir()) == [mine]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"counts": [', '"counts": [7, '),
+        ('"counts": [', '"counts": ["x", '),
+        ('"category_id": 1', '"category_id": 9'),
+        ('"annotations": ', '"notes": '),
+        ('"width": 60', '"width": 61'),
+    ],
+)
+def test_an_export_that_was_damaged_is_told(tmp_path: Path, old: str, new: str) -> None:
+    write([sample(3)], XML, 12, Account(), tmp_path)
+    listed = tmp_path / "coco-rle.json"
+    listed.write_text(listed.read_text().replace(old, new))
+    _, _, found = read(tmp_path, 10**6, Account())
+    with pytest.raises(BadRequest, match=str(tmp_path)):
+        list(found)
 
 
 def test_a_folder_that_is_no_export_is_told(tmp_path: Path) -> None:
