@@ -18,6 +18,7 @@ was judged by, no later version learns from.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,8 @@ from backend.labelstudio.shapes import Mask
 from backend.labelstudio.tasks import Task, image_url
 from backend.learning.drawn import Size, View, drawn, views
 from backend.report import table
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = 5  # tasks that are named for a reason
 
@@ -196,7 +199,10 @@ def samples(
             try:
                 image = images.fetch(image_url(Task(task, raw["data"]), view.key))
             except BackendError as error:
-                account.leave_out(task, f"the image cannot be had ({error.name})")
+                reason = f"the image cannot be had ({error.name})"
+                if reason not in account.left_out:
+                    log.warning("the image of task %d cannot be had: %s", task, error)
+                account.leave_out(task, reason)
                 continue
             size = image.image.height, image.image.width
             masks, unclear = _merged(counted, view, size, task, account)

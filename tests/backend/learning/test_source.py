@@ -64,7 +64,10 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def test_without_a_key_an_export_holds_what_webhooks_brought(
-    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    settings: Settings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     collected = Collected(settings.model_dir)
     collected.take(asdict(submitted(1, "/data/local-files/?d=one.png")))
@@ -79,6 +82,7 @@ def test_without_a_key_an_export_holds_what_webhooks_brought(
     told = capsys.readouterr().out
     assert "1 images" in told
     assert "the image cannot be had (ImageRefused)" in told
+    assert "set LABEL_STUDIO_URL to the address" in caplog.text  # what to do about it
 
 
 def test_a_project_that_nothing_is_known_of_is_told(
