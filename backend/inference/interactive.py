@@ -54,6 +54,8 @@ def answer(
         BadPrompt: the phrase cannot be used, or there is none where one is needed.
         BadRequest: a label is not to be filled, or a rectangle holds nothing.
     """
+    if interaction.mistaken:
+        raise BadPrompt(interaction.mistaken)
     query, has_phrase = _addressed(predictor, asked, interaction)
     image = images[query.image_key]
     if interaction.points:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from backend.labelstudio import offers
@@ -31,6 +31,7 @@ class Interaction:
     prompt: str | None = None  # what was typed, now or earlier
     remarked: bool = False  # the prompt's text area holds an answer of ours
     chose: bool = False  # the prompt is a phrase of ours that was chosen, not what was typed
+    mistaken: str | None = None  # why the prompt, which means to choose a phrase, chooses none
     to_name: str | None = None  # the <Image> that rectangles and points are on
     label: str | None = None  # of the rectangles and points
     rectangles: tuple[Rectangle, ...] = ()  # oldest first
@@ -53,17 +54,16 @@ class Interaction:
         regions = _regions(context)
         shapes = _shapes(regions)
         if not shapes:
-            prompt, remarked, chose = _typed(regions, config)
-            return cls(prompt=prompt, remarked=remarked, chose=chose)
-        prompt, remarked, chose = _typed(_draft(drafts, regions), config)
-        if offers.about(prompt) is not None:  # it was answered with phrases: none was chosen yet
-            prompt = None
+            return cls(**asdict(_typed(regions, config)))
+        typed = _typed(_draft(drafts, regions), config)
+        if offers.about(typed.prompt) is not None or typed.mistaken:  # no phrase was chosen yet
+            typed = replace(typed, prompt=None)
         newest = shapes[-1][0]
         roles = {tool.name: tool.role for tool in config.tools}
         return cls(
-            prompt=prompt,
-            remarked=remarked,
-            chose=chose,
+            prompt=typed.prompt,
+            remarked=typed.remarked,
+            chose=typed.chose,
             to_name=_text(newest, "to_name"),
             label=next(filter(None, map(_label, reversed(regions))), None),
             rectangles=tuple(shape for _, shape in shapes if isinstance(shape, Rectangle)),
@@ -131,10 +131,18 @@ def _prompt_control(texts: Sequence[TextControl]) -> TextControl | None:
     return next((text for text in smart if text.name == PROMPT), smart[0] if smart else None)
 
 
-def _typed(
-    regions: Sequence[Mapping[str, Any]], config: LabelConfig
-) -> tuple[str | None, bool, bool]:
-    """The newest phrase of the prompt's text area, whether that holds a remark of ours, a choice.
+@dataclass(frozen=True, slots=True)
+class _Typed:
+    """What a prompt's text area says; see the fields of that name of `Interaction`."""
+
+    prompt: str | None
+    remarked: bool
+    chose: bool = False
+    mistaken: str | None = None
+
+
+def _typed(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> _Typed:
+    """The newest phrase of the prompt's text area.
 
     All texts and choices of an annotation come together, in no useful order, so the name decides.
     A phrase may have been chosen of those that were offered; an empty prompt takes what is ticked,
@@ -149,10 +157,12 @@ def _typed(
     if typed is None and lines and not remarked:
         typed = offers.TAKE if ticked else offers.WONDER
     if typed is None:
-        return None, remarked, False
+        return _Typed(None, remarked)
     texts = [line for text in config.texts for one in regions for line in _lines(one, text)]
-    chosen = offers.chosen(typed, [line.rpartition(REMARK)[2] for line in texts], ticked)
-    return chosen or typed, remarked, chosen is not None
+    lists = [line.rpartition(REMARK)[2] for line in texts]
+    chosen = offers.chosen(typed, lists, ticked)
+    mistaken = offers.mistaken(typed, lists, ticked)
+    return _Typed(chosen or typed, remarked, chosen is not None, mistaken)
 
 
 def _ticked(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[str]:

@@ -49,11 +49,29 @@ def chosen(prompt: str, lines: Sequence[str], ticked: Sequence[str]) -> str | No
     """
     if prompt == TAKE and ticked:
         return ticked[0]
-    if not prompt.isdecimal():
-        return None
+    return _offered(lines).get(prompt)
+
+
+def mistaken(prompt: str, lines: Sequence[str], ticked: Sequence[str]) -> str | None:
+    """Why a prompt that means to choose a phrase chooses none, for the annotator; else None.
+
+    A number is a phrase like any other where there is no list.
+    """
+    if prompt == TAKE and not ticked:
+        return "Nothing is ticked: tick a phrase first, or type one."
+    offered = _offered(lines)
+    if prompt.lstrip("-").isdecimal() and offered and prompt not in offered:
+        return (
+            f"The list has no phrase {prompt[:9]}: type one of {', '.join(offered)}, or a phrase."
+        )
+    return None
+
+
+def _offered(lines: Sequence[str]) -> dict[str, str]:
+    """The phrases that our lists hold, by their numbers."""
     listed = (part.strip() for line in lines for part in line.split(BETWEEN.strip()))
     matches = (match for one in listed if (match := _LISTED.fullmatch(one)))
-    return {match[1]: str(match[2]) for match in matches}.get(prompt)
+    return {match[1]: str(match[2]) for match in matches}
 
 
 def listed(phrases: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -255,3 +255,8 @@ def test_a_shape_without_a_label_goes_by_the_phrase(
     assert ask("a red disc", points=(point,)).query.label == "Red circle"
     with pytest.raises(BadPrompt, match="choose a label"):
         ask(points=(point,))
+
+
+def test_what_chooses_no_phrase_finds_nothing(ask: Callable[..., Found]) -> None:
+    with pytest.raises(BadPrompt, match="Nothing is ticked"):
+        ask("!", mistaken="Nothing is ticked")

@@ -93,6 +93,32 @@ def test_an_exclamation_mark_takes_what_is_ticked() -> None:
     assert read([text("prompt", "!")], CHOICES.format("")).prompt == "!"
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("7", "no phrase 7: type one of 1, 2, 3, 4, 5"),
+        ("0", "no phrase 0"),
+        ("-1", "no phrase -1"),
+        ("!", "Nothing is ticked"),
+    ],
+)
+def test_what_chooses_nothing_is_no_phrase(typed: str, told: str) -> None:
+    asked = read([text("suggestions", *LINES), text("prompt", typed)], AREA)
+    assert told in (asked.mistaken or "")
+    box = {
+        "type": "rectanglelabels",
+        "id": "r",
+        "value": {"x": 1, "y": 1, "width": 5, "height": 5, "rectanglelabels": ["dog"]},
+    }
+    drafts = [{"result": [text("suggestions", *LINES), text("prompt", typed), box]}]
+    later = Interaction.read({"result": [box]}, drafts, config(AREA))
+    assert (later.prompt, later.mistaken) == (None, None)
+
+
+def test_a_number_is_a_phrase_where_there_is_no_list() -> None:
+    assert read([text("prompt", "7")], AREA).mistaken is None
+
+
 def test_a_phrase_that_was_chosen_is_written_out() -> None:
     asked = Interaction("a star", chose=True)
     told = remarks(asked, config(NOTE), "dog: found", failed=False)
