@@ -43,7 +43,7 @@ class Vocabulary:
                     f"The vocabulary {path} is larger than {MOST_BYTES // 1024} KiB: "
                     f"keep the {MOST_WORDS} words that matter for your images."
                 )
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")  # as Windows saves it
         except OSError as error:
             raise BadVocabulary(
                 f"The vocabulary {path} cannot be read: {error.strerror}."

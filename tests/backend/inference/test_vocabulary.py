@@ -21,6 +21,12 @@ def test_a_line_is_a_thing_with_what_else_it_is_called() -> None:
     )
 
 
+def test_a_file_that_windows_saved_begins_with_its_first_word(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_bytes("\ufeffcar\r\nball\r\n".encode())
+    assert Vocabulary.read(path).things == (("car",), ("ball",))
+
+
 def test_synonyms_stand_for_whole_words_in_a_phrase() -> None:
     vocabulary = Vocabulary((("car", "automobile", "vehicle"), ("disc", "circle")), (("red",),))
     assert vocabulary.synonyms("The Car") == ["the automobile", "the vehicle"]
