@@ -83,15 +83,15 @@ def listed(phrases: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def regions(phrases: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[Json]:
-    """What fills the controls for suggestions; nothing if there are none."""
+    """What fills the controls for suggestions; nothing if there are none that could show one."""
     filled = [
         text_region(text.name, text.to_name, listed(phrases), _id())
         for text in config.texts
         if text.name == SUGGESTIONS
     ]
     control = config.choice
-    if control:
-        there = [one["text"] for one in phrases if one["text"] in control.choices]
+    there = [one["text"] for one in phrases if control and one["text"] in control.choices]
+    if control and there:
         ticked = there[:1] if control.single else there[:MOST]
         filled.append(choices_region(control.name, control.to_name, ticked, _id()))
     return filled

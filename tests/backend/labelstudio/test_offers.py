@@ -165,6 +165,10 @@ def test_an_answer_with_phrases_fills_controls_or_is_told_in_words() -> None:
     [noted] = told(NOTE)
     assert noted["from_name"] == "note"
     assert "2 a star (0.90) · 3 red" in noted["value"]["text"][0]
+    # none of the phrases is among the choices, as when a label is asked about
+    [worded] = told(CHOICES.format("").replace("blue", "cyan").replace("red", "pink"))
+    assert worded["from_name"] == "prompt"
+    assert "1 blue (0.98)" in worded["value"]["text"][0]
     answer |= {"phrases": [], "remark": "no word finds anything"}
     [nothing] = told(AREA)
     assert nothing["value"]["text"] == ["? ⚠ no word finds anything"]
