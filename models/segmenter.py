@@ -21,6 +21,7 @@ from models.image_processor import ImageProcessor, displayed
 from models.tokenizer import CLIPTokenizer
 
 REMEMBERED_TEXTS = 10_000
+TEXTS_PER_PASS = 8  # more gain little, and a text alone costs as much as all of them
 STRIP = 128  # rows enlarged at a time
 
 
@@ -141,15 +142,44 @@ class Segmenter:
             raise ValueError("A prompt is empty: type what to look for.")
         if len(self._texts) + len(texts) > REMEMBERED_TEXTS:
             self._texts.clear()
-        for text in texts:
-            if text not in self._texts:
-                # one at a time, so that a condition depends on its text and nothing else
-                phrases = [template.format(text) for template in self._engine.templates]
-                tokens = {name: t.to(self.device) for name, t in self.tokenizer(phrases).items()}
-                self._texts[text] = self._engine.embed_text(**tokens).mean(dim=0)
+        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        self._texts |= zip(new, self._embedded(new), strict=True)
         if not texts:
             return torch.empty(0, self._engine.width, device=self.device, dtype=self.dtype)
         return torch.stack([self._texts[text] for text in texts])
+
+    def _embedded(self, texts: Sequence[str]) -> list[Tensor]:
+        """Conditions, each (C,), of texts that were not seen before.
+
+        A condition depends on its text and nothing else, to the bit: the same product gives a row
+        the same bits beside any others, but products of other shapes do not. So each pass has texts
+        of one length, and as many of them; where there are fewer, the first fills it up.
+        """
+        templates = self._engine.templates
+        rows = self.tokenizer.readable([one.format(text) for text in texts for one in templates])
+        alike: dict[int, list[int]] = {}
+        for place, row in enumerate(rows):
+            alike.setdefault(len(row), []).append(place)
+        found: dict[int, Tensor] = {}
+        for places in alike.values():
+            for start in range(0, len(places), TEXTS_PER_PASS):
+                some = places[start : start + TEXTS_PER_PASS]
+                full = some + some[:1] * (TEXTS_PER_PASS - len(some))
+                ids = torch.tensor([rows[place] for place in full], device=self.device)
+                found |= zip(some, self._engine.embed_text(ids, torch.ones_like(ids)), strict=False)
+        step = len(templates)
+        return [
+            torch.stack([found[place] for place in range(first, first + step)]).mean(dim=0)
+            for first in range(0, len(rows), step)
+        ]
+
+    def reads(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text can be a prompt: not empty, and no longer than the model reads."""
+        short = [
+            self.tokenizer.reads([one.format(text) for text in texts])
+            for one in self._engine.templates
+        ]
+        return [bool(text.strip()) and all(fit) for text, *fit in zip(texts, *short, strict=True)]
 
     @torch.inference_mode()
     def encode_exemplar(self, exemplars: Exemplar | Sequence[Exemplar]) -> Tensor:

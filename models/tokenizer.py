@@ -127,10 +127,33 @@ class CLIPTokenizer:
         length = max((len(row) for row in rows), default=0) if padding else 0
         if padding == "max_length":
             length = limit
+        return self._filled(rows, length)
+
+    def _filled(self, rows: Sequence[list[int]], length: int) -> dict[str, list[list[int]]]:
         return {
             "input_ids": [row + [self._end] * (length - len(row)) for row in rows],
             "attention_mask": [[1] * len(row) + [0] * (length - len(row)) for row in rows],
         }
+
+    def reads(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text is no longer than the model reads."""
+        return [len(row) <= CONTEXT for row in self.encode(texts)]
+
+    def readable(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `encode`, of texts that the model can read.
+
+        Raises:
+            ValueError: a text is longer than the model reads.
+        """
+        rows = self.encode(texts)
+        for text, row in zip(texts, rows, strict=True):
+            if len(row) > CONTEXT:
+                shown = text if len(text) <= 40 else text[:40] + "…"
+                raise ValueError(
+                    f"The text {shown!r} has {len(row) - 2} tokens; "
+                    f"the model reads at most {CONTEXT - 2}: shorten it."
+                )
+        return rows
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask`, (N, L) int64, padded to the longest text.
@@ -140,15 +163,9 @@ class CLIPTokenizer:
         """
         if not texts:
             raise ValueError("There is no text to tokenize.")
-        rows = self.padded(texts, padding=True)
-        for text, mask in zip(texts, rows["attention_mask"], strict=True):
-            if sum(mask) > CONTEXT:
-                shown = text if len(text) <= 40 else text[:40] + "…"
-                raise ValueError(
-                    f"The text {shown!r} has {sum(mask) - 2} tokens; "
-                    f"the model reads at most {CONTEXT - 2}: shorten it."
-                )
-        return {name: torch.tensor(value) for name, value in rows.items()}
+        rows = self.readable(texts)
+        filled = self._filled(rows, max(map(len, rows)))
+        return {name: torch.tensor(value) for name, value in filled.items()}
 
     def decode(self, token_ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """The text of token ids, lower-case as the model reads it."""

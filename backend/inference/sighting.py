@@ -96,15 +96,16 @@ class _Sight:
 
     def sightings(self) -> list[Sighting]:
         """What has a mask, one phrase for each, surest first."""
-        flat = self._masks.flatten(1)
+        flat = self._masks.flatten(1).float()
+        shared = flat @ flat.T  # pixels, (N, N); whole numbers, so exact
+        area = shared.diagonal()
+        same = shared >= SAME * (area[:, None] + area - shared)
         found: list[Sighting] = []
-        taken = flat[:0]
+        told: list[int] = []
         for index in self._order():
-            mask = flat[index]
-            either = (taken | mask).sum(dim=1)
-            if not mask.any() or ((taken & mask).sum(dim=1) >= SAME * either).any():
+            if not area[index] or same[index, told].any():
                 continue
-            taken = torch.cat([taken, mask[None]])
+            told.append(index)
             phrase = self._phrases[index]
             found.append(
                 Sighting(
@@ -112,7 +113,7 @@ class _Sight:
                     phrase.source,
                     float(self._peaks[index].sigmoid()),
                     float(self._similarities[index]),
-                    float(mask.float().mean()),
+                    float(area[index]) / flat.shape[1],
                 )
             )
         return found

@@ -162,13 +162,9 @@ class _Trial:
 
 def conditions(segmenter: Segmenter, phrases: Sequence[Candidate]) -> dict[Candidate, Tensor]:
     """The condition (C,) of each phrase that the model can read."""
-    rows = {}
-    for phrase in phrases:
-        try:
-            (rows[phrase],) = segmenter.encode_text(phrase.text)
-        except ValueError:  # longer than the model reads
-            continue
-    return rows
+    reads = segmenter.reads([phrase.text for phrase in phrases])
+    read = [phrase for phrase, can in zip(phrases, reads, strict=True) if can]
+    return dict(zip(read, segmenter.encode_text([phrase.text for phrase in read]), strict=True))
 
 
 def marked(segmenter: Segmenter, features: ImageFeatures, rows: Tensor, threshold: float) -> Tensor:

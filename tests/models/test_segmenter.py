@@ -6,9 +6,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from models import CheckpointError, Exemplar, ImageFeatures, ImageProcessor, Segmenter
-from models.segmenter import marked, resize
+from models.segmenter import TEXTS_PER_PASS, marked, resize
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -77,6 +78,39 @@ def test_texts_keep_their_order_and_repeats(segmenter: Segmenter) -> None:
     torch.testing.assert_close(conditions[0], conditions[2], rtol=0, atol=0)
     assert not torch.allclose(conditions[0], conditions[1])
     assert segmenter.encode_text([]).shape == (0, 24)
+
+
+def test_a_texts_condition_is_the_same_to_the_bit_whatever_it_is_asked_with(
+    segmenter: Segmenter,
+) -> None:
+    texts = ["red", "a dog", "a cat", "red ring"] + [f"thing {i}" for i in range(20)]
+    together = segmenter.encode_text(texts)
+    for some in (texts[::-1], texts[3:11], *([text] for text in texts)):
+        segmenter._texts.clear()
+        for text, condition in zip(some, segmenter.encode_text(some), strict=True):
+            assert torch.equal(condition, together[texts.index(text)])
+
+
+def test_texts_of_one_length_share_a_pass(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    embed = segmenter._engine.embed_text
+
+    def counted(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        passes.append(len(input_ids))
+        return embed(input_ids, attention_mask)
+
+    monkeypatch.setattr(segmenter._engine, "embed_text", counted)
+    segmenter.encode_text(["a dog", "a cat", "a dog"])
+    assert passes == [TEXTS_PER_PASS]
+    segmenter.encode_text(["a cat", "a dog"])
+    assert len(passes) == 1
+
+
+def test_what_can_be_a_prompt_is_told_beforehand(segmenter: Segmenter) -> None:
+    assert segmenter.reads(["a dog", " ", "red " * 2500]) == [True, False, False]
+    assert segmenter.reads([]) == []
 
 
 @pytest.mark.parametrize("prompts", [[""], ["   "], ["fine", "\n"]])
