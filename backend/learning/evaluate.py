@@ -62,6 +62,7 @@ class Interval:
     mean: float
     low: float
     high: float
+    above: float  # share of such draws in which it is above zero
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ class Evaluation:
     def difference(self) -> Interval:
         """The candidate's mean IoU less the active one's: a paired bootstrap over tasks."""
         if not self.scores:
-            return Interval(0.0, 0.0, 0.0)
+            return Interval(0.0, 0.0, 0.0, 0.0)
         by_task: dict[int, list[Score]] = {}
         for score in self.scores:
             by_task.setdefault(score.task, []).append(score)
@@ -114,16 +115,16 @@ class Evaluation:
         means = sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
         tail = (1 - CONFIDENCE) / 2
         low, high = np.quantile(means, [tail, 1 - tail])
-        return Interval(float(sums.sum() / weights.sum()), float(low), float(high))
+        above = float((means > 0).mean())
+        return Interval(float(sums.sum() / weights.sum()), float(low), float(high), above)
 
     def to_json(self) -> dict[str, Any]:
         """Its figures, for a version's card."""
         active, candidate = self.means()
-        gain = self.difference()
         return {
             "iou": candidate,
             "active_iou": active,
-            "difference": {"mean": gain.mean, "low": gain.low, "high": gain.high},
+            "difference": asdict(self.difference()),
             "held_out_tasks": self.tasks,
             "kept": asdict(self.kept[1]),
             "active_kept": asdict(self.kept[0]),

@@ -36,6 +36,17 @@ def test_masks_that_were_missed_weigh_more_than_masks_where_nothing_is() -> None
     assert not decide(Evaluation(without)).promoted
 
 
+def test_four_tasks_are_enough_where_most_of_them_say_clearly_better() -> None:
+    verdict = decide(evaluation([(0.1, 0.5), (0.3, 0.2), (0.2, 0.5), (0.4, 0.35)]))
+    assert verdict.promoted, verdict.reason
+
+
+@given(st.floats(0, 1), st.integers(3, 30))
+def test_luck_on_one_task_is_never_enough(lucky: float, tasks: int) -> None:
+    verdict = decide(evaluation([(0.0, lucky), *[(0.5, 0.499)] * (tasks - 1)]))
+    assert not verdict.promoted
+
+
 def test_luck_on_one_task_is_not_enough() -> None:
     verdict = decide(evaluation([(0.1, 0.9), (0.5, 0.45), (0.6, 0.6), (0.5, 0.48), (0.4, 0.4)]))
     assert not verdict.promoted
