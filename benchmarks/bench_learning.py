@@ -1,20 +1,20 @@
 """What accepted work is worth, over HTTP and the queue: `make bench-learning`.
 
 An annotator accepts generated scenes one by one; at some numbers of them a training is asked for,
-and what it makes is judged on other scenes. That is done in a random order and in the order of
-uncertainty, in several rounds with other scenes. Rounds that were done stay in
-`out/bench-learning`: a run that was interrupted goes on.
+and what it makes is judged on other scenes. A project does that in a random order, in the order of
+uncertainty, or in the random one and asked with words alone, so that nothing but training helps; in
+several rounds with other scenes. What was done stays in `out/bench-learning`: a run that was
+interrupted goes on.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,22 +26,21 @@ from tqdm import tqdm
 from backend.inference.books import Books
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
+from backend.inference.promptbook import Entry
 from backend.labelstudio.config import parse_label_config
-from backend.learning.chart import COLOURS, GREY, Series, chart
 from backend.learning.dataset import Sample
 from backend.learning.drawn import iou
 from backend.learning.registry import Registry
 from backend.prompting import Query, queries
 from backend.showcase import serving
 from benchmarks.annotator import JUDGED, LABELS, POOL, SPAN, XML, picture, sample, submitted
+from benchmarks.learning_results import STAGES, Before, Life, Step, plot, section, write
 from demo import CHECKPOINT
 from demo.evaluate import EXEMPLAR
 from demo.evaluate import evaluate as known
 from models import Exemplar, Segmenter
 
 ROUNDS = 3
-STAGES = (5, 10, 20, 50)  # accepted tasks
-ORDERS = ("random", "uncertainty")
 TASKS = 120  # of a project
 SCENES = 60  # that judge new concepts
 OLD_SCENES = 60  # and what was known
@@ -49,29 +48,7 @@ THRESHOLD = 0.4
 SHOWN, WEIGHT = 8, 0.5  # exemplars of a label at most, and their share beside its name
 PROJECT = 1
 LIMIT = 600.0  # seconds for a training
-AT = 20  # accepted tasks that are judged by GAIN, LOSS and SECONDS
-GAIN, LOSS, SECONDS = 0.25, 0.02, 180
-
-HEADING = "## Learning from accepted annotations"
-RESULTS = Path(__file__).with_name("RESULTS.md")
-PLOT = Path(__file__).with_name("learning.svg")
 DONE = Path("out/bench-learning/rounds.json")
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What there was to see at a number of accepted tasks; means of IoU."""
-
-    seed: int
-    order: str
-    accepted: int
-    named: float  # new labels by the version that was made, asked with their names alone
-    shown: float  # by exemplars, with the checkpoint that nobody trained
-    served: float  # by the version, asked as the prompt book says
-    false: float  # share of the images without a label in which that marks something
-    old: float  # what the checkpoint knew, by the version
-    seconds: float  # that the training took
-    outcome: str  # promoted, rejected or why there is no version
 
 
 class Judge:
@@ -133,8 +110,9 @@ class Judge:
 class Project:
     """A project of a running promptbrush, and its annotator."""
 
-    def __init__(self, url: str, images: Path, seed: int) -> None:
+    def __init__(self, url: str, images: Path, seed: int, life: Life) -> None:
         self._url = url
+        self._life = life
         self.samples = {
             task: sample(task, POOL + seed * SPAN + task) for task in range(1, TASKS + 1)
         }
@@ -144,10 +122,12 @@ class Project:
         drawn = np.random.default_rng(seed).permutation(TASKS) + 1
         self._random = [int(task) for task in drawn]
 
-    def accept(self, number: int, order: str) -> None:
+    def accept(self, number: int) -> None:
         """Accept tasks until there are so many."""
         left = [task for task in self._random if task not in self.accepted]
-        if order == "uncertainty" and self.accepted:  # nothing can be uncertain of what is unknown
+        if (
+            self._life is Life.UNCERTAIN and self.accepted
+        ):  # nothing can be uncertain of what is unknown
             scores = self._scores(left)
             left.sort(key=lambda task: scores.get(task, 0.0))
         for task in left[: number - len(self.accepted)]:
@@ -188,8 +168,8 @@ def _url(task: int) -> str:
     return f"/data/local-files/?d={task}.png"
 
 
-def steps(judge: Judge, seed: int, order: str, bar: tqdm[None]) -> Iterator[Step]:
-    """One project's life."""
+def steps(judge: Judge, seed: int, life: Life, bar: tqdm[None]) -> Iterator[Step]:
+    """What there is to see of a project."""
     with tempfile.TemporaryDirectory() as folder:
         images, models = Path(folder) / "images", Path(folder) / "models"
         images.mkdir()
@@ -201,9 +181,17 @@ def steps(judge: Judge, seed: int, order: str, bar: tqdm[None]) -> Iterator[Step
             "LABEL_STUDIO_API_KEY": "",
         }
         with serving(settings) as url:
-            project, registry, tuned = Project(url, images, seed), Registry(models), judge.base
+            project, registry, tuned = (
+                Project(url, images, seed, life),
+                Registry(models),
+                judge.base,
+            )
+            books = Books(models)
+            if life is Life.WORDS:
+                wordy = [Entry(label).setting(exemplars=()) for label in LABELS]
+                books.put(PROJECT, "words alone", *wordy)
             for number in STAGES:
-                project.accept(number, order)
+                project.accept(number)
                 began = time.perf_counter()
                 ended = project.train()
                 seconds = time.perf_counter() - began
@@ -211,14 +199,12 @@ def steps(judge: Judge, seed: int, order: str, bar: tqdm[None]) -> Iterator[Step
                     made = registry.version(PROJECT, ended["version"])
                     tuned = judge.base.with_decoder(registry.weights(made))
                 shown = judge.shown([project.samples[task] for task in project.accepted])
-                books = Books(models)
                 book = books.serving(PROJECT, books.book(PROJECT).note.base)
                 served = judge.new(tuned, queries(judge.config, THRESHOLD, book))
                 yield Step(
                     seed,
-                    order,
+                    life,
                     number,
-                    judge.new(tuned, judge.asked)[0],
                     judge.new(judge.base, shown)[0],
                     *served,
                     judge.old(tuned),
@@ -229,122 +215,26 @@ def steps(judge: Judge, seed: int, order: str, bar: tqdm[None]) -> Iterator[Step
 
 
 def measure(judge: Judge) -> list[Step]:
-    """Every round, from where an interrupted run was."""
+    """Every project, from where an interrupted run was."""
     done = [Step(**row) for row in json.loads(DONE.read_text())] if DONE.exists() else []
-    rounds = [(seed, order) for seed in range(ROUNDS) for order in ORDERS]
-    with tqdm(total=len(rounds) * len(STAGES), unit="training", initial=len(done)) as bar:
-        for seed, order in rounds:
-            if not any((one.seed, one.order) == (seed, order) for one in done):
-                done.extend(steps(judge, seed, order, bar))
+    lives = [(seed, life) for life in Life for seed in range(ROUNDS)]
+    with tqdm(total=len(lives) * len(STAGES), unit="training", initial=len(done)) as bar:
+        for seed, life in lives:
+            if not any((one.seed, one.life) == (seed, life) for one in done):
+                done.extend(steps(judge, seed, life, bar))
                 DONE.parent.mkdir(parents=True, exist_ok=True)
                 DONE.write_text(json.dumps([asdict(one) for one in done]), encoding="utf-8")
     return done
 
 
-def means(done: Sequence[Step], order: str, figure: str) -> dict[int, float]:
-    """A figure's mean over the rounds, by accepted tasks."""
-    return {
-        stage: float(
-            np.mean([getattr(s, figure) for s in done if (s.order, s.accepted) == (order, stage)])
-        )
-        for stage in STAGES
-    }
-
-
-def section(done: Sequence[Step], new: float, false: float, old: float) -> str:
-    """The part of the results, in Markdown."""
-    random, uncertain = (means(done, order, "served") for order in ORDERS)
-    named, shown, marked, kept, seconds = (
-        means(done, "random", figure) for figure in ("named", "shown", "false", "old", "seconds")
-    )
-    lines = [
-        "| accepted tasks | trained, by name | exemplars | trained, as served "
-        "| the same, uncertain first | marked where nothing is | what it knew | promoted "
-        "| seconds |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-        f"| 0 | {new:.3f} | {new:.3f} | {new:.3f} | {new:.3f} | {false:.2f} | {old:.3f} | | |",
-    ]
-    for stage in STAGES:
-        won = sum(s.outcome == "promoted" for s in done if s.accepted == stage)
-        of = sum(s.accepted == stage for s in done)
-        cells = [named[stage], shown[stage], random[stage], uncertain[stage]]
-        told = " | ".join(f"{value:.3f}" for value in cells)
-        told += f" | {marked[stage]:.2f} | {kept[stage]:.3f}"
-        lines.append(f"| {stage} | {told} | {won} of {of} | {seconds[stage]:.0f} |")
-    gain, loss = random[AT] - new, old - kept[AT]
-    ahead = [stage for stage in STAGES if uncertain[stage] >= random[stage]]
-    return "\n\n".join(
-        [
-            HEADING,
-            "Written by `make bench-learning`. An annotator accepts scenes with two shapes and a "
-            "texture that the demo checkpoint never saw, under names that mean nothing to it: "
-            "webhooks, `/train` and `/predict` of a `promptbrush up`, the mean of "
-            f"{ROUNDS} rounds. Mean IoU where a label is, on {SCENES} other scenes, for what a "
-            "training made, promoted or not: asked with the label's name alone, and as the prompt "
-            "book has it (exemplars, weight and threshold as they were measured). "
-            "Exemplars alone are asked of the demo checkpoint, half and half with the name. "
-            "Marked where nothing is: the share of images without a label in which the version "
-            "marks something as served. What it knew is the mean over the kinds of phrases of "
-            f"`promptbrush evaluate`, on {OLD_SCENES} scenes. Seconds are from the request to the "
-            "verdict.",
-            "\n".join(lines),
-            "![IoU by accepted tasks](learning.svg)",
-            "\n".join(
-                [
-                    f"- {AT} accepted tasks: new labels {gain:+.3f} (wanted: {GAIN:+.2f} or more), "
-                    f"what it knew {-loss:+.3f} (wanted: {-LOSS:+.2f} or more), "
-                    f"{seconds[AT]:.0f} s (wanted: {SECONDS} s or less)",
-                    f"- uncertain first is at least as good as random at {_list(ahead)} of "
-                    f"{_list(STAGES)} tasks",
-                ]
-            ),
-        ]
-    )
-
-
-def _list(stages: Sequence[int]) -> str:
-    return ", ".join(map(str, stages)) or "none"
-
-
-def plot(done: Sequence[Step], new: float, old: float) -> str:
-    """The curves."""
-    named = (
-        ("trained, by name", "random", "named", False),
-        ("exemplars", "random", "shown", False),
-        ("trained, as served", "random", "served", False),
-        ("uncertain first", "uncertainty", "served", False),
-        ("what it knew", "random", "old", True),
-    )
-    drawn = [
-        Series(
-            name,
-            [(0, old if figure == "old" else new), *means(done, order, figure).items()],
-            GREY if dashed else colour,
-            dashed,
-        )
-        for (name, order, figure, dashed), colour in zip(named, COLOURS, strict=False)
-    ]
-    drawing = chart("IoU by accepted tasks", drawn, "accepted tasks", low=0, high=1)
-    return drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
-
-
-def kept() -> str:
-    """The section as it stands in the results, for `make bench`."""
-    found = re.search(rf"^{HEADING}$.*?(?=^## |\Z)", RESULTS.read_text(), re.DOTALL | re.MULTILINE)
-    return found.group().strip() if found else f"{HEADING}\n\nSee `make bench-learning`."
-
-
 def main() -> None:
-    """Measure, and put the section into the results."""
+    """Measure, and put what was found into the results."""
     judge = Judge()
     done = measure(judge)
-    (new, false), old = judge.new(judge.base, judge.asked), judge.old(judge.base)
-    told = section(done, new, false, old)
-    text = RESULTS.read_text(encoding="utf-8")
-    RESULTS.write_text(
-        text.replace(kept(), told) if HEADING in text else f"{text}\n{told}\n", encoding="utf-8"
-    )
-    PLOT.write_text(plot(done, new, old), encoding="utf-8")
+    new, false = judge.new(judge.base, judge.asked)
+    before = Before(new, false, judge.old(judge.base))
+    told = section(done, before, SCENES, OLD_SCENES)
+    write(told, plot(done, before))
     DONE.unlink()
     sys.stdout.write(told + "\n")
 

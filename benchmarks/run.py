@@ -14,12 +14,12 @@ from benchmarks import (
     bench_brush,
     bench_busy,
     bench_interactive,
-    bench_learning,
     bench_masks,
     bench_models,
     bench_overhead,
     bench_prompts,
     bench_suggestions,
+    learning_results,
 )
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -74,7 +74,7 @@ def main() -> None:
         "every phrase that was tried (mean IoU). Below, what is in one image: each of 200 phrases "
         "of the everyday words gets a mask.",
         bench_suggestions.table(),
-        bench_learning.kept(),
+        learning_results.kept(),
         "## Exemplars and thresholds from accepted masks",
         "Labels that mean things of a shape which the demo checkpoint was never trained on "
         "(`make bench-prompts`). Mean IoU as served, threshold 0.4, on 60 other scenes, each with "

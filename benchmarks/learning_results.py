@@ -1,0 +1,183 @@
+"""What `make bench-learning` found, as a section of the results and as a plot."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from backend.learning.chart import COLOURS, GREY, Series, chart
+
+STAGES = (5, 10, 20, 50)  # accepted tasks
+AT = 20  # of them, that are judged by GAIN, LOSS and SECONDS
+GAIN, LOSS, SECONDS = 0.25, 0.02, 180
+
+HEADING = "## Learning from accepted annotations"
+RESULTS = Path(__file__).with_name("RESULTS.md")
+PLOT = Path(__file__).with_name("learning.svg")
+
+
+class Life(StrEnum):
+    """How a project lives."""
+
+    RANDOM = "random"
+    WORDS = "words"  # in random order; exemplars are left out of the prompt book by hand
+    UNCERTAIN = "uncertain"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What there was to see at a number of accepted tasks; means of IoU."""
+
+    seed: int
+    life: Life
+    accepted: int
+    shown: float  # new labels by exemplars, with the checkpoint that nobody trained
+    served: float  # by the version that was made, asked as the prompt book says
+    false: float  # share of the images without a label in which that marks something
+    old: float  # what the checkpoint knew, by the version
+    seconds: float  # that the training took
+    outcome: str  # promoted, rejected or why there is no version
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The same of the checkpoint that nobody trained, asked with the labels' names."""
+
+    new: float
+    false: float
+    old: float
+
+
+def means(done: Sequence[Step], life: Life, figure: str) -> dict[int, float]:
+    """A figure's mean over the rounds, by accepted tasks."""
+    return {
+        stage: float(
+            np.mean([getattr(s, figure) for s in done if (s.life, s.accepted) == (life, stage)])
+        )
+        for stage in STAGES
+    }
+
+
+def needed(curve: Sequence[tuple[float, float]], wanted: float) -> float | None:
+    """The first place at which a curve of (x, y) is as high as wanted; None: nowhere."""
+    for (left, low), (right, high) in pairwise(curve):
+        if low >= wanted:
+            return left
+        if high >= wanted:
+            return left + (wanted - low) / (high - low) * (right - left)
+    return None
+
+
+def section(done: Sequence[Step], before: Before, scenes: int, old_scenes: int) -> str:
+    """The part of the results, in Markdown."""
+    both, words, uncertain = (
+        means(done, life, "served") for life in (Life.RANDOM, Life.WORDS, Life.UNCERTAIN)
+    )
+    shown, marked, kept, seconds = (
+        means(done, Life.RANDOM, figure) for figure in ("shown", "false", "old", "seconds")
+    )
+    new = f"{before.new:.3f}"
+    lines = [
+        "| accepted tasks | fine-tuned | exemplars | both | both, uncertain first "
+        "| marked where nothing is | what it knew | promoted | seconds |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        f"| 0 | {new} | {new} | {new} | {new} | {before.false:.2f} | {before.old:.3f} | | |",
+    ]
+    for stage in STAGES:
+        ended = [s.outcome for s in done if s.accepted == stage]
+        cells = [words[stage], shown[stage], both[stage], uncertain[stage]]
+        told = " | ".join(f"{value:.3f}" for value in cells)
+        told += f" | {marked[stage]:.2f} | {kept[stage]:.3f}"
+        won = f"{ended.count('promoted')} of {len(ended)}"
+        lines.append(f"| {stage} | {told} | {won} | {seconds[stage]:.0f} |")
+    rounds = len({s.seed for s in done})
+    gain, loss = both[AT] - before.new, before.old - kept[AT]
+    longest = max(s.seconds for s in done if s.accepted == AT)
+    return "\n\n".join(
+        [
+            HEADING,
+            "An annotator accepts scenes with two shapes and a texture that the demo checkpoint "
+            "never saw, under names that mean nothing to it: webhooks, `/train` and `/predict` of "
+            f"a `promptbrush up`, the mean of {rounds} rounds. Mean IoU where a label is, on "
+            f"{scenes} other scenes, for what a training made, promoted or not, asked as the "
+            "prompt book then says (exemplars, weight and threshold as they were measured). "
+            "Fine-tuned alone leaves exemplars out of the book; exemplars alone are asked of the "
+            "demo checkpoint, half and half with the name. Marked where nothing is: the share of "
+            "images without a label in which the version with both marks something. What it knew "
+            "is the mean over the kinds of phrases of `promptbrush evaluate`, on "
+            f"{old_scenes} scenes. Promoted counts all three kinds of projects. Seconds are from "
+            "the request to the verdict. (`make bench-learning`, "
+            f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {os.cpu_count()} cores.)",
+            "\n".join(lines),
+            "![IoU by accepted tasks](learning.svg)",
+            "\n".join(
+                [
+                    f"- {AT} accepted tasks: new labels {gain:+.3f} (wanted: {GAIN:+.2f} or more), "
+                    f"what it knew {-loss:+.3f} (wanted: {-LOSS:+.2f} or more), "
+                    f"{seconds[AT]:.0f} s in the mean and {longest:.0f} s at most (wanted: "
+                    f"{SECONDS} s or less)",
+                    *_beside(both, [(0, before.new), *uncertain.items()]),
+                ]
+            ),
+        ]
+    )
+
+
+def _beside(random: dict[int, float], uncertain: Sequence[tuple[float, float]]) -> list[str]:
+    """How many labels uncertain ones first need for what a random order reaches."""
+    told = []
+    for stage, reached in random.items():
+        tasks = needed(uncertain, reached)
+        found = f"more than {STAGES[-1]}" if tasks is None else f"{tasks:.0f}"
+        told.append(f"{found} for {stage}")
+    return [
+        "- accepted tasks that the order of uncertainty needs for the IoU of the random order: "
+        + ", ".join(told)
+    ]
+
+
+def plot(done: Sequence[Step], before: Before) -> str:
+    """The curves."""
+    named = (
+        ("fine-tuned", Life.WORDS, "served", False),
+        ("exemplars", Life.RANDOM, "shown", False),
+        ("both", Life.RANDOM, "served", False),
+        ("both, uncertain first", Life.UNCERTAIN, "served", False),
+        ("what it knew", Life.RANDOM, "old", True),
+    )
+    drawn = [
+        Series(
+            name,
+            [
+                (0, before.old if figure == "old" else before.new),
+                *means(done, life, figure).items(),
+            ],
+            GREY if dashed else colour,
+            dashed,
+        )
+        for (name, life, figure, dashed), colour in zip(named, COLOURS, strict=False)
+    ]
+    drawing = chart("IoU by accepted tasks", drawn, "accepted tasks", low=0, high=1)
+    return drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+
+
+def kept() -> str:
+    """The section as it stands in the results, for `make bench`."""
+    found = re.search(rf"^{HEADING}$.*?(?=^## |\Z)", RESULTS.read_text(), re.DOTALL | re.MULTILINE)
+    return found.group().strip() if found else f"{HEADING}\n\nSee `make bench-learning`."
+
+
+def write(told: str, drawing: str) -> None:
+    """Put the section and the plot in the place of those that were there."""
+    text = RESULTS.read_text(encoding="utf-8")
+    text = text.replace(kept(), told) if HEADING in text else f"{text}\n{told}\n"
+    RESULTS.write_text(text, encoding="utf-8")
+    PLOT.write_text(drawing, encoding="utf-8")
