@@ -176,6 +176,7 @@ def steps(judge: Judge, seed: int, life: Life, bar: tqdm[None]) -> Iterator[Step
         settings = {
             "LOCAL_FILES_DOCUMENT_ROOT": str(images),
             "MODEL_DIR": str(models),
+            "PROMPTS_AFTER": "0",
             "TRAIN_AFTER": "0",
             "LABEL_STUDIO_URL": "",
             "LABEL_STUDIO_API_KEY": "",
