@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from backend.cli.booktable import head, of_label, overview
 from backend.cli.options import (
     backend_option,
     follow_if_known,
@@ -21,11 +22,9 @@ from backend.cli.options import (
 )
 from backend.errors import BadPrompt, BadPromptBook, BadRequest
 from backend.inference.books import Books
-from backend.inference.promptbook import Curve, Entry, Origin, Phrase, PromptBook
+from backend.inference.promptbook import Entry, Origin, Phrase, PromptBook
 from backend.labelstudio.labels import LONGEST_PROMPT
 from backend.report import table
-
-BAR = 30  # characters of the longest one in a curve
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -89,89 +88,10 @@ def _show(books: Books, options: argparse.Namespace) -> str:
     if options.label is not None:
         if options.label not in book.entries:
             raise BadRequest(f'The prompt book says nothing of "{options.label}".')
-        return _of_label(book.entry(options.label))
+        return of_label(book.entry(options.label))
     if not book.entries:
         return f"Project {project} has no prompt book: the labeling config counts."
-    return f"{_head(book)}\n\n{_overview(book)}"
-
-
-def _head(book: PromptBook) -> str:
-    told = f"Version {book.number} of project {book.project}'s prompt book: {book.note.by}"
-    if book.note.base is None:
-        return f"{told}."
-    measured = f"checkpoint {book.note.base[:8]}"
-    if book.note.tuned:
-        measured += f", version {book.note.tuned}"
-    return (
-        f"{told}. Figures were measured with {measured}; exemplars, weights and thresholds that "
-        "were measured count with that checkpoint alone."
-    )
-
-
-def _overview(book: PromptBook) -> str:
-    """A line for each label."""
-    rows = []
-    for label, entry in sorted(book.entries.items()):
-        texts = [phrase.text for phrase in entry.texts if phrase.used]
-        used = sum(one.used for one in entry.exemplars)
-        proof = entry.proof
-        rows.append(
-            [
-                label,
-                ", ".join(texts) or "(labeling config)",
-                f"{used} of {len(entry.exemplars)}",
-                _figure(entry.weight),
-                _figure(entry.threshold),
-                _figure(proof.iou if proof else None, 3),
-                _figure(proof.before if proof else None, 3),
-                f"{proof.masks} {proof.part}" if proof else "-",
-                ", ".join(sorted(entry.by_hand)) or "-",
-            ]
-        )
-    head = ["label", "texts", "exemplars", "weight", "threshold", "IoU", "before", "on", "by hand"]
-    return table(head, rows)
-
-
-def _of_label(entry: Entry) -> str:
-    """Everything of one label, with what did not make it and why."""
-    parts = [_overview(PromptBook(entries={entry.label: entry}))]
-    phrases = [
-        [
-            "not: " * negative + phrase.text,
-            phrase.origin.value,
-            _figure(phrase.iou, 3),
-            str(phrase.masks),
-            str(phrase.times or "-"),
-            _accepted(phrase),
-            _used(phrase.used, phrase.reason),
-        ]
-        for negative, held in enumerate((entry.texts, entry.negatives))
-        for phrase in held
-    ]
-    if phrases:
-        head = ["text", "from", "IoU", "masks", "typed", "accepted", "used"]
-        parts.append(table(head, phrases))
-    shown = [
-        [
-            one.id,
-            f"exemplar of task {one.task}",
-            _figure(one.iou, 3),
-            _figure(one.gain, 3, "+"),
-            str(one.masks),
-            _used(one.used, one.reason),
-        ]
-        for one in entry.exemplars
-    ]
-    if shown:
-        head = ["exemplar", "from", "IoU alone", "gain", "masks", "used"]
-        parts.append(table(head, shown))
-    for name, curve, chosen in (
-        ("weight", entry.weights, entry.weight),
-        ("threshold", entry.thresholds, entry.threshold),
-    ):
-        if curve:
-            parts.append(f"IoU by {name}, on {entry.masks} masks:\n{_drawn(curve, chosen)}")
-    return "\n\n".join(parts)
+    return f"{head(book)}\n\n{overview(book)}"
 
 
 def _set(books: Books, options: argparse.Namespace) -> str:
@@ -197,7 +117,7 @@ def _set(books: Books, options: argparse.Namespace) -> str:
 
     names = ", ".join(dict.fromkeys([*changes, *(["exemplars"] if options.without else [])]))
     book = books.change(options.project, f'{names} of "{options.label}" set by hand', edit)
-    return f"{_moved(book)}\n\n{_of_label(book.entry(options.label))}"
+    return f"{_moved(book)}\n\n{of_label(book.entry(options.label))}"
 
 
 def _without(entry: Entry, names: list[str]) -> tuple[object, ...]:
@@ -224,7 +144,7 @@ def _measure(options: argparse.Namespace) -> int:
         accepted = commands.accepted_in_studio(settings, studio_of(settings), project)
     base, digest = load(settings.checkpoint, settings.device, settings.dtype)
     measured = commands.Learner(settings, base, digest, project, accepted).measure()
-    print(f"{measured.account}\n\n{_overview(measured.book)}\n\n{_counts(measured.book)}")
+    print(f"{measured.account}\n\n{overview(measured.book)}\n\n{_counts(measured.book)}")
     print(follow_if_known(settings, options))
     return 0
 
@@ -280,26 +200,3 @@ def _within(value: float, option: str, low: float, high: float) -> float:
     if not low <= value <= high:
         raise BadRequest(f"{option} {value} cannot be used: give a number from {low} to {high}.")
     return round(value, 4)
-
-
-def _used(used: bool, reason: str) -> str:
-    return "yes" if used else f"no: {reason}" if reason else "no"
-
-
-def _accepted(phrase: Phrase) -> str:
-    return "-" if phrase.accepted is None else f"{phrase.accepted:.2f} of {phrase.predicted}"
-
-
-def _figure(value: float | None, digits: int = 2, sign: str = "") -> str:
-    return "-" if value is None else f"{value:{sign}.{digits}f}"
-
-
-def _drawn(curve: Curve, chosen: float | None) -> str:
-    """A curve as bars, one line a point; the nearest one to what was chosen is marked."""
-    top = max(height for _, height in curve) or 1.0
-    nearest = min(curve, key=lambda point: abs(point[0] - (chosen or 0.0)))[0]
-    return "\n".join(
-        f"  {place:.2f}  {height:.3f}  {'#' * max(0, round(BAR * height / top))}"
-        + ("  <" if place == nearest and chosen is not None else "")
-        for place, height in curve
-    )
