@@ -20,9 +20,10 @@ from backend.cli.options import (
     settings_of,
     studio_settings,
 )
-from backend.errors import BadPrompt, BadPromptBook, BadRequest
+from backend.errors import BackendError, BadPrompt, BadPromptBook, BadRequest
 from backend.inference.books import Books
 from backend.inference.promptbook import Entry, Origin, Phrase, PromptBook
+from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.labels import LONGEST_PROMPT
 from backend.report import table
 
@@ -106,6 +107,8 @@ def _set(books: Books, options: argparse.Namespace) -> str:
         changes["threshold"] = _within(options.threshold, "--threshold", 0.001, 0.999)
     if options.weight is not None:
         changes["weight"] = _within(options.weight, "--weight", 0, 1)
+    if not options.label.strip():
+        raise BadRequest("--label has to name a label.")
     if not changes and not options.without:
         raise BadRequest("There is nothing to set: give --text, --threshold, --weight or --reset.")
 
@@ -179,7 +182,27 @@ def _import(books: Books, options: argparse.Namespace) -> str:
 
 
 def _moved(book: PromptBook) -> str:
-    return f"{_counts(book)}\n{later(book.project)}"
+    return f"{_counts(book)}\n{later(book.project)}{_strangers(book)}"
+
+
+def _strangers(book: PromptBook) -> str:
+    """A warning of labels that the project lacks, as far as its labels are known."""
+    from backend.learning.source import studio_of
+
+    try:
+        xml = studio_of(settings_of()).project(book.project)["label_config"]
+        known = {
+            label.value for control in parse_label_config(xml).outputs for label in control.labels
+        }
+    except BackendError:  # it may be set before Label Studio runs, and before events come
+        return ""
+    strange = ", ".join(f'"{label}"' for label in sorted(book.entries.keys() - known))
+    if not strange:
+        return ""
+    return (
+        f"\nWhat it says of {strange} counts for nothing: the labeling configuration has "
+        f"{', '.join(sorted(known))}."
+    )
 
 
 def _counts(book: PromptBook) -> str:

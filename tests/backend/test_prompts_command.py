@@ -1,6 +1,7 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 from backend.cli import main
 from backend.inference.books import Books
 from backend.inference.promptbook import Entry, Origin, Phrase, Proof, Shown
+from backend.labelstudio.events import Event, Kind
+from backend.labelstudio.starter import label_config
 from backend.learning import export
+from backend.learning.collected import Collected
 from backend.learning.dataset import Account
 from tests.backend.learning.test_measure import XML, sample
 
@@ -111,6 +115,17 @@ def test_what_cannot_be_set_is_told_and_changes_nothing(
 ) -> None:
     assert told in run("set", "--label", "Widget", *options, status=1)
     assert books.book(7).number == 0
+
+
+def test_a_label_that_the_project_lacks_is_told(run: Run, books: Books, tmp_path: Path) -> None:
+    assert "counts for nothing" not in run("set", "--label", "Wigdet", "--text", "a cog")
+    told = Event(Kind.ANNOTATED, "X", 7, label_config=label_config(["Widget", "Nut"]))
+    Collected(tmp_path).take(asdict(told))
+    warned = run("set", "--label", "Wigdet", "--threshold", "0.3")
+    assert '"Wigdet" counts for nothing: the labeling configuration has Nut, Widget.' in warned
+    run("set", "--label", "Wigdet", "--reset", "all")
+    assert "counts for nothing" not in run("set", "--label", "Widget", "--text", "a cog")
+    assert "has to name a label" in run("set", "--label", " ", "--text", "a cog", status=1)
 
 
 def test_what_is_best_is_measured_on_an_export(
