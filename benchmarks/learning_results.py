@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from backend.learning.chart import COLOURS, GREY, Series, chart
 
@@ -115,7 +116,8 @@ def section(done: Sequence[Step], before: Before, scenes: int, old_scenes: int) 
             "is the mean over the kinds of phrases of `promptbrush evaluate`, on "
             f"{old_scenes} scenes. Promoted counts all three kinds of projects. Seconds are from "
             "the request to the verdict. (`make bench-learning`, "
-            f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {os.cpu_count()} cores.)",
+            f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {torch.get_num_threads()} of "
+            f"{os.cpu_count()} cores.)",
             "\n".join(lines),
             "![IoU by accepted tasks](learning.svg)",
             "\n".join(
