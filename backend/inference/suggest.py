@@ -1,9 +1,12 @@
 """Which phrases find what a label means, measured where it is known where the label is.
 
 Phrases are tried in rounds: what a label might be called, then the best with attributes, then the
-best in other words. All are tried on a few images, the better ones on all. Of those that do about
-as well the shorter one is better: a word that the model hardly knows may help by chance. Images are
-encoded once, and so are phrases; a phrase costs one pass of the decoder on each image.
+best in other words. All are tried on a few images, the better ones on all. Images are encoded once,
+and so are phrases; a phrase costs one pass of the decoder on each image.
+
+A further word may help by chance, on a few images that happen to have it. So of the phrases that
+are short of the best by no more than a standard error of the difference, the shortest is taken:
+the rule of one standard error (Breiman et al., Classification and Regression Trees, 1984).
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ KEPT = 0.25  # of the phrases are tried on all images
 LEAST_KEPT = 24  # phrases, if there are as many
 COMPOSED = 2  # times that attributes are added
 BEST = 3  # phrases that are put in other words
-WORD = 0.015  # of IoU: what each further word of a phrase has to be worth
+AS_WELL = 0.015, 0.04  # of mean IoU, that phrases which do as well may differ by at least, at most
 
 Mask = NDArray[np.bool_]
 
@@ -132,13 +135,18 @@ class _Trial:
             self._scores[new[i]] = torch.cat([scores[i], more])
 
     def best(self) -> list[Candidate]:
-        """Phrases that went through all, best first; of equals the one tried first."""
+        """Phrases that went through all, best first; those that do as well by their length."""
         phrases = list(self._scores)
         if not phrases:
             return []
-        means = _means(torch.stack(list(self._scores.values())))
-        means -= WORD * torch.tensor([len(phrase.text.split()) for phrase in phrases])
-        return [phrases[i] for i in means.argsort(descending=True, stable=True)]
+        scores = torch.stack(list(self._scores.values()))
+        means = _means(scores).tolist()
+        short = [0 if tied else 1 for tied in as_well(scores).tolist()]
+
+        def rank(i: int) -> tuple[int, int, float]:
+            return short[i], 0 if short[i] else len(phrases[i].text.split()), -means[i]
+
+        return [phrases[i] for i in sorted(range(len(phrases)), key=rank)]
 
     def suggestions(self) -> list[Suggestion]:
         """What was found of each, best first."""
@@ -189,3 +197,15 @@ def iou(found: Tensor, mask: Mask) -> Tensor:
 def _means(scores: Tensor) -> Tensor:
     """(N, E) -> (N,), of what is there."""
     return scores.nanmean(dim=1).nan_to_num(0.0)
+
+
+def as_well(scores: Tensor) -> Tensor:
+    """Which phrases do as well as the best, as far as IoU (N, E) can tell: bool (N,)."""
+    means = _means(scores)
+    best = int(means.argmax())
+    # what each image adds to a mean, about the mean: images may differ in what counts of them
+    counted = (~scores.isnan()).sum(dim=1, keepdim=True).clamp(min=1)
+    parts = (scores - means[:, None]).nan_to_num(0.0) / counted
+    count = scores.shape[1]
+    error = (parts[best] - parts).norm(dim=1) * (count / (count - 1)) ** 0.5 if count > 1 else inf
+    return means[best] - means <= torch.as_tensor(error).clamp(*AS_WELL)

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from backend.errors import NothingToGoBy
 from backend.inference.phrasing import Source
-from backend.inference.suggest import MOST_PRESENT, Evidence, suggest
+from backend.inference.suggest import MOST_PRESENT, Evidence, as_well, suggest
 from backend.inference.vocabulary import Vocabulary
 from demo import CHECKPOINT
 from demo.evaluate import truth
@@ -106,3 +107,20 @@ def test_a_large_mask_is_compared_at_the_models_size(
 ) -> None:
     large = [replace(one, mask=one.mask.repeat(3, axis=0).repeat(3, axis=1)) for one in stars]
     assert names(model, large)[0] == "red star"
+
+
+def test_what_helps_by_chance_on_one_image_does_no_better() -> None:
+    plain, lucky = [0.7, 0.8, 0.7, 0.8], [0.7, 0.8, 0.7, 0.9]
+    surely, worse = [0.9, 1.0, 0.9, 1.0], [0.2, 0.9, 0.7, 0.2]
+    assert as_well(torch.tensor([lucky, plain, worse])).tolist() == [True, True, False]
+    assert as_well(torch.tensor([surely, plain])).tolist() == [True, False]
+
+
+def test_a_false_alarm_counts_against_doing_as_well() -> None:
+    nothing = float("nan")
+    quiet, loud = [0.8, 0.8, 0.8, nothing], [0.8, 0.8, 0.8, 0.0]
+    assert as_well(torch.tensor([quiet, loud])).tolist() == [True, False]
+
+
+def test_one_image_tells_apart_only_what_differs_clearly() -> None:
+    assert as_well(torch.tensor([[0.80], [0.77], [0.75]])).tolist() == [True, True, False]
