@@ -16,17 +16,16 @@ from backend.inference.promptbook import Curve, Entry, Origin, Phrase, Proof, Sh
 from backend.labelstudio.labels import Label
 from backend.learning.dataset import Part
 from backend.learning.drawn import iou
-from backend.learning.evidence import GRID, Evidence, Jury, Rating, Seen, Shot, Way
+from backend.learning.evidence import GRID, Evidence, Jury, Rating, Seen, Shot, Way, gain
 from backend.learning.lessons import shrunk
 from backend.prompting import Query
 
 ENOUGH = 5  # masks: before, no threshold moves, and held-out ones prove nothing
 PULL = 5  # masks that the threshold of before weighs as much as
-CLEARLY = 0.02  # of mean IoU, by which other words or another weight have to be better
+CLEARLY = 0.02  # of mean IoU, by which other words have to be better
 HURTS = 0.005  # of mean IoU, that an exemplar may cost
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-# Before anything is measured on another task: by the least IoU of the words on the mask there is.
-UNPROVEN = ((0.75, 0.25), (0.25, 0.75), (0.0, 1.0))
+WEIGHTS = tuple(step / 8 for step in range(9))
+PRESUMED = 0.625  # weight before there is enough to measure: loses least where it is unsuitable
 MOST_TEXTS = 16  # that are tried for a label
 
 Texts = tuple[str, ...]
@@ -151,9 +150,9 @@ class Choice:
                 # its own task counts for neither side
                 fair = whole.asked & rating.asked & self._others(shot)
                 if (fair & whole.present).any():
-                    gain = whole.on(fair).score(threshold) - rating.on(fair).score(threshold)
-                    gains[shot.id] = round(gain, 4)
-            shown |= {name: replace(shown[name], gain=gain) for name, gain in gains.items()}
+                    lost = whole.on(fair).score(threshold) - rating.on(fair).score(threshold)
+                    gains[shot.id] = round(lost, 4)
+            shown |= {name: replace(shown[name], gain=lost) for name, lost in gains.items()}
             worst = min(gains, key=lambda name: gains[name], default=None)
             if worst is None or gains[worst] >= -HURTS:
                 break
@@ -173,14 +172,15 @@ class Choice:
             return None, ()
         ways = [self._mixed(texts, shots, weight) for weight in WEIGHTS]
         ratings = self.jury.rate(*ways)
-        found = self.jury.rate(_always(self._said(texts)))[0].iou(self.default) or 0.0
-        presumed = next(weight for least, weight in UNPROVEN if found >= least)
         if not ratings[0].masks:
-            return presumed, ()
-        scores = {w: round(self._score(one), 4) for w, one in zip(WEIGHTS, ratings, strict=True)}
-        best = max(scores, key=lambda weight: scores[weight])
-        better = scores[best] > scores[presumed] + CLEARLY
-        return best if better else presumed, tuple(scores.items())
+            return PRESUMED, ()
+        scores = [self._score(one) for one in ratings]
+        chosen = PRESUMED
+        if ratings[0].masks >= ENOUGH:
+            # where several do as well, the one that is surest to stay clear of both ends
+            places = zip(np.round(_smoothed(np.array(scores)), 4).tolist(), WEIGHTS, strict=True)
+            chosen = max(places, key=lambda place: (place[0], -abs(place[1] - PRESUMED)))[1]
+        return chosen, tuple((w, round(score, 4)) for w, score in zip(WEIGHTS, scores, strict=True))
 
     def _said(self, texts: Texts) -> Tensor:
         return self.predictor.condition(texts).float().cpu()
@@ -264,15 +264,18 @@ def _curve(rating: Rating) -> Curve:
 def calibrated(rating: Rating, default: float) -> float:
     """The threshold for a label: the best one, as far as the evidence goes.
 
-    The curve is smoothed first, so that one mask does not decide; a gain that is none moves
-    nothing.
+    It stays where it is if moving gains next to nothing, or less than its own standard error.
     """
     if rating.masks < ENOUGH:
         return default
-    padded = np.pad(rating.mean, 1, mode="edge")
-    smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
-    best = float(GRID[int(smooth.argmax())])
+    best = float(GRID[int(_smoothed(rating.mean).argmax())])
     moved = default + (best - default) * rating.masks / (rating.masks + PULL)
-    if rating.score(moved) < rating.score(default) + HURTS:
-        return default
-    return round(moved, 2)
+    gained, error = gain(rating.at(default), rating.at(moved), rating.weights)
+    return default if gained < max(HURTS, error) else round(moved, 2)
+
+
+def _smoothed(curve: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each point's mean with its neighbours, so that one mask does not decide."""
+    padded = np.pad(curve, 1, mode="edge")
+    smooth: NDArray[np.float64] = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    return smooth

@@ -100,20 +100,29 @@ class Rating:
         return int((self.present & self.asked).sum())
 
     @property
-    def mean(self) -> Curve:
-        """What is to be large, by threshold, (T,).
+    def weights(self) -> Curve:
+        """What each image counts, (I,); nothing where it could not be asked.
 
         Images without the label count for a quarter of those with it at most, or what finds
         nothing at all would do well.
         """
-        there = self.curves[self.present & self.asked]
-        gone = self.curves[~self.present & self.asked]
-        if not len(there):
+        there, gone = self.present & self.asked, ~self.present & self.asked
+        share = min(1.0, ABSENT * there.sum() / max(1, gone.sum()))
+        weights: Curve = there + share * gone
+        return weights
+
+    @property
+    def mean(self) -> Curve:
+        """What is to be large, by threshold, (T,)."""
+        weights = self.weights
+        if not weights.any():
             return np.zeros(len(GRID))
-        share = min(1.0, ABSENT * len(there) / max(1, len(gone)))
-        total = there.sum(axis=0) + share * gone.sum(axis=0)
-        mean: Curve = total / (len(there) + share * len(gone))
+        mean: Curve = weights @ np.nan_to_num(self.curves) / weights.sum()
         return mean
+
+    def at(self, threshold: float) -> Curve:
+        """What each image has at a threshold: (I,)."""
+        return np.array([np.interp(threshold, GRID, curve) for curve in self.curves])
 
     def score(self, threshold: float) -> float:
         """The mean at a threshold."""
@@ -125,6 +134,15 @@ class Rating:
         if not len(there):
             return None
         return round(float(np.interp(threshold, GRID, there.mean(axis=0))), 4)
+
+
+def gain(before: Curve, after: Curve, weights: Curve) -> tuple[float, float]:
+    """What a change is worth on the same images, each (I,), and its standard error."""
+    counted = weights > 0
+    shares = weights[counted] / weights[counted].sum()
+    changes = (after - before)[counted]
+    mean = float(shares @ changes)
+    return mean, float(np.sqrt(shares**2 @ (changes - mean) ** 2))
 
 
 class Jury:

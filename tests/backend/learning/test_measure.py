@@ -19,9 +19,9 @@ from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.starter import label_config
 from backend.learning.acceptance import Acceptance
-from backend.learning.choice import ENOUGH, calibrated
+from backend.learning.choice import ENOUGH, PRESUMED, WEIGHTS, calibrated
 from backend.learning.dataset import Account, Part, Sample, part_of
-from backend.learning.evidence import GRID, Rating
+from backend.learning.evidence import GRID, Rating, gain
 from backend.learning.measure import Measured, measure
 from backend.prompting import queries
 from demo import CHECKPOINT
@@ -234,6 +234,35 @@ def test_more_evidence_moves_a_threshold_further() -> None:
     assert found == sorted(found, reverse=True)
     assert found[0] == 0.4
     assert found[-1] == pytest.approx(0.22)
+
+
+def test_a_threshold_stays_where_a_gain_may_be_chance() -> None:
+    peak = np.exp(-((GRID - 0.2) ** 2) / 0.01) / 2
+    one_gains = np.full((6, len(GRID)), 0.4)
+    one_gains[0] += peak
+    one_gains[1] -= peak / 2
+    assert calibrated(Rating(one_gains, np.ones(6, bool)), 0.4) == 0.4
+    all_gain = np.full((6, len(GRID)), 0.4) + peak
+    assert calibrated(Rating(all_gain, np.ones(6, bool)), 0.4) < 0.4
+
+
+def test_a_gain_has_a_standard_error() -> None:
+    before, after = np.array([0.5, 0.5, 0.5, np.nan]), np.array([0.6, 0.7, 0.8, np.nan])
+    worth, error = gain(before, after, np.array([1.0, 1.0, 1.0, 0.0]))
+    assert worth == pytest.approx(0.2)
+    assert error == pytest.approx(np.std([0.1, 0.2, 0.3]) / np.sqrt(3))
+
+
+def test_the_exemplars_weight_is_presumed_until_enough_masks_tell(
+    demo: Segmenter, books: Books
+) -> None:
+    entry = widget(run(demo, books, accepted(ENOUGH - 1)).book)
+    assert entry.weight == PRESUMED
+    assert [weight for weight, _ in entry.weights] == list(WEIGHTS)
+    entry = widget(run(demo, books, accepted(ENOUGH + 2)).book)
+    scores = dict(entry.weights)
+    assert entry.weight is not None
+    assert scores[entry.weight] >= max(scores[0.0], scores[1.0]) - 0.02
 
 
 def test_finding_nothing_is_no_way_to_do_well() -> None:
