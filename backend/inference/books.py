@@ -149,6 +149,8 @@ class Books:
         with self._alone(project) as folder:
             now = self.book(project)
             new = edit(now)
+            if not (new.entries or now.entries):
+                return now
             base, tuned = (base, tuned) if base else (new.note.base, new.note.tuned)
             if new.entries == now.entries and (base, tuned) == (now.note.base, now.note.tuned):
                 return now

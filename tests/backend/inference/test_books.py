@@ -42,6 +42,11 @@ def test_every_change_is_a_new_version_and_none_is_lost(books: Books) -> None:
     assert books.book(8) == PromptBook(8)
 
 
+def test_a_book_that_says_nothing_is_not_begun(books: Books) -> None:
+    assert books.change(7, "measured", lambda book: book, base="base") == PromptBook(7)
+    assert books.history(7) == []
+
+
 def test_what_changes_nothing_writes_nothing(books: Books) -> None:
     books.put(7, "one", WIDGET)
     assert books.put(7, "again", WIDGET).number == 1
