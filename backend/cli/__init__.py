@@ -27,8 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BadSetting, CheckpointUnavailable, BrokerUnavailable) as error:
         print(f"promptbrush: {error}", file=sys.stderr)
         return CONFIG_FAULT
-    except (BackendError, OSError) as error:
+    except BackendError as error:
         print(f"promptbrush: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        told = f"{error.filename}: {error.strerror}." if error.filename else str(error)
+        print(f"promptbrush: {told}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

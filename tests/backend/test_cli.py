@@ -61,3 +61,15 @@ except SystemExit:
     sys.exit("torch" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_file_that_cannot_be_had_is_named_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_the_way = tmp_path / "1"
+    in_the_way.write_text("a file where the project's folder should be")
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    assert cli.main(["prompts", "set", "--project", "1", "--label", "Car", "--text", "a car"]) == 1
+    told = capsys.readouterr().err
+    assert str(in_the_way) in told
+    assert "Errno" not in told
