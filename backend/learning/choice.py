@@ -25,7 +25,7 @@ PULL = 5  # masks that the threshold of before weighs as much as
 CLEARLY = 0.02  # of mean IoU, by which other words have to be better
 HURTS = 0.005  # of mean IoU, that an exemplar may cost
 WEIGHTS = tuple(step / 8 for step in range(9))
-PRESUMED = 0.625  # weight before there is enough to measure: loses least where it is unsuitable
+PRESUMED = 0.5  # weight before there is enough to measure: of all it loses least in the mean
 MOST_TEXTS = 16  # that are tried for a label
 
 Texts = tuple[str, ...]
