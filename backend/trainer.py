@@ -26,6 +26,7 @@ from backend import connect
 from backend.errors import (
     AlreadyTraining,
     BackendError,
+    BrokerUnavailable,
     InternalError,
     LabelStudioUnavailable,
 )
@@ -333,6 +334,10 @@ def ask_better(
     """Measure what a project's labels are best asked with; Label Studio is to follow.
 
     It is not finished if the trainer is told to stop.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer; nothing was measured.
+        BackendError: what is accepted cannot be had.
     """
 
     def told(_: Progress) -> None:
@@ -340,13 +345,15 @@ def ask_better(
             raise Interrupted
 
     before = Books(settings.model_dir).book(project).number
+    # said first: who is killed in between follows once too often rather than never
+    try:
+        lane.follow(project, f"prompts after {before}")
+    except RedisError as error:
+        raise BrokerUnavailable(f"The broker does not answer: {error}.") from None
     with contextlib.suppress(Interrupted):
         book = _learner(settings, project).measure(told).book
         if book.number > before:
-            log.info(
-                "project %d: version %d of its prompts, %s", project, book.number, book.note.by
-            )
-            lane.follow(project, f"prompts {book.number}")
+            log.info("project %d: prompts %d, %s", project, book.number, book.note.by)
 
 
 def _learner(settings: Settings, project: int) -> Learner:
