@@ -25,7 +25,9 @@ PULL = 5  # masks that the threshold of before weighs as much as
 CLEARLY = 0.02  # of mean IoU, by which other words have to be better
 HURTS = 0.005  # of mean IoU, that an exemplar may cost
 WEIGHTS = tuple(step / 8 for step in range(9))
-PRESUMED = 0.5  # weight before there is enough to measure: of all it loses least in the mean
+# Before a weight is measured, by the least IoU of the words on the masks there are: it loses least
+# in the mean. Beside what is measured it counts for as much as so many masks.
+PRESUMED, BELIEF = ((0.5, 0.375), (0.2, 0.5), (0.0, 0.625)), 3
 MOST_TEXTS = 16  # that are tried for a label
 
 Texts = tuple[str, ...]
@@ -172,15 +174,13 @@ class Choice:
             return None, ()
         ways = [self._mixed(texts, shots, weight) for weight in WEIGHTS]
         ratings = self.jury.rate(*ways)
+        found = self.jury.rate(_always(self._said(texts)))[0].iou(self.default) or 0.0
+        presumed = next(weight for least, weight in PRESUMED if found >= least)
         if not ratings[0].masks:
-            return PRESUMED, ()
+            return presumed, ()
         scores = [self._score(one) for one in ratings]
-        chosen = PRESUMED
-        if ratings[0].masks >= ENOUGH:
-            # where several do as well, the one that is surest to stay clear of both ends
-            places = zip(np.round(_smoothed(np.array(scores)), 4).tolist(), WEIGHTS, strict=True)
-            chosen = max(places, key=lambda place: (place[0], -abs(place[1] - PRESUMED)))[1]
-        return chosen, tuple((w, round(score, 4)) for w, score in zip(WEIGHTS, scores, strict=True))
+        curve = tuple((w, round(score, 4)) for w, score in zip(WEIGHTS, scores, strict=True))
+        return weighed(scores, presumed, ratings[0].masks), curve
 
     def _said(self, texts: Texts) -> Tensor:
         return self.predictor.condition(texts).float().cpu()
@@ -272,6 +272,21 @@ def calibrated(rating: Rating, default: float) -> float:
     moved = default + (best - default) * rating.masks / (rating.masks + PULL)
     gained, error = gain(rating.at(default), rating.at(moved), rating.weights)
     return default if gained < max(HURTS, error) else round(moved, 2)
+
+
+def weighed(scores: Sequence[float], presumed: float, masks: int) -> float:
+    """The exemplars' weight: from the presumed one towards the best, as far as the evidence goes.
+
+    Args:
+        scores: How good each of `WEIGHTS` is.
+        presumed: The weight without any evidence.
+        masks: How many the scores stand on.
+    """
+    smooth = np.round(_smoothed(np.array(scores)), 4).tolist()
+    # of several that do as well the one that is surest to stay clear of the ends
+    places = zip(smooth, WEIGHTS, strict=True)
+    best = max(places, key=lambda place: (place[0], -abs(place[1] - presumed)))[1]
+    return round(presumed + (best - presumed) * masks / (masks + BELIEF), 3)
 
 
 def _smoothed(curve: NDArray[np.float64]) -> NDArray[np.float64]:

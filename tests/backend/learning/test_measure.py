@@ -19,7 +19,7 @@ from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.starter import label_config
 from backend.learning.acceptance import Acceptance
-from backend.learning.choice import ENOUGH, PRESUMED, WEIGHTS, calibrated
+from backend.learning.choice import ENOUGH, PRESUMED, WEIGHTS, calibrated, weighed
 from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.evidence import GRID, Rating, gain
 from backend.learning.measure import Measured, measure
@@ -253,16 +253,34 @@ def test_a_gain_has_a_standard_error() -> None:
     assert error == pytest.approx(np.std([0.1, 0.2, 0.3]) / np.sqrt(3))
 
 
-def test_the_exemplars_weight_is_presumed_until_enough_masks_tell(
+def test_a_single_exemplar_weighs_the_more_the_less_the_words_find(
     demo: Segmenter, books: Books
 ) -> None:
-    entry = widget(run(demo, books, accepted(ENOUGH - 1)).book)
-    assert entry.weight == PRESUMED
-    assert [weight for weight, _ in entry.weights] == list(WEIGHTS)
+    entry = widget(run(demo, books, accepted(1)).book)
+    (words,) = entry.texts
+    assert words.iou is not None
+    assert 0.2 < words.iou < 0.5
+    assert (entry.weight, entry.weights) == (0.5, ())
+    assert [weight for _, weight in PRESUMED] == sorted(weight for _, weight in PRESUMED)
+
+
+def test_the_exemplars_weight_is_one_that_finds_about_the_most(
+    demo: Segmenter, books: Books
+) -> None:
     entry = widget(run(demo, books, accepted(ENOUGH + 2)).book)
-    scores = dict(entry.weights)
+    assert [weight for weight, _ in entry.weights] == list(WEIGHTS)
     assert entry.weight is not None
-    assert scores[entry.weight] >= max(scores[0.0], scores[1.0]) - 0.02
+    weights, scores = zip(*entry.weights, strict=True)
+    assert np.interp(entry.weight, weights, scores) >= max(scores[0], scores[-1]) - 0.02
+
+
+def test_more_masks_move_a_weight_further_from_what_was_presumed() -> None:
+    best_is_all = list(WEIGHTS)
+    found = [weighed(best_is_all, 0.5, masks) for masks in (0, 1, 3, 20)]
+    assert found == sorted(found)
+    assert (found[0], found[2]) == (0.5, 0.75)
+    assert found[-1] > 0.9
+    assert weighed([0.7] * len(WEIGHTS), 0.5, 20) == 0.5
 
 
 def test_finding_nothing_is_no_way_to_do_well() -> None:
