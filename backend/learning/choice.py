@@ -25,9 +25,9 @@ PULL = 5  # masks that the threshold of before weighs as much as
 CLEARLY = 0.02  # of mean IoU, by which other words have to be better
 HURTS = 0.005  # of mean IoU, that an exemplar may cost
 WEIGHTS = tuple(step / 8 for step in range(9))
-# Before a weight is measured, by the least IoU of the words on the masks there are: it loses least
-# in the mean. Beside what is measured it counts for as much as so many masks.
-PRESUMED, BELIEF = ((0.5, 0.375), (0.2, 0.5), (0.0, 0.625)), 3
+# The weight before any is measured, which loses least at worst: one mask hardly tells whether words
+# or exemplars will find more elsewhere. Beside what is measured it counts for as much as so many.
+PRESUMED, BELIEF = 0.5, 3
 MOST_TEXTS = 16  # that are tried for a label
 
 Texts = tuple[str, ...]
@@ -174,13 +174,11 @@ class Choice:
             return None, ()
         ways = [self._mixed(texts, shots, weight) for weight in WEIGHTS]
         ratings = self.jury.rate(*ways)
-        found = self.jury.rate(_always(self._said(texts)))[0].iou(self.default) or 0.0
-        presumed = next(weight for least, weight in PRESUMED if found >= least)
         if not ratings[0].masks:
-            return presumed, ()
+            return PRESUMED, ()
         scores = [self._score(one) for one in ratings]
         curve = tuple((w, round(score, 4)) for w, score in zip(WEIGHTS, scores, strict=True))
-        return weighed(scores, presumed, ratings[0].masks), curve
+        return weighed(scores, ratings[0].masks), curve
 
     def _said(self, texts: Texts) -> Tensor:
         return self.predictor.condition(texts).float().cpu()
@@ -274,19 +272,18 @@ def calibrated(rating: Rating, default: float) -> float:
     return default if gained < max(HURTS, error) else round(moved, 2)
 
 
-def weighed(scores: Sequence[float], presumed: float, masks: int) -> float:
+def weighed(scores: Sequence[float], masks: int) -> float:
     """The exemplars' weight: from the presumed one towards the best, as far as the evidence goes.
 
     Args:
         scores: How good each of `WEIGHTS` is.
-        presumed: The weight without any evidence.
         masks: How many the scores stand on.
     """
     smooth = np.round(_smoothed(np.array(scores)), 4).tolist()
     # of several that do as well the one that is surest to stay clear of the ends
     places = zip(smooth, WEIGHTS, strict=True)
-    best = max(places, key=lambda place: (place[0], -abs(place[1] - presumed)))[1]
-    return round(presumed + (best - presumed) * masks / (masks + BELIEF), 3)
+    best = max(places, key=lambda place: (place[0], -abs(place[1] - PRESUMED)))[1]
+    return round(PRESUMED + (best - PRESUMED) * masks / (masks + BELIEF), 3)
 
 
 def _smoothed(curve: NDArray[np.float64]) -> NDArray[np.float64]:

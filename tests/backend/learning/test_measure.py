@@ -253,15 +253,9 @@ def test_a_gain_has_a_standard_error() -> None:
     assert error == pytest.approx(np.std([0.1, 0.2, 0.3]) / np.sqrt(3))
 
 
-def test_a_single_exemplar_weighs_the_more_the_less_the_words_find(
-    demo: Segmenter, books: Books
-) -> None:
+def test_a_single_exemplar_weighs_as_much_as_the_words(demo: Segmenter, books: Books) -> None:
     entry = widget(run(demo, books, accepted(1)).book)
-    (words,) = entry.texts
-    assert words.iou is not None
-    assert 0.2 < words.iou < 0.5
-    assert (entry.weight, entry.weights) == (0.5, ())
-    assert [weight for _, weight in PRESUMED] == sorted(weight for _, weight in PRESUMED)
+    assert (entry.weight, entry.weights) == (PRESUMED, ())
 
 
 def test_the_exemplars_weight_is_one_that_finds_about_the_most(
@@ -276,11 +270,11 @@ def test_the_exemplars_weight_is_one_that_finds_about_the_most(
 
 def test_more_masks_move_a_weight_further_from_what_was_presumed() -> None:
     best_is_all = list(WEIGHTS)
-    found = [weighed(best_is_all, 0.5, masks) for masks in (0, 1, 3, 20)]
+    found = [weighed(best_is_all, masks) for masks in (0, 1, 3, 20)]
     assert found == sorted(found)
-    assert (found[0], found[2]) == (0.5, 0.75)
+    assert (found[0], found[2]) == (PRESUMED, 0.75)
     assert found[-1] > 0.9
-    assert weighed([0.7] * len(WEIGHTS), 0.5, 20) == 0.5
+    assert weighed([0.7] * len(WEIGHTS), 20) == PRESUMED
 
 
 def test_finding_nothing_is_no_way_to_do_well() -> None:
