@@ -54,6 +54,12 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}" if parts.netloc else f"{parts.scheme}:"
 
 
+FITS = "() => document.documentElement.scrollWidth <= innerWidth"
+# What reaches farthest to the right, to tell who makes a page too wide.
+WIDEST = """() => [...document.querySelectorAll("body *")]
+  .map(e => [Math.round(e.getBoundingClientRect().right), e.tagName, e.className])
+  .sort((a, b) => b[0] - a[0]).slice(0, 5)"""
+
 # Text whose contrast with what is behind it is below WCAG 2.2's level AA, as "ratio: text".
 FAINT = """() => {
   const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);

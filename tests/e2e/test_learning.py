@@ -27,10 +27,16 @@ AUTH = (BASIC_AUTH["BASIC_AUTH_USER"], BASIC_AUTH["BASIC_AUTH_PASS"])
 
 
 @pytest.fixture(scope="module")
-def learning(known: dict[str, str]) -> Iterator[str]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of versions and prompt books that the service and commands share."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def learning(known: dict[str, str], models: Path) -> Iterator[str]:
     """A promptbrush that trains by itself, for a moment only; gives its address."""
     when = {"TRAIN_AFTER": str(ACCEPTED), "TRAIN_QUIET": "2", "TRAIN_STEPS": "50"}
-    with serving({**known, **when}) as url:
+    with serving({**known, **when, "MODEL_DIR": str(models)}) as url:
         yield url
 
 
@@ -66,13 +72,21 @@ def scene_of(task: dict[str, Any], scenes: dict[str, Drawn]) -> Drawn:
 
 def test_what_is_submitted_in_the_editor_trains_a_version_that_annotators_get(
     learning: str,
+    models: Path,
     project: Callable[[], int],
+    promptbrush: Promptbrush,
     studio: Server,
     client: LabelStudio,
     editor: Editor,
     scenes: dict[str, Drawn],
 ) -> None:
     number = project()
+    # the name alone: what was shown and typed would find all there is, and leave nothing to learn
+    words = ("--label", LABEL, "--text", LABEL, "--weight", "0")
+    port = learning.rpartition(":")[2]
+    settings = {"PORT": port, "MODEL_DIR": str(models)}
+    said = promptbrush("prompts", "set", "--project", str(number), *words, **settings)
+    assert said.returncode == 0, said.stderr
     tasks = list(client.tasks(number))
     accepted, still_open = tasks[:ACCEPTED], tasks[ACCEPTED:]
     by_hand = [task for task in accepted if part_of(task["id"]) is Part.TRAINING][:IN_EDITOR]

@@ -22,7 +22,8 @@ from backend.showcase import serving
 from demo import CHECKPOINT, IMAGES, LABEL_CONFIG
 from models import checkpoint
 from tests.backend.learning.history import make
-from tests.e2e.browser import FAINT, UNNAMED, Record
+from tests.e2e.browser import FAINT, FITS, UNNAMED, WIDEST, Record
+from tests.e2e.conftest import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -288,7 +289,7 @@ def test_everybody_can_read_and_name_everything(
     for state in ("before", "after"):
         assert page.evaluate(UNNAMED) == []
         assert page.evaluate(FAINT) == []
-        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+        wait_until(lambda: bool(page.evaluate(FITS)), 10, lambda: page.evaluate(WIDEST))
         if state == "before":
             ask(page, "a red circle", "a striped square", "a purple cross", "the blue thing")
     OUT.mkdir(parents=True, exist_ok=True)
