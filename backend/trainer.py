@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from backend import connect
@@ -74,7 +73,7 @@ class Trainer:
     """Works the lane until it is told to stop.
 
     Args:
-        connection: To the broker.
+        lane: What is to be trained.
         name: Of this trainer in the lane.
         reader: Reads events.
         learn: Trains a project.
@@ -85,7 +84,7 @@ class Trainer:
 
     def __init__(
         self,
-        connection: Redis,
+        lane: TrainingLane,
         name: str,
         reader: Reader,
         learn: Callable[[int, Told], Trained],
@@ -93,13 +92,13 @@ class Trainer:
         gauges: Sequence[Gauge],
         stopping: Callable[[], bool],
     ) -> None:
+        self._lane = lane
         self._name = name
         self._reader = reader
         self._learn = learn
         self._move_on = move_on
         self._gauges = gauges
         self._stopping = stopping
-        self._lane = TrainingLane(connection)
         self._held: _Held | None = None
         self._ended = threading.Event()
         self._pauses: dict[int, float] = {}  # by project
@@ -304,14 +303,14 @@ def run(settings: Settings, name: str | None = None) -> None:
     if settings.prompts_after:
         gauges.append(
             Gauge(
-                lambda project: ask_better(settings, project, lane, stopped.is_set),
+                lambda project: measure_prompts(settings, project, lane, stopped.is_set),
                 "what labels are best asked with",
                 first=settings.prompts_after,
                 growth=2,
             )
         )
     Trainer(
-        connection,
+        lane,
         name or f"trainer-{uuid.uuid4().hex[:8]}",
         Reader(connection, Collected(settings.model_dir), lane, gauges, settings),
         lambda project, told: learn(settings, project, told),
@@ -328,7 +327,7 @@ def learn(settings: Settings, project: int, told: Told) -> Trained:
     return _learner(settings, project).learn(Recipe(steps=settings.train_steps), told)
 
 
-def ask_better(
+def measure_prompts(
     settings: Settings, project: int, lane: TrainingLane, stopping: Callable[[], bool]
 ) -> None:
     """Measure what a project's labels are best asked with; Label Studio is to follow.

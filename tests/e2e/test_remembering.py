@@ -91,10 +91,9 @@ def test_a_phrase_that_was_chosen_and_accepted_draws_the_next_image(
 
     # by itself, which takes some seconds
     wait_until(
-        lambda: (
-            {one["model_version"] for one in client.predictions(task=second)}
-            - {before["model_version"]}
-            != set()
+        lambda: any(
+            one["model_version"] != before["model_version"]
+            for one in client.predictions(task=second)
         ),
         120,
         lambda: command("prompts", "list", *project),
