@@ -21,7 +21,8 @@ from backend.labelstudio import brush
 from backend.labelstudio.geometry import Ellipse, Polygon, Rectangle, Size
 
 OPAQUE = 128  # alpha from which a pixel counts
-FORMS = ("brush", "bitmask", "polygon", "rectangle", "ellipse")
+OUTLINES = ("polygon", "rectangle", "ellipse")
+FORMS = ("brush", "bitmask", *OUTLINES)
 
 Mask = NDArray[np.bool_]
 

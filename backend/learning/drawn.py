@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backend.labelstudio.config import LabelConfig
-from backend.labelstudio.shapes import Area, Mask, areas
+from backend.labelstudio.shapes import OUTLINES, Area, Mask, areas
 
 Size = tuple[int, int]  # height, width
 
@@ -29,7 +29,10 @@ class View:
 
 @dataclass(slots=True)
 class Drawn:
-    """The masks, (H, W), that are not empty; labels of which a region could not be read."""
+    """The masks, (H, W), that are not empty; labels of which a region could not be read.
+
+    A label that is drawn somewhere, but so small that no pixel is of it, could not be read either.
+    """
 
     masks: dict[str, Mask] = field(default_factory=dict)
     unclear: set[str] = field(default_factory=set)
@@ -62,7 +65,7 @@ def drawn(result: Sequence[Mapping[str, Any]], view: View, size: Size | None = N
         view: Others' regions are passed over.
         size: Of the image, height and width; None takes the size that the first region tells.
     """
-    found = Drawn()
+    found, specks = Drawn(), set[str]()
     for area in areas(result):
         if area.to_name not in view.tags:
             continue
@@ -76,12 +79,18 @@ def drawn(result: Sequence[Mapping[str, Any]], view: View, size: Size | None = N
             found.unclear.update(area.labels)
             continue
         size = size or area.size
+        # a brush that was erased whole says that nothing is there
+        if not mask.any() and area.form in OUTLINES:
+            found.left_out.append(f"the {area.form} covers no pixel")
+            specks.update(area.labels)
+            continue
         found.forms[area.form] += 1
         for label in area.labels:
             held = found.masks.get(label)
             found.masks[label] = mask if held is None else held | mask
     for label in [label for label, mask in found.masks.items() if not mask.any()]:
         del found.masks[label]
+    found.unclear |= specks - found.masks.keys()
     return found
 
 

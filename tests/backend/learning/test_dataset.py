@@ -157,6 +157,23 @@ def test_a_region_drawn_on_another_size_is_left_out_and_told() -> None:
     assert "drawn on 9 x 9 pixels, and the image has 6 x 4" in str(account)
 
 
+def test_a_label_drawn_too_small_for_a_pixel_is_neither_present_nor_absent() -> None:
+    corners = [[10, 10], [10.1, 10], [10, 10.1]]
+    value = {"points": corners, "polygonlabels": ["Car"]}
+    speck = stroke("Car", mask()) | {"type": "polygonlabels", "value": value}
+    (sample,), account = read(annotation(1, speck))
+    assert sample.labels == ("Dog",)
+    assert "the polygon covers no pixel" in str(account)
+    (sample,), _ = read(annotation(1, speck, stroke("Car", mask((1, 1)))))
+    assert sample.mask("Car").sum() == 1
+
+
+def test_a_brush_that_was_erased_whole_says_that_nothing_is_there() -> None:
+    (sample,), _ = read(annotation(1, stroke("Car", mask())))
+    assert sample.labels == ("Car", "Dog")
+    assert not sample.masks
+
+
 def test_rectangles_of_a_tool_to_prompt_with_are_no_truth() -> None:
     value = {"x": 0, "y": 0, "width": 50, "height": 50, "rectanglelabels": ["Car"]}
     box = stroke("Car", mask()) | {"from_name": "box", "type": "rectanglelabels", "value": value}
