@@ -148,18 +148,21 @@ def evaluate(
 ) -> Evaluation:
     """Score both on samples, as masks are served: cleaned, and at the image's size.
 
-    Of the first images, everyday phrases (Q, C) are asked too: what `base` finds with a threshold,
-    both are to find.
+    A label that controls ask for in several ways is judged by the first of an image, once. Of the
+    first images, everyday phrases (Q, C) are asked too: what `base` finds with a threshold, both
+    are to find.
     """
     found = Evaluation()
     judges = [Predictor(segmenter, FeatureCache(0)) for segmenter in (base, active, candidate)]
-    rows = [{query: judge.asking(query) for query in asked} for judge in judges[1:]]
+    first = {(query.image_key, query.label): query for query in reversed(asked)}
+    judged = [query for query in asked if query in first.values()]
+    rows = [{query: judge.asking(query) for query in judged} for judge in judges[1:]]
     agreed: tuple[list[float], list[float]] = ([], [])
     for number, sample in enumerate(samples):
         features = _encoded(sample, judges)
         wanted = [
             query
-            for query in asked
+            for query in judged
             if query.image_key == sample.image_key and query.label in sample.labels
         ]
         before, after = (

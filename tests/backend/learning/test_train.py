@@ -17,7 +17,7 @@ from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry
 from backend.learning.train import Source, Trained, train
 from models import Segmenter
-from tests.backend.learning.school import CONFIG, source
+from tests.backend.learning.school import CONFIG, TASKS, source
 
 RECIPE = Recipe(steps=40, look=10, rows=4, rate=5e-3, others=0.4)
 BASE = "b" * 64
@@ -68,6 +68,21 @@ def test_a_version_is_judged_as_the_book_would_serve_it(
     done = trained(segmenter, tmp_path, book=book)
     assert not done.verdict.promoted
     assert done.version.card.metrics["labels"]["Bright"]["iou"] == 0
+
+
+def test_a_label_that_controls_ask_for_in_two_ways_is_judged_once(
+    segmenter: Segmenter, tmp_path: Path
+) -> None:
+    twice = parse_label_config(
+        """<View><Image name="image" value="$image"/>
+          <BrushLabels name="brush" toName="image"><Label value="Bright"/>
+            <Label value="Missing"/></BrushLabels>
+          <PolygonLabels name="outline" toName="image" model_output="true"
+            model_score_threshold="0.9"><Label value="Bright"/></PolygonLabels></View>"""
+    )
+    done = trained(segmenter, tmp_path, config=twice)
+    held_out = [task for task in TASKS if part_of(task) is Part.HELD_OUT]
+    assert done.version.card.metrics["labels"]["Bright"]["images"] == len(held_out)
 
 
 def test_the_next_version_goes_on_from_the_active_one(segmenter: Segmenter, tmp_path: Path) -> None:
