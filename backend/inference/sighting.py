@@ -19,6 +19,7 @@ PEAK = 0.002  # of the image's pixels: where a phrase is surest, it is judged
 LIKENESS = 0.6  # logits that a standard deviation of the similarity to the whole image is worth
 WORD = 1.0  # logits: what each further word of a phrase has to be worth
 SAME = 0.8  # IoU from which two phrases mean the same
+PIXELS = 8192  # that are compared at a time: as floats, masks take four times their memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,11 @@ class _Sight:
 
     def sightings(self) -> list[Sighting]:
         """What has a mask, one phrase for each, surest first."""
-        flat = self._masks.flatten(1).float()
-        shared = flat @ flat.T  # pixels, (N, N); whole numbers, so exact
+        flat = self._masks.flatten(1)
+        shared = torch.zeros(len(flat), len(flat))  # pixels; whole numbers, so exact
+        for start in range(0, flat.shape[1], PIXELS):
+            part = flat[:, start : start + PIXELS].float()
+            shared += part @ part.T
         area = shared.diagonal()
         same = shared >= SAME * (area[:, None] + area - shared)
         found: list[Sighting] = []
