@@ -11,8 +11,10 @@ from collections.abc import Iterator
 import requests
 
 from backend.connect import LABEL_STUDIO_NEEDS, label_studio
-from backend.errors import BackendError, BadSetting, LabelStudioRefused
+from backend.errors import BackendError, BadPromptBook, BadSetting, LabelStudioRefused
 from backend.findings import Finding, Grade, ok, problem, warning
+from backend.inference import booktext
+from backend.inference.promptbook import PromptBook
 from backend.labelstudio.client import Json, LabelStudio
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.images import ImageStore
@@ -144,7 +146,7 @@ class Doctor:
             yield from self._of_connection(project, wiring)
             yield from self._of_webhook(studio, wiring)
             config = parse_label_config(project["label_config"])
-            yield from self._of_labels(config)
+            yield from self._of_labels(config, self._book(number))
             yield self._of_image(studio, number, config)
         except BackendError as error:
             yield problem("project", str(error))
@@ -240,12 +242,24 @@ class Doctor:
             )
         return None
 
-    def _of_labels(self, config: LabelConfig) -> Iterator[Finding]:
+    def _book(self, project: int) -> PromptBook:
+        """What the backend asks the project's labels with; nothing where it does not say."""
+        url = f"{self._address.url}/prompts?project={project}"
+        try:
+            told = requests.get(url, headers=self._address.headers, timeout=5).json()
+            return booktext.read({name: told[name] for name in ("project", "note", "labels")})
+        except (requests.RequestException, BadPromptBook, ValueError, KeyError, TypeError):
+            return PromptBook()
+
+    def _of_labels(self, config: LabelConfig, book: PromptBook) -> Iterator[Finding]:
         tags = ", ".join(f"{control.name} ({control.kind})" for control in config.outputs)
         yield ok("labeling config", f"fills {tags}")
-        for query in queries(config, self._settings.threshold):
+        for query in queries(config, self._settings.threshold, book):
             asked = ", ".join(f'"{prompt}"' for prompt in query.prompts)
-            yield ok("label", f"{query.label}: {asked}, from {query.threshold:g}")
+            entry = book.entry(query.label)
+            shown = sum(one.used for one in entry.exemplars) if entry.weight else 0
+            beside = f" with exemplars ({shown})" if shown else ""
+            yield ok("label", f"{query.label}: {asked}{beside}, from {query.threshold:g}")
         for told in config.problems:
             yield warning("labeling config", told)
         if not any(text.smart for text in config.texts):

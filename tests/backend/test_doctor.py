@@ -293,3 +293,20 @@ def test_the_command_fails_when_there_is_a_problem(
     _no_webhook(studio)
     assert cli.main(command) == 1
     assert "problem  webhook" in capsys.readouterr().out
+
+
+def test_labels_are_told_as_the_projects_book_asks_them(
+    examine: Examine, project: int, backend: Server
+) -> None:
+    shown = [{"id": "0" * 16, "task": 4}, {"id": "1" * 16, "task": 5, "used": False}]
+    car = {
+        "texts": [{"text": "a parked car", "origin": "set by hand"}],
+        "exemplars": shown,
+        "weight": 0.6,
+        "threshold": 0.25,
+        "by_hand": ["texts"],
+    }
+    book = {"version": 2, "project": project, "note": {}, "labels": {"RedCar": car}, "history": []}
+    backend.reply("/prompts", json.dumps(book).encode())
+    said = [finding.told for finding in examine(project) if finding.link == "label"]
+    assert 'RedCar: "a parked car" with exemplars (1), from 0.25' in said
