@@ -80,11 +80,11 @@ def _show(versions: Versions, options: argparse.Namespace) -> str:
 
 def _activate(versions: Versions, options: argparse.Namespace) -> str:
     chosen = None if options.version == BASE else options.version
-    return _moved(options, versions.activate(options.project, chosen, options.reason))
+    return _moved(versions, options, versions.activate(options.project, chosen, options.reason))
 
 
 def _rollback(versions: Versions, options: argparse.Namespace) -> str:
-    return _moved(options, versions.rollback(options.project, options.reason))
+    return _moved(versions, options, versions.rollback(options.project, options.reason))
 
 
 def _delete(versions: Versions, options: argparse.Namespace) -> str:
@@ -131,8 +131,14 @@ def _acceptance(version: Version, accepted: Acceptance) -> dict[str, Any]:
     return {"accepted": figures.to_json()} if figures else {}
 
 
-def _moved(options: argparse.Namespace, version: Version | None) -> str:
+def _moved(versions: Versions, options: argparse.Namespace, version: Version | None) -> str:
     served = f"Project {options.project} is served by {_name(version)} from the next task on."
+    bases = {one.card.base for one in versions.versions(options.project)}
+    if version is not None and len(bases) > 1:
+        served += (
+            f" It was made for checkpoint {version.card.base[:8]}: with another one, the version "
+            "before it that was made for that is served, or else the checkpoint itself."
+        )
     return f"{served}\n{follow_if_known(studio_settings(options), options)}"
 
 

@@ -71,6 +71,15 @@ def test_activate_and_rollback_choose_what_is_served(
     assert "served by the base checkpoint from" in run("activate", "base")
 
 
+def test_which_checkpoint_a_version_needs_is_told_where_there_are_several(
+    versions: Versions, made: list[Version], run: Callable[..., str]
+) -> None:
+    assert "checkpoint bbbbbbbb" not in run("activate", made[0].id)
+    versions.keep(PROJECT, b"for another", Card("c" * 64))
+    assert "made for checkpoint bbbbbbbb" in run("activate", made[1].id)
+    assert "made for" not in run("activate", "base")
+
+
 def test_show_tells_everything_and_compare_puts_figures_side_by_side(
     made: list[Version], run: Callable[..., str]
 ) -> None:
