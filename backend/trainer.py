@@ -360,12 +360,10 @@ def _learner(settings: Settings, project: int) -> Learner:
 
     That is loaded for each time and let go after it, so that who never learns never pays for it.
     """
-    from backend.learning.commands import Learner, accepted_in_studio
-    from backend.worker.runtime import load
+    from backend.learning.commands import accepted_in_studio
+    from backend.worker.runtime import learner_of
 
-    accepted = accepted_in_studio(settings, studio_of(settings), project)
-    base, digest = load(settings.checkpoint, settings.device, settings.dtype)
-    return Learner(settings, base, digest, project, accepted)
+    return learner_of(settings, project, accepted_in_studio(settings, studio_of(settings), project))
 
 
 def move_on(settings: Settings, project: int) -> str:

@@ -119,7 +119,7 @@ class Judge:
         with tempfile.TemporaryDirectory() as folder:
             books = Books(Path(folder))
             nobody = Acceptance()
-            measure(self.segmenter, "demo", books, 1, config, source, nobody, threshold=threshold)
+            measure(self.predictor, "demo", books, 1, config, source, nobody, threshold=threshold)
             book = books.serving(1, "demo")
         entry = book.entry(label)
         (whole,) = queries(config, threshold, book)

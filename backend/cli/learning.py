@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from backend.cli.accepted import accepted, folder_option, learner
 from backend.cli.options import (
     backend_option,
     checkpoint_option,
@@ -30,9 +31,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     label_studio_options(train)
     backend_option(train)
     project_option(train)
-    train.add_argument(
-        "--from", type=Path, metavar="DIR", dest="folder", help="an export, not Label Studio"
-    )
+    folder_option(train)
     train.add_argument("--steps", type=whole(1), metavar="N", help="at most (TRAIN_STEPS, 400)")
     train.add_argument("--seed", type=whole(0), default=0, metavar="N", help="(0)")
     train.add_argument(
@@ -45,9 +44,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     checkpoint_option(suggest)
     project_option(suggest)
     suggest.add_argument("--label", metavar="LABEL", help="(all)")
-    suggest.add_argument(
-        "--from", type=Path, metavar="DIR", dest="folder", help="an export, not Label Studio"
-    )
+    folder_option(suggest)
     suggest.add_argument("--image", type=Path, help="look at that, not at accepted work")
     suggest.add_argument("--vocabulary", type=Path, metavar="FILE", help="words to try")
     suggest.add_argument(
@@ -72,20 +69,12 @@ def _train(options: argparse.Namespace) -> int:
         return _stop(settings, options)
     from backend.learning import commands
     from backend.learning.recipe import Recipe
-    from backend.learning.source import studio_of
-    from backend.worker.runtime import load
 
-    project = options.project
     recipe = Recipe(steps=options.steps or settings.train_steps, seed=options.seed)
-    if options.folder:
-        accepted = commands.accepted_in_folder(settings, options.folder, project)
-    else:
-        accepted = commands.accepted_in_studio(settings, studio_of(settings), project)
-    base, digest = load(settings.checkpoint, settings.device, settings.dtype)
-    learner = commands.Learner(settings, base, digest, project, accepted)
+    learns = learner(settings, options)
     try:
         with commands.progress_bar() as bar:
-            done = learner.learn(recipe, bar)
+            done = learns.learn(recipe, bar)
     except KeyboardInterrupt:
         print(
             "\nStopped. The same command goes on from the last look at the validation tasks; "
@@ -105,8 +94,8 @@ def _stop(settings: Settings, options: argparse.Namespace) -> int:
     backend = Backend(connect.address(settings, options.backend), patience=5.0)
     if backend.stop_training(options.project):
         print(
-            f"The training of project {options.project} is stopped; what is done of it is kept, "
-            "and the next one goes on from there."
+            f"The training of project {options.project} is stopped. The next one goes on from its "
+            "last look at the validation tasks, if it came to one."
         )
     else:
         print(f"No training of project {options.project} runs or waits.")
@@ -122,21 +111,16 @@ def _suggest(options: argparse.Namespace) -> int:
     )
     from backend.learning import commands
     from backend.learning.registry import Registry
-    from backend.learning.source import studio_of
     from backend.worker.runtime import feature_cache, load, vocabulary
     from backend.worker.serving import Serving
 
-    words, project = vocabulary(settings), options.project
-    if options.folder:
-        accepted = commands.accepted_in_folder(settings, options.folder, project)
-    else:
-        accepted = commands.accepted_in_studio(settings, studio_of(settings), project)
+    words, project, work = vocabulary(settings), options.project, accepted(settings, options)
     base, digest = load(settings.checkpoint, settings.device, settings.dtype)
-    features, versions = feature_cache(settings, base, digest), Registry(settings.model_dir)
-    served = Serving(base, digest, features, versions, 1).of(project)
+    features = feature_cache(settings, base, digest, settings.feature_cache_mb)
+    served = Serving(base, digest, features, Registry(settings.model_dir), 1).of(project)
     print(
         commands.suggest(
-            accepted, settings, served, words, project, options.label, options.image, options.most
+            work, settings, served, words, project, options.label, options.image, options.most
         )
     )
     return 0

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from backend.cli.accepted import folder_option, learner
 from backend.cli.booktable import head, of_label, overview
 from backend.cli.options import (
     backend_option,
@@ -59,9 +60,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     label_studio_options(measure)
     backend_option(measure)
     project_option(measure)
-    measure.add_argument(
-        "--from", type=Path, metavar="DIR", dest="folder", help="an export, not Label Studio"
-    )
+    folder_option(measure)
     measure.set_defaults(run=_measure)
     imported = add("import", _import, "make an export, or an edited one, the newest version")
     imported.add_argument("file", type=Path, metavar="FILE", help="- is what is piped in")
@@ -136,17 +135,7 @@ def _without(entry: Entry, names: list[str]) -> tuple[object, ...]:
 
 def _measure(options: argparse.Namespace) -> int:
     settings = studio_settings(options)
-    from backend.learning import commands
-    from backend.learning.source import studio_of
-    from backend.worker.runtime import load
-
-    project = options.project
-    if options.folder:
-        accepted = commands.accepted_in_folder(settings, options.folder, project)
-    else:
-        accepted = commands.accepted_in_studio(settings, studio_of(settings), project)
-    base, digest = load(settings.checkpoint, settings.device, settings.dtype)
-    measured = commands.Learner(settings, base, digest, project, accepted).measure()
+    measured = learner(settings, options).measure()
     print(f"{measured.account}\n\n{overview(measured.book)}\n\n{_counts(measured.book)}")
     print(follow_if_known(settings, options))
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -44,6 +45,18 @@ class Predictor:
         self.segmenter = segmenter
         self.encoder = encoder
         self._features = features
+
+    @classmethod
+    def tuned(
+        cls, base: Segmenter, weights: Mapping[str, Tensor], version: str, features: FeatureCache
+    ) -> Self:
+        """A version's weights on the base checkpoint that `features` are of.
+
+        Raises:
+            ValueError: the weights do not fit.
+        """
+        segmenter = base.with_decoder(weights)
+        return cls(segmenter, features, "" if segmenter.encodes_like(base) else f"{version} ")
 
     def encode(self, images: Sequence[tuple[str, Image.Image]]) -> list[ImageFeatures]:
         """Features of (digest, image) pairs, encoding those not seen before in one batch."""

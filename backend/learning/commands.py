@@ -12,7 +12,9 @@ from tqdm import tqdm
 
 from backend.errors import BadRequest, ImageMissing
 from backend.inference.books import Books
+from backend.inference.features import FeatureCache
 from backend.inference.pipeline import Served
+from backend.inference.predictor import Predictor
 from backend.inference.vocabulary import Vocabulary
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import ImageStore, TaskImage, open_image
@@ -24,7 +26,7 @@ from backend.learning.measure import Measured, measure
 from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry
 from backend.learning.source import Studio
-from backend.learning.train import Progress, Source, Stage, Told, Trained, counted, train
+from backend.learning.train import Progress, Source, Stage, Told, Trained, alone, counted, train
 from backend.prompting import queries
 from backend.settings import Settings
 from models import Segmenter
@@ -98,19 +100,25 @@ class Learner:
     settings: Settings
     base: Segmenter  # the base checkpoint
     digest: str  # of its files
+    features: FeatureCache  # what encoded images are looked up in
     project: int
     accepted: Accepted
 
     def measure(self, told: Told = lambda _: None) -> Measured:
         """Find out what the project's labels are best asked with, as it is served."""
         registry = Registry(self.settings.model_dir)
-        base, active = self.base, registry.active(self.project, self.digest)
+        active = registry.active(self.project, self.digest)
+        if active is None:
+            predictor = Predictor(self.base, self.features)
+        else:
+            weights = registry.weights(active)
+            predictor = Predictor.tuned(self.base, weights, active.id, self.features)
 
         def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
             return counted(self.accepted.source(parts, account), Stage.MEASURING, told)
 
         return measure(
-            base if active is None else base.with_decoder(registry.weights(active)),
+            predictor,
             self.digest,
             Books(self.settings.model_dir),
             self.project,
@@ -119,8 +127,6 @@ class Learner:
             self.accepted.acceptance(),
             threshold=self.settings.threshold,
             tuned=None if active is None else active.id,
-            # a tuned CLIPSeg still has CLIP's projection, a tuned GroupViT one of its own
-            encoder=f"{self.digest} {active.id}" if active and base.name == "groupvit" else None,
         )
 
     def learn(self, recipe: Recipe, told: Told) -> Trained:
@@ -129,16 +135,19 @@ class Learner:
         The prompt book comes first, as it needs less than a training does; see `train`, which says
         what is raised.
         """
+        models = self.settings.model_dir
+        with alone(models, self.project):  # before the time that measuring takes
+            pass
         self.measure(told)
         trained = train(
             self.base,
             self.digest,
-            Registry(self.settings.model_dir),
-            self.settings.model_dir,
+            Registry(models),
+            models,
             self.project,
             parse_label_config(self.accepted.label_config),
             self.accepted.source,
-            book=Books(self.settings.model_dir).serving(self.project, self.digest),
+            book=Books(models).serving(self.project, self.digest),
             threshold=self.settings.threshold,
             recipe=recipe,
             memory=self.settings.train_memory_mb * 2**20,

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from backend.inference.books import Books
-from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
 from backend.inference.promptbook import Entry, PromptBook
 from backend.labelstudio.config import LabelConfig
@@ -27,7 +26,6 @@ from backend.learning.dataset import Account
 from backend.learning.evidence import gather
 from backend.learning.train import Source
 from backend.prompting import Query, queries
-from models import Segmenter
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Measured:
 
 
 def measure(
-    segmenter: Segmenter,
+    predictor: Predictor,
     digest: str,
     books: Books,
     project: int,
@@ -49,12 +47,11 @@ def measure(
     *,
     threshold: float,
     tuned: str | None = None,
-    encoder: str | None = None,
 ) -> Measured:
     """Measure what a project's labels are asked with, and write that as a version of its book.
 
     Args:
-        segmenter: What the project is served with.
+        predictor: What the project is served with.
         digest: Of the base checkpoint's files.
         books: Where the book is.
         project: The project's id.
@@ -62,12 +59,12 @@ def measure(
         source: Gives the samples of some parts.
         acceptance: What became of the project's predictions.
         threshold: Where the labeling configuration says nothing.
-        tuned: The project's version that `segmenter` is; None is the base checkpoint.
-        encoder: Names what encodes exemplars, where that is not the base checkpoint.
+        tuned: The project's version that predicts; None is the base checkpoint.
     """
-    predictor, account = Predictor(segmenter, FeatureCache(0)), Account()
-    asked = queries(config, threshold)
-    evidence = gather(predictor, books, project, encoder or digest, asked, source, account)
+    account, asked = Account(), queries(config, threshold)
+    # a tuned CLIPSeg still has CLIP's projection, a tuned GroupViT one of its own
+    encoder = f"{digest} {predictor.encoder}".strip()
+    evidence = gather(predictor, books, project, encoder, asked, source, account)
     before = books.book(project).fitting(digest)
     entries = []
     for label, query in _labels(config, asked).items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -96,9 +97,7 @@ def train(
         AlreadyTraining: another process trains this project.
         TooLittleData: there is nothing to train on, or the model cannot be trained.
     """
-    work = folder / str(project) / WORK
-    busy = AlreadyTraining(f"Project {project} is being trained by another process: wait for it.")
-    with locked(work / ".lock", otherwise=busy):
+    with alone(folder, project) as work:
         active = registry.active(project, base_digest)
         served = base if active is None else base.with_decoder(registry.weights(active))
         asked = queries(config, threshold, book)
@@ -160,6 +159,19 @@ def train(
             registry.reject(project, version.id, verdict.reason)
         (work / "run.pt").unlink(missing_ok=True)
         return Trained(registry.version(project, version.id), verdict, report, account)
+
+
+@contextmanager
+def alone(folder: Path, project: int) -> Iterator[Path]:
+    """The folder of a project's unfinished work while no other process trains the project.
+
+    Raises:
+        AlreadyTraining: one does.
+    """
+    work = folder / str(project) / WORK
+    busy = AlreadyTraining(f"Project {project} is being trained by another process: wait for it.")
+    with locked(work / ".lock", otherwise=busy):
+        yield work
 
 
 def counted(samples: Iterable[Sample], stage: Stage, told: Told) -> Iterator[Sample]:

@@ -18,6 +18,7 @@ from backend.inference.pipeline import Pipeline
 from backend.inference.scores import ProjectScores
 from backend.inference.vocabulary import EVERYDAY, Vocabulary
 from backend.labelstudio.images import ImageStore
+from backend.learning.commands import Accepted, Learner
 from backend.learning.registry import Registry
 from backend.queue import PREDICT, SUGGEST, WorkerPulse, connect
 from backend.settings import DEMO, DEMO_GROUPVIT, DEMOS, PUBLISHED, Settings
@@ -53,11 +54,25 @@ def load(name: str, device: str | None, dtype: str) -> tuple[Segmenter, str]:
         raise CheckpointUnavailable(f"Device {device!r} cannot be used: {error}") from error
 
 
-def feature_cache(settings: Settings, segmenter: Segmenter, digest: str) -> FeatureCache:
-    """Where encoded images are kept: in this process, and on disk for the others."""
+def feature_cache(
+    settings: Settings, segmenter: Segmenter, digest: str, in_memory: int
+) -> FeatureCache:
+    """Where encoded images are kept: megabytes in this process, and on disk for the others."""
     disk = DiskCache(settings.data_dir / "features", settings.feature_cache_disk_mb * MEGABYTE)
-    store = FeatureStore(disk, segmenter, digest)
-    return FeatureCache(settings.feature_cache_mb * MEGABYTE, store)
+    return FeatureCache(in_memory * MEGABYTE, FeatureStore(disk, segmenter, digest))
+
+
+def learner_of(settings: Settings, project: int, accepted: Accepted) -> Learner:
+    """What learns from a project's accepted work, with the model.
+
+    Images that workers have encoded are not encoded again, and none is held in memory twice.
+
+    Raises:
+        CheckpointUnavailable, BadSetting: as in `load`.
+    """
+    base, digest = load(settings.checkpoint, settings.device, settings.dtype)
+    features = feature_cache(settings, base, digest, 0)
+    return Learner(settings, base, digest, features, project, accepted)
 
 
 def vocabulary(settings: Settings) -> Vocabulary:
@@ -87,7 +102,7 @@ def run(settings: Settings, name: str | None = None) -> None:
     serving = Serving(
         segmenter,
         digest,
-        feature_cache(settings, segmenter, digest),
+        feature_cache(settings, segmenter, digest, settings.feature_cache_mb),
         Registry(settings.model_dir),
         settings.versions_in_memory,
     )

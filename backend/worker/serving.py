@@ -55,7 +55,7 @@ class Serving:
         if version.id not in self._held:
             weights = self._registry.weights(version)
             try:
-                segmenter = self._segmenter.with_decoder(weights)
+                predictor = Predictor.tuned(self._segmenter, weights, version.id, self._features)
             except ValueError as error:
                 log.error(
                     "version %s of project %d cannot be served, the base checkpoint is: %s",
@@ -66,9 +66,9 @@ class Serving:
                 self._held[version.id] = self._base
             else:
                 log.info("project %d: version %s is loaded", version.project, version.id)
-                encoder = "" if segmenter.encodes_like(self._segmenter) else f"{version.id} "
-                predictor = Predictor(segmenter, self._features, encoder)
-                self._held[version.id] = Served(predictor, segmenter.name, self._digest, version.id)
+                self._held[version.id] = Served(
+                    predictor, predictor.segmenter.name, self._digest, version.id
+                )
             while len(self._held) > self._limit:
                 self._held.popitem(last=False)
         self._held.move_to_end(version.id)

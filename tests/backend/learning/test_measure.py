@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from backend.inference.books import Books
+from backend.inference.features import FeatureCache
+from backend.inference.predictor import Predictor
 from backend.inference.promptbook import Entry, Origin, Phrase, PromptBook
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import TaskImage
@@ -65,7 +67,8 @@ def run(
                 yield one
 
     config = parse_label_config(xml)
-    return measure(demo, base, books, 7, config, source, Acceptance(), threshold=0.4)
+    predictor = Predictor(demo, FeatureCache(0))
+    return measure(predictor, base, books, 7, config, source, Acceptance(), threshold=0.4)
 
 
 def accepted(training: int, judging: int = 0) -> list[Sample]:

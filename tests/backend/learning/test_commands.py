@@ -1,0 +1,69 @@
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import pytest
+
+from backend.errors import AlreadyTraining
+from backend.inference.features import FeatureCache
+from backend.learning.acceptance import Acceptance
+from backend.learning.commands import Accepted, Learner
+from backend.learning.dataset import Account, Part, Sample
+from backend.learning.recipe import Recipe
+from backend.learning.train import alone
+from backend.settings import Settings
+from models import ImageFeatures, Segmenter
+from tests.backend.learning.school import XML, source
+
+BASE = "b" * 64
+
+
+class Watched(FeatureCache):
+    """Counts the images that had to be encoded."""
+
+    def __init__(self) -> None:
+        super().__init__(10**9)
+        self.encoded = 0
+
+    def put(self, digest: str, features: ImageFeatures) -> None:
+        self.encoded += 1
+        super().put(digest, features)
+
+
+@pytest.fixture
+def read() -> list[int]:
+    """The tasks whose images were asked for."""
+    return []
+
+
+@pytest.fixture
+def learner(segmenter: Segmenter, tmp_path: Path, read: list[int]) -> Learner:
+    settings = Settings.from_environment({"MODEL_DIR": str(tmp_path)})
+
+    def watched(parts: Collection[Part], account: Account) -> Iterator[Sample]:
+        for one in source(parts, account):
+            read.append(one.task)
+            yield one
+
+    accepted = Accepted(XML, watched, Acceptance)
+    return Learner(settings, segmenter, BASE, Watched(), 7, accepted)
+
+
+def test_nothing_is_measured_for_a_training_that_has_to_wait(
+    learner: Learner, tmp_path: Path, read: list[int]
+) -> None:
+    with alone(tmp_path, 7), pytest.raises(AlreadyTraining, match="Project 7"):
+        learner.learn(Recipe(), lambda _: None)
+    assert not read
+
+
+def test_images_that_were_encoded_once_are_not_encoded_to_be_measured_on(
+    learner: Learner, read: list[int]
+) -> None:
+    cache = learner.features
+    assert isinstance(cache, Watched)
+    learner.measure()
+    first = cache.encoded
+    assert first == len(set(read))
+    learner.measure()
+    assert len(read) == 2 * first
+    assert cache.encoded == first
