@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,11 @@ from torch import Tensor
 
 from backend.errors import BadPrompt, BadRequest
 from backend.inference.masks import under
-from backend.inference.phrasing import Candidate, Source, compositions, own, prompted, words
+from backend.inference.offering import of_image, of_label
+from backend.inference.phrasing import Source
 from backend.inference.predictor import Found, Predictor, scored
-from backend.inference.sighting import Sighting, look
+from backend.inference.promptbook import PromptBook
+from backend.inference.suggest import Suggestion
 from backend.inference.vocabulary import Vocabulary
 from backend.labelstudio.config import Role
 from backend.labelstudio.geometry import Point, Rectangle
@@ -30,10 +32,20 @@ from models import Exemplar, ImageFeatures
 # An exemplar says more than a label's words, which may mean nothing to the model ("Defect").
 EXEMPLAR_WEIGHT = 0.75
 MOST_SHAPES = 8  # of a request get a pass of the vision tower each: the newest
+WAIT = 2.0  # seconds, after which no further round of phrases begins for who waits
 VIEW = 2.0  # side of what is looked at from near, in sides of what is marked: context counts
 AROUND = 0.25  # side of what is looked at around a point, in parts of sqrt(width * height)
 FAINT = 0.5  # of the probability at a point: what its surroundings must reach to belong to it
 FAINTEST = 0.02  # probability at a point below which there is nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A phrase for an annotator."""
+
+    text: str
+    source: Source
+    likely: float  # in [0, 1]: how sure the model is, or how well it finds what exemplars find
 
 
 def answer(
@@ -78,7 +90,8 @@ def offer(
     about: str,
     choices: Sequence[str],
     vocabulary: Vocabulary,
-) -> list[Sighting]:
+    book: PromptBook,
+) -> list[Offered]:
     """Phrases that find something, best first.
 
     Args:
@@ -88,24 +101,24 @@ def offer(
         about: A label, whose own phrases are wanted; "" for all that is in the image.
         choices: Phrases to choose from; none for those of the vocabulary.
         vocabulary: Words to try.
+        book: What was said for labels.
 
     Raises:
         BadPrompt: there is no such label.
     """
-    query, phrases = asked[0], [Candidate(text, Source.VOCABULARY) for text in choices]
-    if about:
-        found = named(about, asked)
-        if found is None:
-            labels = ", ".join(dict.fromkeys(one.label for one in asked))
-            raise BadPrompt(f'There is no label "{about[:40]}" to find phrases for: {labels}.')
-        query = found
-        phrases = own(query.label, query.prompts, (), vocabulary)
-        phrases += compositions(query.label, phrases, vocabulary)
-    elif not choices:
-        phrases = [*prompted(asked), *words(vocabulary)]
-    image = images[query.image_key]
-    (features,) = predictor.encode([(image.digest, image.image)])
-    return look(predictor.segmenter, image.image, features, phrases, threshold=query.threshold)
+    if not about:
+        query = asked[0]
+        image = images[query.image_key]
+        seen = of_image(predictor, image, asked, choices, vocabulary, query.threshold)
+        return [Offered(one.text, one.source, one.confidence) for one in seen]
+    found = named(about, asked)
+    if found is None:
+        labels = ", ".join(dict.fromkeys(one.label for one in asked))
+        raise BadPrompt(f'There is no label "{about[:40]}" to find phrases for: {labels}.')
+    typed = [phrase.text for phrase in book.entry(found.label).texts]
+    phrases = of_label(predictor, images[found.image_key], found, typed, vocabulary, WAIT)
+    likely = ((one, one.iou if isinstance(one, Suggestion) else one.confidence) for one in phrases)
+    return [Offered(one.text, one.source, figure) for one, figure in likely if figure > 0]
 
 
 def _addressed(

@@ -16,10 +16,10 @@ from backend.errors import BackendError, BadPrompt, InternalError
 from backend.inference import interactive
 from backend.inference.clusters import Description
 from backend.inference.forms import shapes
+from backend.inference.interactive import Offered
 from backend.inference.predictor import Found, Predictor
 from backend.inference.promptbook import PromptBook
 from backend.inference.scores import CONFIDENCES, Scores
-from backend.inference.sighting import Sighting
 from backend.inference.vocabulary import NO_WORDS, Vocabulary
 from backend.labelstudio import offers
 from backend.labelstudio.config import LabelConfig, parse_label_config
@@ -187,10 +187,11 @@ class Pipeline:
         cluster = None
         about = job.interaction.wonders if job.interaction else None
         if about is not None:
-            seen = interactive.offer(
-                predictor, asked, images, about, offers.words(job.config), self._vocabulary
+            choices = offers.words(job.config)
+            offered = interactive.offer(
+                predictor, asked, images, about, choices, self._vocabulary, book
             )
-            return _offered(seen, version)
+            return _offered(offered, version)
         if job.interaction is None:
             # what the batch could not encode meets its own failure here
             batch = encoded.get(predictor, {})
@@ -264,14 +265,14 @@ def _prelabel(
     return found, refused
 
 
-def _offered(seen: Sequence[Sighting], version: str) -> Answer:
+def _offered(phrases: Sequence[Offered], version: str) -> Answer:
     """Phrases for an annotator."""
     return {
         "regions": [],
         "score": 0.0,
         "model_version": version,
-        "remark": f"{len(seen)} phrases find something" if seen else "no word finds anything",
-        "phrases": [asdict(one) for one in seen],
+        "remark": f"{len(phrases)} phrases find something" if phrases else "no word finds anything",
+        "phrases": [asdict(one) for one in phrases],
     }
 
 

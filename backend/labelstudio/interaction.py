@@ -100,7 +100,7 @@ def remarks(interaction: Interaction, config: LabelConfig, words: str, failed: b
         words = words[: LONGEST_REMARK - 1] + "…"
     typed = interaction.prompt or ""
     failure = f"{typed} {REMARK} {words}".strip()
-    note = next((text for text in config.texts if not text.smart and text.name in NOTES), None)
+    note = note_of(config)
     prompt = _prompt_control(config.texts)
     told = [_text_region(note, failure if failed else words)] if note else []
     if prompt and failed and not note:
@@ -108,6 +108,11 @@ def remarks(interaction: Interaction, config: LabelConfig, words: str, failed: b
     if prompt and (interaction.chose or (interaction.remarked and not note)):
         told.append(_text_region(prompt, typed))
     return told
+
+
+def note_of(config: LabelConfig) -> TextControl | None:
+    """The text area that takes every answer in words, if there is one."""
+    return next((text for text in config.texts if not text.smart and text.name in NOTES), None)
 
 
 def phrases(result: object, config: LabelConfig) -> list[str]:

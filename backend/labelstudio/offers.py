@@ -77,7 +77,7 @@ def _offered(lines: Sequence[str]) -> dict[str, str]:
 def listed(phrases: Sequence[Mapping[str, Any]]) -> list[str]:
     """The phrases of a worker's answer, as numbered lines."""
     return [
-        f"{number} {one['text']} ({one['confidence']:.2f})"
+        f"{number} {one['text']} ({one['likely']:.2f})"
         for number, one in enumerate(phrases[:MOST], start=1)
     ]
 

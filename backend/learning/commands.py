@@ -13,6 +13,7 @@ from tqdm import tqdm
 from backend.errors import BadRequest, ImageMissing
 from backend.inference.books import Books
 from backend.inference.features import FeatureCache
+from backend.inference.offering import of_image
 from backend.inference.pipeline import Served
 from backend.inference.predictor import Predictor
 from backend.inference.vocabulary import Vocabulary
@@ -232,7 +233,7 @@ def suggest(
     opened = open_image(content, str(image), settings.image_max_megapixels * 10**6)
     shown = TaskImage(opened, hashlib.sha256(content).hexdigest())
     if label is None:
-        seen = suggestions.in_image(served.predictor, shown, asked, vocabulary, settings.threshold)
+        seen = of_image(served.predictor, shown, asked, (), vocabulary, settings.threshold)
         return suggestions.phrase_table(seen[:most])
-    one = suggestions.from_image(served.predictor, shown, wanted[label], vocabulary)
+    one = suggestions.from_image(served.predictor, shown, wanted[label], vocabulary, book)
     return suggestions.told(one, most)

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from math import inf
 from typing import Any
 
-import numpy as np
-
 from backend.errors import BadRequest, NothingToGoBy
-from backend.inference.phrasing import compositions, own, prompted, words
+from backend.inference.offering import of_label, small
 from backend.inference.predictor import Predictor
 from backend.inference.promptbook import PromptBook
-from backend.inference.sighting import Sighting, look
+from backend.inference.sighting import Sighting
 from backend.inference.suggest import MOST_ABSENT, MOST_PRESENT, Evidence, Suggestion, suggest
 from backend.inference.vocabulary import Vocabulary
 from backend.labelstudio.images import TaskImage
-from backend.labelstudio.shapes import Mask
 from backend.learning.dataset import Account, Part
 from backend.learning.train import Source
 from backend.prompting import Query
 from backend.report import table
 
 MOST_LOOKED = 200  # accepted images that are looked through
-LONGEST_SIDE = 1024  # pixels of masks that are compared
 
 
 class Basis(StrEnum):
@@ -51,7 +47,7 @@ class Suggested:
     label: str
     basis: Basis
     asked: tuple[str, ...]  # what it is asked with now
-    phrases: tuple[Suggestion, ...] | tuple[Sighting, ...]
+    phrases: tuple[Suggestion | Sighting, ...]
 
     def to_json(self, most: int) -> dict[str, Any]:
         """Everything, of the best phrases."""
@@ -127,46 +123,19 @@ def from_accepted(
 
 
 def from_image(
-    predictor: Predictor, image: TaskImage, query: Query, vocabulary: Vocabulary
-) -> Suggested:
-    """Phrases for a label by an image: what its exemplars find there, else what the image shows."""
-    (features,) = predictor.encode([(image.digest, image.image)])
-    if query.shown is not None:
-        alone = predictor.asking(replace(query, prompts=(), weight=1.0))
-        (found,) = predictor.find(features, {query: alone})
-        if found.mask is not None:
-            proof = [Evidence(features, _small(found.mask))]
-            phrases = suggest(
-                predictor.segmenter,
-                query.label,
-                proof,
-                vocabulary,
-                prompts=query.prompts,
-                threshold=query.threshold,
-            )
-            return Suggested(query.label, Basis.EXEMPLAR, query.prompts, tuple(phrases))
-    called = own(query.label, query.prompts, (), vocabulary)
-    called += compositions(query.label, called, vocabulary)
-    seen = look(predictor.segmenter, image.image, features, called, threshold=query.threshold)
-    return Suggested(query.label, Basis.IMAGE, query.prompts, tuple(seen))
-
-
-def in_image(
     predictor: Predictor,
     image: TaskImage,
-    asked: Sequence[Query],
+    query: Query,
     vocabulary: Vocabulary,
-    threshold: float,
-) -> list[Sighting]:
-    """What is in an image: of the words of a vocabulary, and of what labels are asked with."""
-    (features,) = predictor.encode([(image.digest, image.image)])
-    return look(
-        predictor.segmenter,
-        image.image,
-        features,
-        [*prompted(asked), *words(vocabulary)],
-        threshold=threshold,
-    )
+    book: PromptBook,
+) -> Suggested:
+    """Phrases for a label by an image: what its exemplars find there, else what the image shows."""
+    typed = [phrase.text for phrase in book.entry(query.label).texts]
+    phrases: Sequence[Suggestion | Sighting]
+    phrases = of_label(predictor, image, query, typed, vocabulary)
+    shown = any(isinstance(one, Suggestion) for one in phrases)
+    basis = Basis.EXEMPLAR if shown else Basis.IMAGE
+    return Suggested(query.label, basis, query.prompts, tuple(phrases))
 
 
 def _gathered(
@@ -185,7 +154,7 @@ def _gathered(
         if wanted:
             (features,) = predictor.encode([(sample.image.digest, sample.image.image)])
             for label in wanted:
-                evidence[label].append(Evidence(features, _small(sample.mask(label))))
+                evidence[label].append(Evidence(features, small(sample.mask(label))))
         if count + 1 == MOST_LOOKED or not _any_lacks(evidence.values()):
             break
     return evidence
@@ -198,12 +167,6 @@ def _any_lacks(evidence: Collection[Sequence[Evidence]]) -> bool:
 def _lacks(evidence: Sequence[Evidence], present: bool) -> bool:
     held = sum(bool(one.mask.any()) is present for one in evidence)
     return held < (MOST_PRESENT if present else MOST_ABSENT)
-
-
-def _small(mask: Mask) -> Mask:
-    """A mask of (H, W) as it is kept: of a large one every second pixel, or third."""
-    step = max(1, -(-max(mask.shape) // LONGEST_SIDE))
-    return np.ascontiguousarray(mask[::step, ::step])
 
 
 def told(found: Suggested, most: int) -> str:

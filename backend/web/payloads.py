@@ -9,7 +9,7 @@ from typing import Any
 from backend.errors import BackendError, BadRequest
 from backend.labelstudio import offers
 from backend.labelstudio.config import LabelConfig, parse_label_config
-from backend.labelstudio.interaction import Interaction, remarks
+from backend.labelstudio.interaction import Interaction, note_of, remarks
 from backend.labelstudio.regions import prediction
 from backend.labelstudio.tasks import Task, project_id
 
@@ -125,7 +125,9 @@ class PredictRequest:
         if phrases:
             filled = offers.regions(phrases, self.config)
             listed = offers.BETWEEN.join(offers.listed(phrases))
-            return filled or remarks(interaction, self.config, listed, failed=True)
+            # in the prompt itself a list is marked as ours, as what went wrong is
+            unnoted = note_of(self.config) is None
+            return filled or remarks(interaction, self.config, listed, failed=unnoted)
         return remarks(interaction, self.config, words, failed=not entry["result"])
 
 

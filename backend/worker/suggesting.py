@@ -11,6 +11,7 @@ from typing import Any
 from backend.delivery import Answer
 from backend.errors import BackendError, BadRequest, InternalError
 from backend.inference.books import Books
+from backend.inference.offering import of_image
 from backend.inference.pipeline import Served
 from backend.inference.vocabulary import Vocabulary
 from backend.labelstudio.config import LabelConfig, parse_label_config
@@ -19,7 +20,7 @@ from backend.labelstudio.tasks import Task, image_url
 from backend.learning.commands import accepted_in_studio
 from backend.learning.pulled import Pulled
 from backend.learning.source import studio_of
-from backend.learning.suggestions import chosen, from_accepted, from_image, in_image
+from backend.learning.suggestions import chosen, from_accepted, from_image
 from backend.prompting import Query, queries
 from backend.settings import Settings
 
@@ -81,9 +82,10 @@ class Suggester:
             return {"labels": [one.to_json(MOST) for one in found]}
         image = self._images.fetch(url)
         if label is None:
-            seen = in_image(predictor, image, asked, words, threshold)
+            seen = of_image(predictor, image, asked, (), words, threshold)
             return {"image": [asdict(one) for one in seen[:MOST]]}
-        return {"labels": [from_image(predictor, image, wanted[label], words).to_json(MOST)]}
+        found = [from_image(predictor, image, wanted[label], words, book)]
+        return {"labels": [one.to_json(MOST) for one in found]}
 
     def _shown(self, project: int, task: int, config: LabelConfig) -> str:
         """The image's URL of a task."""

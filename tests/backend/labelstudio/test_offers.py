@@ -14,9 +14,9 @@ CHOICES = """<Choices name="suggestions" toName="i" {}><Choice value="red"/><Cho
 <Choice value="green" model_skip="true"/></Choices>"""
 NOTE = '<TextArea name="note" toName="i" smart="false"/>'
 PHRASES = [
-    {"text": text, "confidence": confidence}
-    for text, confidence in (("blue", 0.98), ("a star", 0.9), ("red", 0.5), ("x", 0.4), ("y", 0.3))
-] + [{"text": "z", "confidence": 0.2}]
+    {"text": text, "likely": likely}
+    for text, likely in (("blue", 0.98), ("a star", 0.9), ("red", 0.5), ("x", 0.4), ("y", 0.3))
+] + [{"text": "z", "likely": 0.2}]
 LINES = ["1 blue (0.98)", "2 a star (0.90)", "3 red (0.50)", "4 x (0.40)", "5 y (0.30)"]
 
 
@@ -164,7 +164,9 @@ def test_an_answer_with_phrases_fills_controls_or_is_told_in_words() -> None:
     assert (filled["from_name"], filled["value"]["text"]) == ("suggestions", LINES)
     [noted] = told(NOTE)
     assert noted["from_name"] == "note"
-    assert "2 a star (0.90) · 3 red" in noted["value"]["text"][0]
+    assert noted["value"]["text"] == [" · ".join(LINES)]
+    asked = read([text("note", *noted["value"]["text"]), text("prompt", "2")], NOTE)
+    assert (asked.prompt, asked.chose) == ("a star", True)
     # none of the phrases is among the choices, as when a label is asked about
     [worded] = told(CHOICES.format("").replace("blue", "cyan").replace("red", "pink"))
     assert worded["from_name"] == "prompt"

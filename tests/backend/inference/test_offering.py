@@ -1,0 +1,110 @@
+"""Phrases that an annotator is offered, on a scene that the demo checkpoint can see."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from backend.errors import BadPrompt
+from backend.inference.features import FeatureCache
+from backend.inference.interactive import Offered, offer
+from backend.inference.offering import NEAREST, of_label
+from backend.inference.phrasing import Source
+from backend.inference.predictor import Predictor
+from backend.inference.promptbook import Entry, Origin, Phrase, PromptBook
+from backend.inference.vocabulary import Vocabulary
+from backend.labelstudio.images import TaskImage
+from backend.prompting import Query
+from demo import CHECKPOINT, WORDS
+from demo.evaluate import truth
+from demo.phrases import Query as Meant
+from demo.scenes import Look, Scene, generate
+from models import Exemplar, Segmenter
+
+VOCABULARY = Vocabulary.read(WORDS)
+LOOKS = [
+    Look("star", "red", "plain"),
+    Look("square", "red", "plain"),
+    Look("star", "blue", "plain"),
+]
+
+
+def scene(seed: int) -> Scene:
+    return generate(40 + seed, 256, include=LOOKS, count=(3, 3))
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor(Segmenter.from_pretrained(CHECKPOINT, device="cpu"), FeatureCache(10**8))
+
+
+@pytest.fixture(scope="module")
+def unsaid() -> Query:
+    """A label whose name means nothing."""
+    return Query("image", "widget-7", ("widget 7",), 0.4, ())
+
+
+@pytest.fixture(scope="module")
+def shown(predictor: Predictor) -> Query:
+    """The same with an exemplar, of another image than is asked."""
+    other = scene(1)
+    mask = truth(other, Meant(shape="star", colour="red"))
+    condition = predictor.segmenter.encode_exemplar(Exemplar(other.image, mask))[0].numpy()
+    return Query("image", "widget-7", ("widget 7",), 0.4, (), ("a",), 0.5, shown=condition)
+
+
+@pytest.fixture
+def offered(predictor: Predictor) -> Callable[..., list[Offered]]:
+    def offered(query: Query, about: str, *typed: str) -> list[Offered]:
+        image = TaskImage(scene(2).image, "scene 2")
+        texts = tuple(Phrase(text, Origin.TYPED, used=False) for text in typed)
+        book = PromptBook(7).having(Entry("widget-7", texts=texts))
+        return offer(predictor, [query], {"image": image}, about, (), VOCABULARY, book)
+
+    return offered
+
+
+def test_what_is_in_an_image_is_named(unsaid: Query, offered: Callable[..., list[Offered]]) -> None:
+    words = {word for one in offered(unsaid, "")[:3] for word in one.text.split()}
+    assert words <= {"red", "blue", "star", "square", "plain", "widget", "7"}
+
+
+def test_a_label_with_an_exemplar_is_said_in_words_that_find_the_same(
+    shown: Query, offered: Callable[..., list[Offered]]
+) -> None:
+    first, *rest = offered(shown, "widget-7")
+    assert {"red", "star"} & set(first.text.split())
+    assert first.likely > 0.5
+    assert all(one.likely > 0 for one in rest)
+
+
+def test_what_was_said_for_a_label_before_is_offered_again(
+    shown: Query, unsaid: Query, offered: Callable[..., list[Offered]]
+) -> None:
+    for query in (shown, unsaid):
+        said = {one.text: one.source for one in offered(query, "widget-7", "the red star")}
+        assert said["the red star"] is Source.TYPED
+
+
+def test_an_unknown_label_is_told(unsaid: Query, offered: Callable[..., list[Offered]]) -> None:
+    with pytest.raises(BadPrompt, match='no label "moon"'):
+        offered(unsaid, "moon")
+
+
+def test_of_many_words_those_that_mean_what_is_shown_are_tried(
+    predictor: Predictor, shown: Query
+) -> None:
+    many = [(f"thing {number}",) for number in range(NEAREST + 50)]
+    vocabulary = Vocabulary((*many, ("red star",)))
+    image = TaskImage(scene(2).image, "scene 2")
+    tried = [one.text for one in of_label(predictor, image, shown, (), vocabulary)]
+    assert "red star" in tried[:3]
+
+
+def test_where_an_exemplar_finds_nothing_the_image_tells(
+    predictor: Predictor, shown: Query
+) -> None:
+    blank = TaskImage(Image.new("RGB", (64, 64)), "blank")
+    silent = replace(shown, threshold=0.999)
+    assert of_label(predictor, blank, silent, (), VOCABULARY) == []
