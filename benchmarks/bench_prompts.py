@@ -26,7 +26,7 @@ from backend.labelstudio.images import TaskImage
 from backend.labelstudio.shapes import Mask
 from backend.labelstudio.starter import label_config
 from backend.learning.acceptance import Acceptance
-from backend.learning.chart import COLOURS, GREY, Series, chart
+from backend.learning.chart import COLOURS, GREY, Series, chart, standalone
 from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.drawn import iou
 from backend.learning.measure import measure
@@ -265,8 +265,7 @@ def plot(rows: Sequence[Row]) -> str:
         level("best word", [row.kind[0] for row in some], COLOURS[1]),
         level("name", [row.name for row in some], GREY),
     ]
-    drawing = chart("IoU by accepted masks", drawn, "accepted masks", low=0, high=1)
-    return drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return standalone(chart("IoU by accepted masks", drawn, "accepted masks", low=0, high=1))
 
 
 def threshold_table(segmenter: Segmenter) -> str:

@@ -95,6 +95,11 @@ def chart(
     )
 
 
+def standalone(drawing: str) -> str:
+    """A drawing as a file of its own, which has to name the format that it is in."""
+    return drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+
+
 def ticks(low: float, high: float) -> list[float]:
     """Round numbers that span a range, at even gaps."""
     if high <= low:
