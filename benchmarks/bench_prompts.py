@@ -4,7 +4,8 @@ Exemplars: a label means things whose shape the demo checkpoint was never traine
 of any texture. Masks of it are accepted, `prompts measure` fills the book, and other scenes are
 asked from it, as workers do. Each scene has a thing of the same colour and another shape, too.
 
-Thresholds: labels of known words, asked with these alone; twenty masks move the threshold.
+Labels of known words show that exemplars do no harm where they are not needed, and what thresholds
+gain that twenty masks move.
 """
 
 from __future__ import annotations
@@ -268,15 +269,43 @@ def plot(rows: Sequence[Row]) -> str:
     return standalone(chart("IoU by accepted masks", drawn, "accepted masks", low=0, high=1))
 
 
-def threshold_table(segmenter: Segmenter) -> str:
+def known(segmenter: Segmenter) -> list[Judge]:
+    """Of labels whose words the checkpoint knows."""
+    turns = [(seed, kind) for seed in SEEDS for kind in WORDS]
+    return [Judge(segmenter, _known(*turn)) for turn in tqdm(turns, "known labels", disable=None)]
+
+
+def known_table(judges: Sequence[Judge]) -> str:
+    """What exemplars do where words are enough: by COUNTS, the mixture less its better part."""
+    mixed = " | ".join(f"mixed, {count}" for count in COUNTS)
+    lines = [
+        f"| label | its words | {COUNTS[-1]} shown | {mixed} |",
+        f"|---|---:|---:|{'---:|' * len(COUNTS)}",
+    ]
+    every = []
+    for judge in tqdm(judges, "known labels", disable=None):
+        label = judge.concept.meant.simple()
+        gains = []
+        for count in COUNTS:
+            book = judge.book(label, TASKS[:count])
+            whole, said, shown = judge.score([book.whole, book.said, book.shown])
+            gains.append(whole - max(said, shown))
+        every.append(gains)
+        cells = [label, f"{said:.3f}", f"{shown:.3f}", *(f"{gain:+.3f}" for gain in gains)]
+        lines.append(f"| {' | '.join(cells)} |")
+    means, least = np.mean(every, axis=0), np.min(every, axis=0)
+    cells = [f"{mean:+.3f}, {low:+.3f} at least" for mean, low in zip(means, least, strict=True)]
+    lines.append(f"| **mean** | | | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def threshold_table(judges: Sequence[Judge]) -> str:
     """Thresholds that calibrated themselves on the most masks, beside the defaults."""
     lines = [
         "| default | labels | mean IoU, default | calibrated | gain | least gain of a label "
         "| thresholds |",
         "|---|---:|---:|---:|---:|---:|---|",
     ]
-    turns = [(seed, kind) for seed in SEEDS for kind in WORDS]
-    judges = [Judge(segmenter, _known(*turn)) for turn in tqdm(turns, "known labels", disable=None)]
     for default in (THRESHOLD, UNFITTING):
         pairs, chosen = [], []
         for judge in judges:
@@ -291,16 +320,18 @@ def threshold_table(segmenter: Segmenter) -> str:
 
 
 def table() -> str:
-    """Both tables, and the plot beside this file."""
+    """The tables, and the plot beside this file."""
     segmenter = Segmenter.from_pretrained(CHECKPOINT, device="cpu")
-    rows = exemplars(segmenter)
+    rows, judges = exemplars(segmenter), known(segmenter)
     PLOT.write_text(plot(rows), encoding="utf-8")
     return "\n\n".join(
         [
             exemplar_table(rows),
             f"![IoU by accepted masks]({PLOT.name})",
+            "### Labels whose words are known",
+            known_table(judges),
             "### Calibrated thresholds",
-            threshold_table(segmenter),
+            threshold_table(judges),
         ]
     )
 

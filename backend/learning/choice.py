@@ -25,9 +25,10 @@ PULL = 5  # masks that the threshold of before weighs as much as
 CLEARLY = 0.02  # of mean IoU, by which other words have to be better
 HURTS = 0.005  # of mean IoU, that an exemplar may cost
 WEIGHTS = tuple(step / 8 for step in range(9))
-# The weight before any is measured, which loses least at worst: one mask hardly tells whether words
-# or exemplars will find more elsewhere. Beside what is measured it counts for as much as so many.
-PRESUMED, BELIEF = 0.5, 3
+PRESUMED = 0.5  # the exemplars' weight where nothing is measured
+# Beside what is measured, a weight that is off the presumed one by d counts as a loss of so much
+# times the square of d, in IoU of one mask.
+BELIEF = 1.5
 MOST_TEXTS = 16  # that are tried for a label
 
 Texts = tuple[str, ...]
@@ -173,12 +174,12 @@ class Choice:
         if not shots:
             return None, ()
         ways = [self._mixed(texts, shots, weight) for weight in WEIGHTS]
-        ratings = self.jury.rate(*ways)
-        if not ratings[0].masks:
-            return PRESUMED, ()
+        said, *ratings = self.jury.rate(_always(self._said(texts)), *ways)
+        found, masks = said.iou(self._threshold(said)), ratings[0].masks
+        presumed = PRESUMED if found is None else 1 - found
         scores = [self._score(one) for one in ratings]
         curve = tuple((w, round(score, 4)) for w, score in zip(WEIGHTS, scores, strict=True))
-        return weighed(scores, ratings[0].masks), curve
+        return weighed(scores, masks, presumed), curve if masks else ()
 
     def _said(self, texts: Texts) -> Tensor:
         return self.predictor.condition(texts).float().cpu()
@@ -272,18 +273,22 @@ def calibrated(rating: Rating, default: float) -> float:
     return default if gained < max(HURTS, error) else round(moved, 2)
 
 
-def weighed(scores: Sequence[float], masks: int) -> float:
-    """The exemplars' weight: from the presumed one towards the best, as far as the evidence goes.
+def weighed(scores: Sequence[float], masks: int, presumed: float) -> float:
+    """The exemplars' weight: the best one, as far as the evidence goes; else the presumed one.
+
+    What words leave to be found is a fair presumption: where they find nearly all, exemplars can
+    only harm, and where they mean nothing, only exemplars help. Unlike exemplars, words are judged
+    by the very first mask.
 
     Args:
-        scores: How good each of `WEIGHTS` is.
+        scores: How good each of `WEIGHTS` is, in [0, 1].
         masks: How many the scores stand on.
+        presumed: What the weight is without them.
     """
-    smooth = np.round(_smoothed(np.array(scores)), 4).tolist()
-    # of several that do as well the one that is surest to stay clear of the ends
-    places = zip(smooth, WEIGHTS, strict=True)
-    best = max(places, key=lambda place: (place[0], -abs(place[1] - PRESUMED)))[1]
-    return round(PRESUMED + (best - PRESUMED) * masks / (masks + BELIEF), 3)
+    weights = np.linspace(0, 1, 41)
+    measured = np.interp(weights, WEIGHTS, _smoothed(np.array(scores)))
+    worth = masks * measured - BELIEF * (weights - presumed) ** 2
+    return round(float(weights[worth.argmax()]), 3)
 
 
 def _smoothed(curve: NDArray[np.float64]) -> NDArray[np.float64]:

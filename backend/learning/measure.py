@@ -4,9 +4,9 @@ Texts, exemplars, their weight and the threshold are chosen on the tasks for tra
 validation, and proved on the held-out ones where those are enough. An exemplar is never judged on
 its own task. What a person set stays as it is.
 
-Little evidence moves little: the weight of exemplars goes from half and half towards the best one
-as masks come, and so does a threshold, which stays where it is below five masks. Other words than
-the label's have to be clearly better.
+Little evidence moves little: the weight of exemplars is at first what the words leave to be found,
+and goes towards the best one as masks come; so does a threshold, which stays where it is below five
+masks. Other words than the label's have to be clearly better.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ How well it goes on many scenes is measured in `benchmarks/bench_prompts.py`.
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.starter import label_config
 from backend.learning.acceptance import Acceptance
-from backend.learning.choice import ENOUGH, PRESUMED, WEIGHTS, calibrated, weighed
+from backend.learning.choice import ENOUGH, WEIGHTS, calibrated, weighed
 from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.evidence import GRID, Rating, gain
 from backend.learning.measure import Measured, measure
@@ -256,9 +257,21 @@ def test_a_gain_has_a_standard_error() -> None:
     assert error == pytest.approx(np.std([0.1, 0.2, 0.3]) / np.sqrt(3))
 
 
-def test_a_single_exemplar_weighs_as_much_as_the_words(demo: Segmenter, books: Books) -> None:
-    entry = widget(run(demo, books, accepted(1)).book)
-    assert (entry.weight, entry.weights) == (PRESUMED, ())
+def test_a_single_exemplar_weighs_what_the_words_leave_to_be_found(
+    demo: Segmenter, books: Books
+) -> None:
+    nothing = widget(run(demo, books, accepted(1)).book)
+    (phrase,) = nothing.texts
+    assert phrase.iou is not None
+    assert nothing.weight == pytest.approx(1 - phrase.iou, abs=0.0126)
+    assert nothing.weights == ()
+    known = label_config(["Widget"]).replace(
+        'value="Widget"', 'value="Widget" predicted_values="dotted purple ring"'
+    )
+    said = widget(run(demo, books, accepted(1), xml=known).book)
+    assert said.weight is not None
+    assert nothing.weight is not None
+    assert said.weight < 0.3 < 0.7 < nothing.weight
 
 
 def test_the_exemplars_weight_is_one_that_finds_about_the_most(
@@ -273,11 +286,26 @@ def test_the_exemplars_weight_is_one_that_finds_about_the_most(
 
 def test_more_masks_move_a_weight_further_from_what_was_presumed() -> None:
     best_is_all = list(WEIGHTS)
-    found = [weighed(best_is_all, masks) for masks in (0, 1, 3, 20)]
+    found = [weighed(best_is_all, masks, 0.2) for masks in (0, 1, 3, 20)]
     assert found == sorted(found)
-    assert (found[0], found[2]) == (PRESUMED, 0.75)
+    assert found[0] == 0.2
     assert found[-1] > 0.9
-    assert weighed([0.7] * len(WEIGHTS), 20) == PRESUMED
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 40))
+def test_what_makes_no_difference_stays_as_presumed(
+    presumed: float, score: float, masks: int
+) -> None:
+    assert weighed([score] * len(WEIGHTS), masks, presumed) == pytest.approx(presumed, abs=0.0126)
+
+
+@given(arrays(float, len(WEIGHTS), elements=st.floats(0, 1)), st.floats(0, 1))
+def test_with_many_masks_a_weight_costs_next_to_nothing(
+    scores: np.ndarray[Any, Any], presumed: float
+) -> None:
+    best = np.convolve(np.pad(scores, 1, mode="edge"), np.ones(3) / 3, "valid")
+    chosen = weighed(scores.tolist(), 1000, presumed)
+    assert np.interp(chosen, WEIGHTS, best) >= best.max() - 0.0016
 
 
 def test_finding_nothing_is_no_way_to_do_well() -> None:
