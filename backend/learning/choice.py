@@ -28,7 +28,7 @@ WEIGHTS = tuple(step / 8 for step in range(9))
 PRESUMED = 0.5  # the exemplars' weight where nothing is measured
 # Beside what is measured, a weight that is off the presumed one by d counts as a loss of so much
 # times the square of d, in IoU of one mask.
-BELIEF = 1.5
+BELIEF = 2.0
 MOST_TEXTS = 16  # that are tried for a label
 
 Texts = tuple[str, ...]
@@ -175,8 +175,8 @@ class Choice:
             return None, ()
         ways = [self._mixed(texts, shots, weight) for weight in WEIGHTS]
         said, *ratings = self.jury.rate(_always(self._said(texts)), *ways)
-        found, masks = said.iou(self._threshold(said)), ratings[0].masks
-        presumed = PRESUMED if found is None else 1 - found
+        found, masks = said.iou(self._threshold(said)) or 0.0, ratings[0].masks
+        presumed = 1 - (said.masks * found + PRESUMED) / (said.masks + 1)
         scores = [self._score(one) for one in ratings]
         curve = tuple((w, round(score, 4)) for w, score in zip(WEIGHTS, scores, strict=True))
         return weighed(scores, masks, presumed), curve if masks else ()
@@ -278,7 +278,7 @@ def weighed(scores: Sequence[float], masks: int, presumed: float) -> float:
 
     What words leave to be found is a fair presumption: where they find nearly all, exemplars can
     only harm, and where they mean nothing, only exemplars help. Unlike exemplars, words are judged
-    by the very first mask.
+    by the very first mask; so that luck with that does not decide, one more counts as half found.
 
     Args:
         scores: How good each of `WEIGHTS` is, in [0, 1].

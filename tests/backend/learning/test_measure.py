@@ -263,7 +263,7 @@ def test_a_single_exemplar_weighs_what_the_words_leave_to_be_found(
     nothing = widget(run(demo, books, accepted(1)).book)
     (phrase,) = nothing.texts
     assert phrase.iou is not None
-    assert nothing.weight == pytest.approx(1 - phrase.iou, abs=0.0126)
+    assert nothing.weight == pytest.approx(1 - (phrase.iou + 0.5) / 2, abs=0.0126)
     assert nothing.weights == ()
     known = label_config(["Widget"]).replace(
         'value="Widget"', 'value="Widget" predicted_values="dotted purple ring"'
@@ -271,7 +271,7 @@ def test_a_single_exemplar_weighs_what_the_words_leave_to_be_found(
     said = widget(run(demo, books, accepted(1), xml=known).book)
     assert said.weight is not None
     assert nothing.weight is not None
-    assert said.weight < 0.3 < 0.7 < nothing.weight
+    assert said.weight < 0.4 < 0.6 < nothing.weight
 
 
 def test_the_exemplars_weight_is_one_that_finds_about_the_most(
@@ -305,7 +305,7 @@ def test_with_many_masks_a_weight_costs_next_to_nothing(
 ) -> None:
     best = np.convolve(np.pad(scores, 1, mode="edge"), np.ones(3) / 3, "valid")
     chosen = weighed(scores.tolist(), 1000, presumed)
-    assert np.interp(chosen, WEIGHTS, best) >= best.max() - 0.0016
+    assert np.interp(chosen, WEIGHTS, best) >= best.max() - 0.0021
 
 
 def test_finding_nothing_is_no_way_to_do_well() -> None:
