@@ -77,8 +77,8 @@ def _train(options: argparse.Namespace) -> int:
             done = learns.learn(recipe, bar)
     except KeyboardInterrupt:
         print(
-            "\nStopped. The same command goes on from the last look at the validation tasks; "
-            "nothing else is needed."
+            "\nStopped. The same command goes on from the last look at the validation tasks, if it "
+            "came to one; nothing else is needed."
         )
         raise
     print(commands.outcome(done))
