@@ -115,8 +115,7 @@ def offer(
     if found is None:
         labels = ", ".join(dict.fromkeys(one.label for one in asked))
         raise BadPrompt(f'There is no label "{about[:40]}" to find phrases for: {labels}.')
-    typed = [phrase.text for phrase in book.entry(found.label).texts]
-    phrases = of_label(predictor, images[found.image_key], found, typed, vocabulary, WAIT)
+    phrases = of_label(predictor, images[found.image_key], found, book, vocabulary, WAIT)
     likely = ((one, one.iou if isinstance(one, Suggestion) else one.confidence) for one in phrases)
     return [Offered(one.text, one.source, figure) for one, figure in likely if figure > 0]
 

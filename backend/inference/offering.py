@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from backend.inference.phrasing import Candidate, Source, compositions, own, prompted, words
 from backend.inference.predictor import Predictor
+from backend.inference.promptbook import PromptBook
 from backend.inference.sighting import Sighting, look
 from backend.inference.suggest import Evidence, Suggestion, conditions, suggest
 from backend.inference.vocabulary import Vocabulary
@@ -52,7 +53,7 @@ def of_label(
     predictor: Predictor,
     image: TaskImage,
     query: Query,
-    typed: Sequence[str],
+    book: PromptBook,
     vocabulary: Vocabulary,
     seconds: float = inf,
 ) -> list[Suggestion] | list[Sighting]:
@@ -65,13 +66,14 @@ def of_label(
         predictor: The model.
         image: To be looked at.
         query: The label's.
-        typed: What the project's book knows to have been said for it.
+        book: The project's; what was said for the label before is tried again.
         vocabulary: Words to try.
         seconds: After these no further round of suggestions begins.
     """
     until = time.monotonic() + seconds
     (features,) = predictor.encode([(image.digest, image.image)])
     segmenter = predictor.segmenter
+    typed = [phrase.text for phrase in book.entry(query.label).texts]
     if query.shown is not None:
         alone = predictor.asking(replace(query, prompts=(), weight=1.0))
         (found,) = predictor.find(features, {query: alone})

@@ -130,9 +130,8 @@ def from_image(
     book: PromptBook,
 ) -> Suggested:
     """Phrases for a label by an image: what its exemplars find there, else what the image shows."""
-    typed = [phrase.text for phrase in book.entry(query.label).texts]
     phrases: Sequence[Suggestion | Sighting]
-    phrases = of_label(predictor, image, query, typed, vocabulary)
+    phrases = of_label(predictor, image, query, book, vocabulary)
     shown = any(isinstance(one, Suggestion) for one in phrases)
     basis = Basis.EXEMPLAR if shown else Basis.IMAGE
     return Suggested(query.label, basis, query.prompts, tuple(phrases))

@@ -55,11 +55,11 @@ def load(name: str, device: str | None, dtype: str) -> tuple[Segmenter, str]:
 
 
 def feature_cache(
-    settings: Settings, segmenter: Segmenter, digest: str, in_memory: int
+    settings: Settings, segmenter: Segmenter, digest: str, memory_mb: int
 ) -> FeatureCache:
-    """Where encoded images are kept: megabytes in this process, and on disk for the others."""
+    """Where encoded images are kept: so many in this process, and on disk for the others."""
     disk = DiskCache(settings.data_dir / "features", settings.feature_cache_disk_mb * MEGABYTE)
-    return FeatureCache(in_memory * MEGABYTE, FeatureStore(disk, segmenter, digest))
+    return FeatureCache(memory_mb * MEGABYTE, FeatureStore(disk, segmenter, digest))
 
 
 def learner_of(settings: Settings, project: int, accepted: Accepted) -> Learner:

@@ -18,20 +18,10 @@ from backend.labelstudio.images import TaskImage
 from backend.prompting import Query
 from demo import CHECKPOINT, WORDS
 from demo.evaluate import truth
-from demo.phrases import Query as Meant
-from demo.scenes import Look, Scene, generate
 from models import Exemplar, Segmenter
+from tests.backend.inference.stars import RED_STAR, scene
 
 VOCABULARY = Vocabulary.read(WORDS)
-LOOKS = [
-    Look("star", "red", "plain"),
-    Look("square", "red", "plain"),
-    Look("star", "blue", "plain"),
-]
-
-
-def scene(seed: int) -> Scene:
-    return generate(40 + seed, 256, include=LOOKS, count=(3, 3))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +39,7 @@ def unsaid() -> Query:
 def shown(predictor: Predictor) -> Query:
     """The same with an exemplar, of another image than is asked."""
     other = scene(1)
-    mask = truth(other, Meant(shape="star", colour="red"))
+    mask = truth(other, RED_STAR)
     condition = predictor.segmenter.encode_exemplar(Exemplar(other.image, mask))[0].numpy()
     return Query("image", "widget-7", ("widget 7",), 0.4, (), ("a",), 0.5, shown=condition)
 
@@ -98,7 +88,7 @@ def test_of_many_words_those_that_mean_what_is_shown_are_tried(
     many = [(f"thing {number}",) for number in range(NEAREST + 50)]
     vocabulary = Vocabulary((*many, ("red star",)))
     image = TaskImage(scene(2).image, "scene 2")
-    tried = [one.text for one in of_label(predictor, image, shown, (), vocabulary)]
+    tried = [one.text for one in of_label(predictor, image, shown, PromptBook(), vocabulary)]
     assert "red star" in tried[:3]
 
 
@@ -107,4 +97,4 @@ def test_where_an_exemplar_finds_nothing_the_image_tells(
 ) -> None:
     blank = TaskImage(Image.new("RGB", (64, 64)), "blank")
     silent = replace(shown, threshold=0.999)
-    assert of_label(predictor, blank, silent, (), VOCABULARY) == []
+    assert of_label(predictor, blank, silent, PromptBook(), VOCABULARY) == []

@@ -13,19 +13,13 @@ from backend.inference.suggest import MOST_PRESENT, Evidence, as_well, suggest
 from backend.inference.vocabulary import Vocabulary
 from demo import CHECKPOINT
 from demo.evaluate import truth
-from demo.phrases import Query
-from demo.scenes import Look, generate
 from models import Segmenter
+from tests.backend.inference.stars import RED_STAR, scene
 
 WORDS = Vocabulary(
     (("circle", "disc"), ("star",), ("square",), ("cat",)), (("red",), ("blue",), ("striped",))
 )
 THRESHOLD = 0.4
-LOOKS = [
-    Look("star", "red", "plain"),
-    Look("square", "red", "plain"),
-    Look("star", "blue", "plain"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +32,9 @@ def stars(model: Segmenter) -> list[Evidence]:
     """Six scenes with a red star, as where red stars are."""
     found = []
     for seed in range(6):
-        scene = generate(40 + seed, 256, include=LOOKS, count=(3, 3))
-        (features,) = model.encode_image(scene.image)
-        found.append(Evidence(features, truth(scene, Query(shape="star", colour="red"))))
+        drawn = scene(seed)
+        (features,) = model.encode_image(drawn.image)
+        found.append(Evidence(features, truth(drawn, RED_STAR)))
     return found
 
 

@@ -21,28 +21,18 @@ from backend.learning.suggestions import Basis, chosen, from_accepted, from_imag
 from backend.prompting import Query, queries
 from demo import CHECKPOINT, WORDS
 from demo.evaluate import truth
-from demo.phrases import Query as Meant
-from demo.scenes import Look, Scene, generate
 from models import Exemplar, Segmenter
+from tests.backend.inference.stars import RED_STAR, scene
 
 LABELS = ("widget-7", "Nobody")
 XML = label_config(LABELS)
 ASKED = queries(parse_label_config(XML), 0.4)
 VOCABULARY = Vocabulary.read(WORDS)
-LOOKS = [
-    Look("star", "red", "plain"),
-    Look("square", "red", "plain"),
-    Look("star", "blue", "plain"),
-]
-
-
-def scene(seed: int) -> Scene:
-    return generate(40 + seed, 256, include=LOOKS, count=(3, 3))
 
 
 def sample(task: int) -> Sample:
     drawn = scene(task)
-    mask = truth(drawn, Meant(shape="star", colour="red"))
+    mask = truth(drawn, RED_STAR)
     image = TaskImage(drawn.image, f"scene {task}")
     return Sample(task, "image", image, LABELS, {"widget-7": mask})
 
