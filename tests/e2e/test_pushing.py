@@ -17,7 +17,7 @@ from tests.e2e.label_studio import Server
 
 pytestmark = pytest.mark.e2e
 
-TASKS = 40
+TASKS = 80
 
 
 @pytest.fixture(scope="module")
