@@ -52,7 +52,7 @@ def serving(settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]
     The data folder is an empty one that is gone afterwards; `settings` are added to the
     environment.
     """
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="promptbrush-demo-") as data_dir:
         process = subprocess.Popen(
             [sys.executable, "-m", "backend.cli", "up", "--quiet"],
@@ -66,7 +66,8 @@ def serving(settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]
             process.wait(timeout=10)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on and that no connection uses right now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import requests
 
 from backend.connect import LABEL_STUDIO_NEEDS
+from backend.showcase import free_port
 
 OUT = Path(__file__).parents[2] / "out/e2e"
 REQUIREMENT = "label-studio==1.23.*"
@@ -90,7 +90,7 @@ def running(folder: Path, settings: dict[str, str]) -> Iterator[Server]:
     `settings` are variables of its environment; what this process has of the kind does not
     reach it.
     """
-    command, port = installed(), _free_port()
+    command, port = installed(), free_port()
     url, log = f"http://127.0.0.1:{port}", folder / "label-studio.log"
     folder.mkdir(parents=True, exist_ok=True)
     inherited = {k: v for k, v in os.environ.items() if not re.match("LABEL_STUDIO_|HEARTEX_", k)}
@@ -139,9 +139,3 @@ def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.5)
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
     raise AssertionError(f"Label Studio did not start, status {process.poll()}:\n{tail}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

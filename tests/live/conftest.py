@@ -6,7 +6,6 @@ import base64
 import io
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from redis import Redis
 
 from backend import broker
 from backend.queue import PredictionQueue, connect
+from backend.showcase import free_port
 
 LABEL_CONFIG = """
 <View>
@@ -122,9 +122,7 @@ class Up:
 
 
 def start(checkpoint: Path | str, data_dir: Path, **settings: object) -> Up:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     data_dir.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 import requests
 
+from backend.showcase import free_port
 from tests.live.conftest import LABEL_CONFIG, Up, data_uri, wait_until
 
 pytestmark = pytest.mark.live
@@ -40,9 +40,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(service_url: str) -> str:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(PACKAGE), str(ROOT)]),

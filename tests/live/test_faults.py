@@ -14,6 +14,7 @@ import requests
 
 from backend import broker
 from backend.queue import PredictionQueue, connect
+from backend.showcase import free_port
 from tests.live.conftest import (
     LABEL_CONFIG,
     ImageHost,
@@ -230,7 +231,7 @@ def test_what_cannot_be_used_is_told_in_one_line_and_ends_the_program(
 ) -> None:
     environment = {
         **os.environ,
-        "PORT": "39090",
+        "PORT": str(free_port()),
         "PROMPTBRUSH_DATA_DIR": str(tmp_path),
         "PROMPTBRUSH_CHECKPOINT": str(tiny_checkpoint),
         **settings,
