@@ -257,7 +257,7 @@ class Doctor:
         for query in queries(config, self._settings.threshold, book):
             asked = ", ".join(f'"{prompt}"' for prompt in query.prompts)
             entry = book.entry(query.label)
-            shown = sum(one.used for one in entry.exemplars) if entry.weight else 0
+            shown = sum(one.used for one in entry.exemplars) if entry.asked_weights else 0
             beside = f" with exemplars ({shown})" if shown else ""
             yield ok("label", f"{query.label}: {asked}{beside}, from {query.threshold:g}")
         for told in config.problems:

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from backend.errors import BackendError, BadRequest, ImageMissing
+from backend.inference.asking import Asking
 from backend.inference.features import FeatureCache
 from backend.inference.forms import shapes
 from backend.inference.predictor import Found, Predictor
@@ -92,14 +93,14 @@ def predict(
         tuple(Control(form, "image", "image", form, labels) for form in dict.fromkeys(forms))
     )
     asked = queries(config, settings.threshold)
-    conditions = dict(zip(asked, meant.values(), strict=True))
+    askings = dict(zip(asked, map(Asking.only, meant.values()), strict=True))
     writer = _Writer(out, config, model_version(segmenter.name, digest, asked))
     rows: list[list[str]] = []
     for path in tqdm(images, unit="image", disable=None):
         start = time.perf_counter()
         try:
             image = _open(path, max_pixels)
-            found = predictor.find(predictor.encode([(str(path), image)])[0], conditions)
+            found = predictor.find(predictor.encode([(str(path), image)])[0], askings)
         except BackendError as error:
             rows.append([path.name, f"{error.name}: {error}", "", "", ""])
             continue

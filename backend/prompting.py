@@ -36,7 +36,9 @@ class Query:
     threshold: float
     controls: tuple[Control, ...]  # which take the answer, each in its own form
     exemplars: tuple[str, ...] = ()  # by the names of their conditions
-    weight: float = 0.0  # the exemplars' share, beside that of the prompts
+    weights: tuple[tuple[float, float], ...] = ()
+    """The exemplars' shares, beside the prompts', that an image may be asked with; each with its
+    handicap, the IoU by which it has to promise more there than one without."""
     negatives: tuple[str, ...] = ()  # what the label's pixels are not
     contest: str = ""  # queries of the same one compete for every pixel; "" for none
     shown: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
@@ -51,7 +53,7 @@ class Query:
         query = replace(self, negatives=(*self.negatives, *unwanted))
         if not wanted:
             return query
-        return replace(query, prompts=(wanted,), exemplars=(), weight=0.0, shown=None)
+        return replace(query, prompts=(wanted,), exemplars=(), weights=(), shown=None)
 
 
 class Book(Protocol):
@@ -113,7 +115,7 @@ def _beyond(query: Query) -> list[dict[str, Any]]:
     """What a query is asked with beside prompts, if there is anything."""
     beyond: dict[str, Any] = {}
     if query.exemplars:
-        beyond |= {"exemplars": sorted(query.exemplars), "weight": query.weight}
+        beyond |= {"exemplars": sorted(query.exemplars), "weights": query.weights}
     if query.negatives:
         beyond["negatives"] = query.negatives
     if query.contest:

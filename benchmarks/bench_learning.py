@@ -104,7 +104,7 @@ class Judge:
         )
         names = tuple(str(one.task) for one in having)
         mean = seen.float().mean(dim=0).numpy()
-        return replace(query, exemplars=names, weight=WEIGHT, shown=mean)
+        return replace(query, exemplars=names, weights=((WEIGHT, 0.0),), shown=mean)
 
 
 class Project:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from backend.inference.asking import Asking
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
 from backend.labelstudio import brush
@@ -84,7 +85,8 @@ def shares() -> str:
     shapes = blobs(FEW)
     model.probabilities = lambda *_: shapes  # type: ignore[method-assign]
     queries = {
-        Query("image", str(i), (str(i),), 0.5, ()): one for i, one in enumerate(conditions.unbind())
+        Query("image", str(i), (str(i),), 0.5, ()): Asking.only(one)
+        for i, one in enumerate(conditions.unbind())
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.jpg"

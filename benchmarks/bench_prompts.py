@@ -22,6 +22,8 @@ from tqdm import tqdm
 from backend.inference.books import Books
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
+from backend.inference.suggest import Evidence, suggest
+from backend.inference.vocabulary import Vocabulary
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.shapes import Mask
@@ -33,6 +35,7 @@ from backend.learning.drawn import iou
 from backend.learning.measure import measure
 from backend.prompting import Query, queries
 from demo import CHECKPOINT
+from demo import WORDS as WORDS_TRIED
 from demo.evaluate import THRESHOLD, truth
 from demo.phrases import Query as Meaning
 from demo.scenes import (
@@ -54,6 +57,7 @@ SINGLE = 5  # of the first masks, each by itself, for the figure of one
 TASKS = [task for task in range(1, 1000) if part_of(task) is Part.TRAINING][: max(COUNTS)]
 UNFITTING = 0.7  # a default threshold that does not fit the checkpoint
 WORDS = ("shape", "texture", "colour+shape", "texture+shape")  # kinds of known labels
+VOCABULARY = Vocabulary.read(WORDS_TRIED)
 PLOT = Path(__file__).with_name("prompts.svg")
 
 
@@ -108,6 +112,14 @@ class Judge:
         """Mean IoU of each text."""
         return self.score([Query("image", text, (text,), THRESHOLD, ()) for text in texts])
 
+    def suggested(self, task: int) -> str:
+        """The phrase that one accepted mask suggests."""
+        sample = self.concept.sample(task, "Widget-7")
+        (features,) = self.segmenter.encode_image(sample.image.image)
+        evidence = [Evidence(features, sample.mask("Widget-7"))]
+        found = suggest(self.segmenter, "Widget-7", evidence, VOCABULARY, threshold=THRESHOLD)
+        return found[0].text
+
     def book(self, label: str, tasks: Sequence[int], threshold: float = THRESHOLD) -> Asked:
         """What the label is asked with after these tasks were accepted."""
 
@@ -125,10 +137,10 @@ class Judge:
         entry = book.entry(label)
         (whole,) = queries(config, threshold, book)
         (shown,) = queries(
-            config, threshold, book.having(replace(entry, weight=1.0, threshold=None))
+            config, threshold, book.having(replace(entry, weight=1.0, handicaps=(), threshold=None))
         )
         left_out = sum(not one.used for one in entry.exemplars)
-        return Asked(whole, replace(whole, exemplars=(), shown=None), shown, left_out)
+        return Asked(whole, replace(whole, exemplars=(), weights=(), shown=None), shown, left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +181,7 @@ class Row:
     name: float  # the label's own name, which means nothing
     kind: tuple[float, str]  # the best phrase without colour and texture, in hindsight
     full: tuple[float, str]  # the best of all phrases, in hindsight
+    told: float  # phrases that single masks suggest
     shown: tuple[float, ...]  # exemplars alone, by COUNTS
     mixed: tuple[float, ...]  # a mixture less its better part, at its least, by COUNTS
     left_out: int  # exemplars of the largest count
@@ -187,6 +200,7 @@ def exemplar_row(segmenter: Segmenter, seed: int, number: int) -> Row:
     ]
     held = dict(zip(descriptions, judge.said(descriptions), strict=True))
     (name,) = judge.said(["widget 7"])
+    told = float(np.mean(judge.said([judge.suggested(task) for task in TASKS[:SINGLE]])))
     kind, full = max(kinds, key=held.__getitem__), max(held, key=held.__getitem__)
     singles = [judge.book("Widget-7", [task]).shown for task in TASKS[:SINGLE]]
     shown, mixed = [float(np.mean(judge.score(singles)))], []
@@ -207,6 +221,7 @@ def exemplar_row(segmenter: Segmenter, seed: int, number: int) -> Row:
         name,
         (held[kind], kind),
         (held[full], full),
+        told,
         tuple(shown),
         tuple(mixed),
         books[0].left_out,
@@ -224,19 +239,21 @@ def exemplar_table(rows: Sequence[Row]) -> str:
     shown = " | ".join(f"{count} shown" for count in COUNTS)
     mixed = " | ".join(f"mixed, {count}" for count in COUNTS)
     lines = [
-        f"| seed | meant | its name | best word | best description | {shown} | {mixed} "
-        "| left out of 12 |",
-        f"|---|---|---:|---|---|{'---:|' * (2 * len(COUNTS) + 1)}",
+        f"| seed | meant | its name | best word | best description | phrase by 1 | {shown} "
+        f"| {mixed} | left out of 12 |",
+        f"|---|---|---:|---|---|{'---:|' * (2 * len(COUNTS) + 2)}",
     ]
     for row in rows:
         cells = [str(row.seed), row.meant if row.one_look else f"{row.meant}, any texture"]
         cells += [f"{row.name:.3f}", *(f"{iou:.3f} ({text})" for iou, text in (row.kind, row.full))]
-        cells += [f"{iou:.3f}" for iou in row.shown] + [f"{gain:+.3f}" for gain in row.mixed]
+        cells += [f"{iou:.3f}" for iou in (row.told, *row.shown)]
+        cells += [f"{gain:+.3f}" for gain in row.mixed]
         lines.append(f"| {' | '.join([*cells, str(row.left_out)])} |")
     for one_look in (True, False):
         some = [row for row in rows if row.one_look is one_look]
         cells = [_mean([row.name for row in some])]
         cells += [_mean([row.kind[0] for row in some]), _mean([row.full[0] for row in some])]
+        cells.append(_mean([row.told for row in some]))
         cells += [_mean([row.shown[i] for row in some]) for i in range(len(COUNTS))]
         cells += [f"{min(row.mixed[i] for row in some):+.3f} at least" for i in range(len(COUNTS))]
         name = "of one look" if one_look else "of any texture"

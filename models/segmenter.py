@@ -232,6 +232,11 @@ class Segmenter:
             return shown
         return torch.lerp(self.encode_text(texts).mean(dim=0), shown, weight)
 
+    @property
+    def competes(self) -> bool:
+        """Whether what one condition wins, another loses."""
+        return self._engine.competes
+
     @torch.inference_mode()
     def probabilities(self, features: ImageFeatures, conditions: Tensor) -> Tensor:
         """One image against N conditions at the model's resolution: (N, h', w') in [0, 1]."""

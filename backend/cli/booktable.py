@@ -34,7 +34,7 @@ def overview(book: PromptBook) -> str:
                 label,
                 ", ".join(texts) or "(labeling config)",
                 f"{used} of {len(entry.exemplars)}",
-                _figure(entry.weight),
+                _weight(entry),
                 _figure(entry.threshold),
                 _figure(proof.iou if proof else None, 3),
                 _figure(proof.before if proof else None, 3),
@@ -94,6 +94,14 @@ def _used(used: bool, reason: str) -> str:
 
 def _accepted(phrase: Phrase) -> str:
     return "-" if phrase.accepted is None else f"{phrase.accepted:.2f} of {phrase.predicted}"
+
+
+def _weight(entry: Entry) -> str:
+    """The exemplars' weight, or the least and the most that images are asked with."""
+    weights = [weight for weight, _ in entry.asked_weights]
+    if len(weights) < 2:
+        return _figure(entry.weight)
+    return f"{min(weights):.2f} to {max(weights):.2f}"
 
 
 def _figure(value: float | None, digits: int = 2, sign: str = "") -> str:

@@ -74,7 +74,7 @@ def _of_entry(entry: Entry) -> Json:
     for name in ("texts", "negatives", "exemplars"):
         if name in told:
             told[name] = [_plain(one) for one in told[name]]
-    for name in ("weights", "thresholds"):
+    for name in ("handicaps", "weights", "thresholds"):
         if name in told:
             told[name] = [[round(x, 4), round(y, 4)] for x, y in told[name]]
     if "by_hand" in told:
@@ -98,6 +98,7 @@ def _entry(label: str, raw: object) -> Entry:
         threshold=_maybe(_probability)(held.get("threshold"), f"{where}, threshold"),
         by_hand=frozenset(_each(held, "by_hand", where, _settable)),
         proof=None if proof is None else _proof(proof, f"{where}, proof"),
+        handicaps=_each(held, "handicaps", where, _handicap),
         weights=_each(held, "weights", where, _point),
         thresholds=_each(held, "thresholds", where, _point),
         masks=_whole(held.get("masks", 0), f"{where}, masks"),
@@ -156,6 +157,11 @@ def _point(raw: object, where: str) -> tuple[float, float]:
     if not isinstance(raw, list) or len(raw) != 2:
         raise BadPromptBook(f"{where}: expected two numbers")
     return _number(raw[0], where), _number(raw[1], where)
+
+
+def _handicap(raw: object, where: str) -> tuple[float, float]:
+    weight, handicap = _point(raw, where)
+    return _share(weight, f"{where}, weight"), _share(handicap, f"{where}, handicap")
 
 
 def _settable(raw: object, where: str) -> str:

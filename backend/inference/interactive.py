@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from backend.errors import BadPrompt, BadRequest
+from backend.inference.asking import Asking
 from backend.inference.masks import under
 from backend.inference.offering import of_image, of_label
 from backend.inference.phrasing import Source
@@ -78,9 +78,9 @@ def answer(
         return _within(predictor, query, image, rectangles)
     size = (image.image.height, image.image.width)
     shown = [Exemplar(image.image, mask=rectangle.mask(size)) for rectangle in rectangles]
-    condition = predictor.condition(query.prompts, shown, EXEMPLAR_WEIGHT)
+    asking = Asking.only(predictor.condition(query.prompts, shown, EXEMPLAR_WEIGHT))
     (features,) = predictor.encode([(image.digest, image.image)])
-    return predictor.find(features, {query: condition})[0]
+    return predictor.find(features, {query: asking})[0]
 
 
 def offer(
@@ -161,12 +161,12 @@ def _within(
     predictor: Predictor, query: Query, image: TaskImage, rectangles: Sequence[Rectangle]
 ) -> Found:
     """What lies inside rectangles; each is looked at from near, so small things are found too."""
-    condition = predictor.asking(query)
+    asking = predictor.asking(query)
     mask = np.zeros((image.image.height, image.image.width), bool)
     scores = []
     for rectangle in rectangles:
         area = rectangle.mask((image.image.height, image.image.width))
-        near = _near(predictor, query, image, condition, area)
+        near = _near(predictor, query, image, asking, area)
         if near.mask is not None and (near.mask & area).any():
             mask |= near.mask & area
             scores.append(near.score)
@@ -177,7 +177,7 @@ def _near(
     predictor: Predictor,
     query: Query,
     image: TaskImage,
-    condition: Tensor,
+    asking: Asking,
     area: NDArray[np.bool_],
 ) -> Found:
     """What is found where something is marked, (H, W), and just around it, seen from near."""
@@ -187,7 +187,7 @@ def _near(
         digest = f"{image.digest} {left},{top},{right},{bottom}"
         view = TaskImage(image.image.crop(box), digest)
     (features,) = predictor.encode([(view.digest, view.image)])
-    (found,) = predictor.find(features, {query: condition})
+    (found,) = predictor.find(features, {query: asking})
     if found.mask is None:
         return found
     mask = np.zeros_like(area)
@@ -222,13 +222,13 @@ def _pointed(
     places = [(point.pixel(features.size), point.positive) for point in points]
     wanted = [place for place, positive in places if positive]
     unwanted = [place for place, positive in places if not positive]
-    condition = predictor.asking(query)
-    found = predictor.find(features, {query: condition})[0]
+    asking = predictor.asking(query)
+    found = predictor.find(features, {query: asking})[0]
     whole = np.zeros(features.size, bool) if found.mask is None else found.mask
     mask = np.zeros_like(whole) if wanted else whole
     scores = [] if wanted else [found.score]
     for place in wanted:
-        meant, shown, seen = query, condition, found
+        meant, shown, seen = query, asking, found
         if not whole[place]:
             meant, shown, seen = _around(predictor, query, image.image, features, place)
         if seen.mask is None or not seen.mask[place]:
@@ -249,8 +249,8 @@ def _around(
     image: Image.Image,
     features: ImageFeatures,
     place: tuple[int, int],
-) -> tuple[Query, Tensor, Found]:
-    """The query and condition for what surrounds a pixel (row, column), and where that is."""
+) -> tuple[Query, Asking, Found]:
+    """The query for what surrounds a pixel (row, column), what to ask, and where that is."""
     (row, column), reach = place, AROUND / 2 * math.sqrt(image.width * image.height)
     box = (column - reach, row - reach, column + reach, row + reach)
     condition = predictor.condition((), [Exemplar(image, box=box)])
@@ -259,7 +259,7 @@ def _around(
     there = probabilities[row * height // image.height, column * width // image.width]
     threshold = max(FAINTEST, min(query.threshold, FAINT * float(there)))
     faint = replace(query, threshold=threshold)
-    return faint, condition, scored(faint, probabilities, features.size)
+    return faint, Asking.only(condition), scored(faint, probabilities, features.size)
 
 
 def _together(query: Query, mask: NDArray[np.bool_], scores: Sequence[float]) -> Found:

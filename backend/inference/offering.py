@@ -75,7 +75,7 @@ def of_label(
     segmenter = predictor.segmenter
     typed = [phrase.text for phrase in book.entry(query.label).texts]
     if query.shown is not None:
-        alone = predictor.asking(replace(query, prompts=(), weight=1.0))
+        alone = predictor.asking(replace(query, prompts=(), weights=((1.0, 0.0),)))
         (found,) = predictor.find(features, {query: alone})
         if found.mask is not None:
             return suggest(

@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from torch import Tensor
-
 from backend.errors import BackendError, BadPrompt, InternalError
 from backend.inference import interactive
+from backend.inference.asking import Asking
 from backend.inference.clusters import Description
 from backend.inference.forms import shapes
 from backend.inference.interactive import Offered
@@ -245,21 +244,21 @@ def _prelabel(
     predictor: Predictor, features: Mapping[str, ImageFeatures], asked: Sequence[Query]
 ) -> tuple[list[Found], dict[str, str]]:
     """Every label's mask on its image; why others could not be asked, by label."""
-    conditions: dict[Query, Tensor] = {}
+    askings: dict[Query, Asking] = {}
     refused: dict[str, str] = {}
     for query in asked:
         try:
-            conditions[query] = predictor.asking(query)
+            askings[query] = predictor.asking(query)
         except BadPrompt as error:
             refused[query.label] = str(error)
             log.warning("label %r is skipped: %s", query.label, error)
-    if refused and not conditions:
+    if refused and not askings:
         raise BadPrompt(next(iter(refused.values())))
     found = [
         one
         for key, seen in features.items()
         for one in predictor.find(
-            seen, {query: row for query, row in conditions.items() if query.image_key == key}
+            seen, {query: one for query, one in askings.items() if query.image_key == key}
         )
     ]
     return found, refused

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from backend.errors import BadPrompt
+from backend.inference.asking import Asking
 from backend.inference.features import FeatureCache
 from backend.inference.masks import clean
 from backend.prompting import Query
@@ -96,8 +97,8 @@ class Predictor:
         except ValueError as error:
             raise BadPrompt(str(error)) from error
 
-    def asking(self, query: Query) -> Tensor:
-        """The condition (C,) of a query: its prompts, and what its exemplars show.
+    def asking(self, query: Query) -> Asking:
+        """What to ask for a query: its prompts, mixed with what its exemplars show.
 
         Raises:
             BadPrompt: a prompt, or what the label is not, is empty or longer than the model reads.
@@ -105,8 +106,18 @@ class Predictor:
         if query.negatives:
             self.condition(query.negatives)
         if query.shown is None:
-            return self.condition(query.prompts)
-        return self.condition(query.prompts, torch.from_numpy(query.shown)[None], query.weight)
+            return Asking.only(self.condition(query.prompts))
+        shown = torch.from_numpy(query.shown)[None]
+        weights, handicaps = zip(*query.weights, strict=True)
+        rows = [self.condition(query.prompts, shown, weight) for weight in weights]
+        return Asking(torch.stack(rows), handicaps)
+
+    def settled(self, features: ImageFeatures, asking: Asking, threshold: float) -> Tensor:
+        """The condition (C,) that counts on an image."""
+        if len(asking.conditions) == 1:
+            return asking.conditions[0]
+        answers = self.segmenter.each(features, asking.conditions)
+        return asking.conditions[asking.choice(answers, threshold)]
 
     def closest(self, phrase: str, labels: Sequence[Query]) -> Query:
         """The query whose prompts mean most nearly what `phrase` does (cosine of conditions)."""
@@ -116,25 +127,35 @@ class Predictor:
         ]
         return labels[int(torch.stack(likeness).argmax())]
 
-    def find(self, features: ImageFeatures, conditions: Mapping[Query, Tensor]) -> list[Found]:
-        """The answer to every query, given its condition (C,), on one image.
+    def find(self, features: ImageFeatures, asked: Mapping[Query, Asking]) -> list[Found]:
+        """The answer to every query on one image.
 
         Equal conditions are asked once: labels that mean the same do not compete.
 
         Raises:
             BadPrompt: what a query is not is empty or longer than the model reads.
         """
-        if not conditions:
+        if not asked:
             return []
-        unwanted = list(dict.fromkeys(text for query in conditions for text in query.negatives))
-        given = [*conditions.values(), *(self.condition([text]) for text in unwanted)]
-        rows, asked = torch.unique(torch.stack(given), dim=0, return_inverse=True)
-        probabilities = self.segmenter.probabilities(features, rows)[asked].cpu()
-        likely, unlikely = probabilities[: len(conditions)], probabilities[len(conditions) :]
-        left = resolved(list(conditions), likely, dict(zip(unwanted, unlikely, strict=True)))
-        found = [
-            scored(query, one, features.size) for query, one in zip(conditions, left, strict=True)
-        ]
+        unwanted = list(dict.fromkeys(text for query in asked for text in query.negatives))
+        askings = dict(asked)
+        if self.segmenter.competes:  # no more than what is asked may be there to win a pixel
+            for query, asking in asked.items():
+                askings[query] = Asking.only(self.settled(features, asking, query.threshold))
+        given = [asking.conditions for asking in askings.values()]
+        given += [self.condition([text])[None] for text in unwanted]
+        rows, places = torch.unique(torch.cat(given), dim=0, return_inverse=True)
+        probabilities = self.segmenter.probabilities(features, rows)[places].cpu()
+        sizes = [*map(len, given[: len(asked)]), len(unwanted)]
+        *answers, unlikely = torch.split(probabilities, sizes)
+        likely = torch.stack(
+            [
+                answer[asking.choice(answer, query.threshold)]
+                for (query, asking), answer in zip(askings.items(), answers, strict=True)
+            ]
+        )
+        left = resolved(list(asked), likely, dict(zip(unwanted, unlikely, strict=True)))
+        found = [scored(query, one, features.size) for query, one in zip(asked, left, strict=True)]
         return _apart(found)
 
 

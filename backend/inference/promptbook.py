@@ -84,13 +84,28 @@ class Entry:
     texts: tuple[Phrase, ...] = ()
     exemplars: tuple[Shown, ...] = ()
     negatives: tuple[Phrase, ...] = ()
-    weight: float | None = None  # the exemplars' share, beside that of the texts
+    weight: float | None = None  # the exemplars' share beside that of the texts, all in all
     threshold: float | None = None
     by_hand: frozenset[str] = frozenset()  # which of FIELDS a person set
     proof: Proof | None = None
+    handicaps: Curve = ()  # weights that an image may be asked with, and how far each is behind
     weights: Curve = ()  # mean IoU by weight, as it was measured
     thresholds: Curve = ()  # mean IoU by threshold
     masks: int = 0  # on which weight and threshold were chosen
+
+    @property
+    def asked_weights(self) -> Curve:
+        """The exemplars' weights that an image may be asked with, each with its handicap.
+
+        Handicaps belong to the weight that was measured: another one that a person set or wrote
+        into the book stands alone. Nothing where exemplars are not asked at all.
+        """
+        if self.weight is None or not any(one.used for one in self.exemplars):
+            return ()
+        alone = ((self.weight, 0.0),)
+        measured = "weight" not in self.by_hand and alone[0] in self.handicaps
+        weights = self.handicaps if measured else alone
+        return weights if any(weight > 0 for weight, _ in weights) else ()
 
     def setting(self, **changed: Any) -> Self:
         """The same with fields as a person sets them; None gives one back to measuring.
@@ -160,10 +175,11 @@ class PromptBook:
             said = tuple(phrase.text for phrase in entry.negatives if phrase.used)
             query = replace(query, negatives=said)
         shown = [one.id for one in entry.exemplars if one.used and one.id in self.conditions]
-        if not shown or entry.weight is None or entry.weight <= 0:
+        weights = entry.asked_weights
+        if not shown or not weights:
             return query
         mean = np.stack([self.conditions[name] for name in shown]).mean(axis=0)
-        return replace(query, exemplars=tuple(shown), weight=entry.weight, shown=mean)
+        return replace(query, exemplars=tuple(shown), weights=weights, shown=mean)
 
 
 def _unmeasured(entry: Entry) -> Entry:

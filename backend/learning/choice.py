@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.errors import BadPrompt
+from backend.inference.asking import Asking
 from backend.inference.predictor import Predictor
 from backend.inference.promptbook import Curve, Entry, Origin, Phrase, Proof, Shown
 from backend.labelstudio.labels import Label
@@ -24,11 +25,13 @@ ENOUGH = 5  # masks: before, no threshold moves, and held-out ones prove nothing
 PULL = 5  # masks that the threshold of before weighs as much as
 CLEARLY = 0.02  # of mean IoU, by which other words have to be better
 HURTS = 0.005  # of mean IoU, that an exemplar may cost
-WEIGHTS = tuple(step / 8 for step in range(9))
+WEIGHTS = tuple(step / 4 for step in range(5))
 PRESUMED = 0.5  # the exemplars' weight where nothing is measured
 # Beside what is measured, a weight that is off the presumed one by d counts as a loss of so much
 # times the square of d, in IoU of one mask.
 BELIEF = 2.0
+TRUST = 0.3  # what is measured on one mask counts so much beside what an image's answer promises
+FURTHEST = 0.15  # a weight that is further behind is asked of no image
 MOST_TEXTS = 16  # that are tried for a label
 
 Texts = tuple[str, ...]
@@ -62,8 +65,9 @@ class Choice:
             return Entry(self.query.label)
         texts, phrases = self._texts()
         shots, shown = self._exemplars()
-        weight, weights = self._weight(texts, shots)
-        rating = self._rated(self.jury, texts, shots, weight)
+        weight, handicaps, weights = self._weight(texts, shots)
+        way = self._mixed(texts, shots, handicaps or ((weight or 0.0, 0.0),))
+        (rating,) = self.jury.rate(way)
         threshold = self._threshold(rating)
         return Entry(
             self.query.label,
@@ -71,7 +75,8 @@ class Choice:
             exemplars=shown,
             weight=weight,
             threshold=None if threshold == self.default else threshold,
-            proof=self._proof(texts, shots, weight, threshold, rating),
+            proof=self._proof(way, threshold, rating),
+            handicaps=handicaps,
             weights=weights,
             thresholds=_curve(rating),
             masks=rating.masks,
@@ -101,7 +106,7 @@ class Choice:
                 condition = self.predictor.condition(texts).float().cpu()
             except BadPrompt:
                 continue
-            candidates[texts] = self.jury.rate(_always(condition))[0]
+            (candidates[texts],) = self.jury.rate(_always(condition))
         scores = {texts: self._score(rating) for texts, rating in candidates.items()}
         chosen = configured
         if "texts" not in self.before.by_hand and not self.label.worded and scores:
@@ -167,59 +172,51 @@ class Choice:
     def _others(self, shot: Shot) -> NDArray[np.bool_]:
         return np.array([image.task != shot.task for image in self.jury.images], bool)
 
-    def _weight(self, texts: Texts, shots: Sequence[Shot]) -> tuple[float | None, Curve]:
-        """The exemplars' weight beside the texts, and IoU by weight."""
+    def _weight(self, texts: Texts, shots: Sequence[Shot]) -> tuple[float | None, Curve, Curve]:
+        """The exemplars' weight beside the texts, weights with their handicaps, and with IoU."""
         if "weight" in self.before.by_hand:
-            return self.before.weight, ()
+            return self.before.weight, (), ()
         if not shots:
-            return None, ()
-        ways = [self._mixed(texts, shots, weight) for weight in WEIGHTS]
+            return None, (), ()
+        ways = [self._mixed(texts, shots, ((weight, 0.0),)) for weight in WEIGHTS]
         said, *ratings = self.jury.rate(_always(self._said(texts)), *ways)
         found, masks = said.iou(self._threshold(said)) or 0.0, ratings[0].masks
         presumed = 1 - (said.masks * found + PRESUMED) / (said.masks + 1)
         scores = [self._score(one) for one in ratings]
         curve = tuple((w, round(score, 4)) for w, score in zip(WEIGHTS, scores, strict=True))
-        return weighed(scores, masks, presumed), curve if masks else ()
+        handicaps = handicapped(scores, masks, presumed)
+        best = min(handicaps, key=lambda pair: pair[1])[0]
+        return best, handicaps, curve if masks else ()
 
     def _said(self, texts: Texts) -> Tensor:
         return self.predictor.condition(texts).float().cpu()
 
-    def _mixed(self, texts: Texts, shots: Sequence[Shot], weight: float | None) -> Way:
+    def _mixed(self, texts: Texts, shots: Sequence[Shot], weights: Curve) -> Way:
         """Asks with texts and with what is shown on other tasks than the one that is asked."""
         said = self._said(texts)
-        if not shots or weight is None:
+        if not shots:
             return _always(said)
-        shows = _averaged(shots)
+        shares, handicaps = zip(*weights, strict=True)
 
-        def way(image: Seen) -> Tensor | None:
-            shown = shows(image)
-            return None if shown is None else torch.lerp(said, shown, weight)
+        def way(image: Seen) -> Asking | None:
+            shown = _shown(shots, image)
+            if shown is None:
+                return None
+            return Asking(torch.stack([torch.lerp(said, shown, one) for one in shares]), handicaps)
 
         return way
 
-    def _rated(
-        self, jury: Jury, texts: Texts, shots: Sequence[Shot], weight: float | None
-    ) -> Rating:
-        return jury.rate(self._mixed(texts, shots, weight))[0]
-
-    def _proof(
-        self,
-        texts: Texts,
-        shots: Sequence[Shot],
-        weight: float | None,
-        threshold: float,
-        chosen: Rating,
-    ) -> Proof | None:
+    def _proof(self, way: Way, threshold: float, chosen: Rating) -> Proof | None:
         """How good it is beside the labeling configuration alone, on held-out masks."""
-        now = self._rated(self.judges, texts, shots, weight)
+        (now,) = self.judges.rate(way)
         if now.masks >= ENOUGH:
-            way, before = self._mixed(texts, shots, weight), _always(self._said(self.query.prompts))
+            before = _always(self._said(self.query.prompts))
             found = self._served(way, threshold), self._served(before, self.query.threshold)
             return Proof(*found, now.masks, Part.HELD_OUT.value)
         after = chosen.iou(threshold)
         if after is None:
             return None
-        configured = self.jury.rate(_always(self._said(self.query.prompts)))[0]
+        (configured,) = self.jury.rate(_always(self._said(self.query.prompts)))
         before_it = configured.on(chosen.asked).iou(self.query.threshold)
         return Proof(after, before_it or 0.0, chosen.masks, "training and validation")
 
@@ -228,10 +225,10 @@ class Choice:
         query = replace(self.query, threshold=threshold)
         scores = []
         for image in self.judges.images:
-            condition, truth = way(image), image.truths[query.label]
-            if condition is None or not truth.any():
+            asking, truth = way(image), image.truths[query.label]
+            if asking is None or not truth.any():
                 continue
-            (found,) = self.predictor.find(image.features, {query: condition})
+            (found,) = self.predictor.find(image.features, {query: asking})
             guess = (
                 None if found.mask is None else shrunk(found.mask, (truth.shape[0], truth.shape[1]))
             )
@@ -240,17 +237,24 @@ class Choice:
 
 
 def _always(condition: Tensor) -> Way:
-    return lambda _: condition
+    asking = Asking.only(condition)
+    return lambda _: asking
 
 
 def _averaged(shots: Sequence[Shot]) -> Way:
     """Asks with what is shown on other tasks than the one that is asked."""
 
-    def way(image: Seen) -> Tensor | None:
-        others = [shot.condition for shot in shots if shot.task != image.task]
-        return torch.stack(others).mean(dim=0) if others else None
+    def way(image: Seen) -> Asking | None:
+        shown = _shown(shots, image)
+        return None if shown is None else Asking.only(shown)
 
     return way
+
+
+def _shown(shots: Sequence[Shot], image: Seen) -> Tensor | None:
+    """The mean (C,) of what is shown on other tasks than an image's."""
+    others = [shot.condition for shot in shots if shot.task != image.task]
+    return torch.stack(others).mean(dim=0) if others else None
 
 
 def _curve(rating: Rating) -> Curve:
@@ -273,22 +277,27 @@ def calibrated(rating: Rating, default: float) -> float:
     return default if gained < max(HURTS, error) else round(moved, 2)
 
 
-def weighed(scores: Sequence[float], masks: int, presumed: float) -> float:
-    """The exemplars' weight: the best one, as far as the evidence goes; else the presumed one.
+def handicapped(scores: Sequence[float], masks: int, presumed: float) -> Curve:
+    """The exemplars' weights that an image may be asked with, and how far each is behind the best.
 
     What words leave to be found is a fair presumption: where they find nearly all, exemplars can
     only harm, and where they mean nothing, only exemplars help. Unlike exemplars, words are judged
     by the very first mask; so that luck with that does not decide, one more counts as half found.
+    What is measured then tells more with each mask, and fewer weights are left.
 
     Args:
         scores: How good each of `WEIGHTS` is, in [0, 1].
         masks: How many the scores stand on.
         presumed: What the weight is without them.
     """
-    weights = np.linspace(0, 1, 41)
-    measured = np.interp(weights, WEIGHTS, _smoothed(np.array(scores)))
-    worth = masks * measured - BELIEF * (weights - presumed) ** 2
-    return round(float(weights[worth.argmax()]), 3)
+    weights = np.array(WEIGHTS)
+    worth = TRUST * (masks * np.array(scores) - BELIEF * (weights - presumed) ** 2)
+    behind = np.round(worth.max() - worth, 3)
+    return tuple(
+        (float(weight), float(lost))
+        for weight, lost in zip(weights, behind, strict=True)
+        if lost <= FURTHEST
+    )
 
 
 def _smoothed(curve: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from backend.inference.asking import Asking
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
 from backend.labelstudio.shapes import Mask
@@ -181,7 +182,7 @@ def evaluate(
             found.scores.append(score)
             _keep_worst(found.worst, score, sample, new.mask)
         for i in range(2):
-            judge, seen = judges[1 + i].segmenter, features[1 + i]
+            judge, seen = judges[1 + i], features[1 + i]
             _calibrate(found.calibration[i], judge, seen, sample, {q: rows[i][q] for q in wanted})
         if number < IMAGES:
             known = Known.of(base, features[0], everyday, threshold)
@@ -206,16 +207,17 @@ def _encoded(sample: Sample, judges: Sequence[Predictor]) -> list[ImageFeatures]
 
 def _calibrate(
     calibration: Calibration,
-    segmenter: Segmenter,
+    predictor: Predictor,
     features: ImageFeatures,
     sample: Sample,
-    conditions: Mapping[Query, Tensor],
+    asked: Mapping[Query, Asking],
 ) -> None:
     """Count the pixels at the model's resolution."""
-    if not conditions:
+    if not asked:
         return
-    said = segmenter.probabilities(features, torch.stack(list(conditions.values()))).cpu()
-    for query, probabilities in zip(conditions, said, strict=True):
+    rows = [predictor.settled(features, one, query.threshold) for query, one in asked.items()]
+    said = predictor.segmenter.probabilities(features, torch.stack(rows)).cpu()
+    for query, probabilities in zip(asked, said, strict=True):
         truth = shrunk(sample.mask(query.label), (said.shape[1], said.shape[2]))
         calibration.add(probabilities.numpy(), truth)
 

@@ -16,6 +16,7 @@ from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
 
+from backend.inference.asking import Asking
 from backend.inference.books import Books, exemplar_id
 from backend.inference.masks import SPECK
 from backend.inference.predictor import Predictor
@@ -71,7 +72,7 @@ class Evidence:
     typed: dict[str, dict[str, int]] = field(default_factory=dict)  # annotations, by label and text
 
 
-Way = Callable[[Seen], Tensor | None]  # the condition (C,) to ask an image with, if there is one
+Way = Callable[[Seen], Asking | None]  # what to ask an image with, if there is anything
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,19 +162,29 @@ class Jury:
         """One rating for each way to ask."""
         curves = np.full((len(ways), len(self.images), len(GRID)), np.nan)
         for i, image in enumerate(self.images):
-            conditions = [way(image) for way in ways]
-            places = [n for n, condition in enumerate(conditions) if condition is not None]
-            if not places:
-                continue
-            rows = torch.stack([one for one in conditions if one is not None])
-            curves[places, i] = self._curves(image, rows)
+            askings = [way(image) for way in ways]
+            places = [n for n, asking in enumerate(askings) if asking is not None]
+            if places:
+                curves[places, i] = self._curves(image, [one for one in askings if one is not None])
         return [Rating(one, self._present) for one in curves]
 
-    def _curves(self, image: Seen, conditions: Tensor) -> Curve:
-        """IoU by threshold of N conditions: (N, T)."""
-        truth = image.truths[self._label]
-        small = self._predictor.segmenter.each(image.features, conditions)
-        found = resize(small.float().cpu(), (truth.shape[0], truth.shape[1])).numpy()
+    def _curves(self, image: Seen, askings: Sequence[Asking]) -> Curve:
+        """IoU by threshold of N ways to ask: (N, T)."""
+        rows = torch.cat([asking.conditions for asking in askings])
+        small = self._predictor.segmenter.each(image.features, rows).float().cpu()
+        overlaps = self._overlaps(small, image.truths[self._label])
+        curves, first, thresholds = [], 0, torch.tensor(GRID, dtype=torch.float32)
+        for asking in askings:
+            own = slice(first, first + len(asking.conditions))
+            first = own.stop
+            best = asking.best(small[own], thresholds).numpy()
+            curves.append(overlaps[own][best, np.arange(len(GRID))])
+        return np.stack(curves)
+
+    @staticmethod
+    def _overlaps(small: Tensor, truth: Mask) -> Curve:
+        """IoU by threshold of probabilities (K, h, w) at the model's resolution: (K, T)."""
+        found = resize(small, (truth.shape[0], truth.shape[1])).numpy()
         # how many pixels reach each threshold, inside the truth and all in all
         steps = (found[..., None] >= GRID.astype(np.float32)).reshape(len(found), -1, len(GRID))
         total = steps.sum(axis=1)

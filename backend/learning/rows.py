@@ -134,7 +134,7 @@ def conditions(predictor: Predictor, asked: Sequence[Query]) -> dict[str, Tensor
         if query.label not in found:
             others = TEMPLATES if query.exemplars else TEMPLATES[1:]
             said = [[template.format(text) for text in query.prompts] for template in others]
-            rows = [predictor.asking(query), *map(predictor.condition, said)]
+            rows = [predictor.asking(query).likeliest, *map(predictor.condition, said)]
             found[query.label] = torch.stack(rows).float().cpu()
     return found
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from playwright.sync_api import Browser, BrowserContext
 
 from backend.labelstudio.client import LabelStudio
@@ -24,7 +25,8 @@ from tests.e2e.browser import chromium
 from tests.e2e.editor import Box, Editor, Mask
 from tests.e2e.label_studio import OPEN, OUT, Server, running
 
-BASIC_AUTH = {"BASIC_AUTH_USER": "label-studio", "BASIC_AUTH_PASS": "s3cret: with a colon"}
+AUTH = ("label-studio", "s3cret: with a colon")
+BASIC_AUTH = dict(zip(("BASIC_AUTH_USER", "BASIC_AUTH_PASS"), AUTH, strict=True))
 
 Promptbrush = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -167,3 +169,9 @@ def connected(
         return int(project)
 
     return make
+
+
+def pushed(backend: str, project: int) -> int:
+    """How many answers were sent to Label Studio after the deadline."""
+    told = requests.get(f"{backend}/jobs?project={project}", auth=AUTH, timeout=20).json()
+    return sum(one["pushed"] for one in told["projects"])

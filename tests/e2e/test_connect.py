@@ -13,7 +13,7 @@ import requests
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.wiring import Address
 from demo import IMAGES
-from tests.e2e.conftest import BASIC_AUTH, Promptbrush
+from tests.e2e.conftest import AUTH, Promptbrush
 from tests.e2e.editor import Editor
 from tests.e2e.label_studio import Server, running
 
@@ -41,7 +41,7 @@ def faults(output: str) -> dict[str, str]:
 def ours(backend: str) -> Address:
     """The running service, as `connect` names it by itself."""
     url = backend.replace("127.0.0.1", "localhost")
-    return Address(url, BASIC_AUTH["BASIC_AUTH_USER"], BASIC_AUTH["BASIC_AUTH_PASS"])
+    return Address(url, *AUTH)
 
 
 @pytest.mark.parametrize("kind", ["legacy", "personal"])
@@ -53,7 +53,7 @@ def test_a_project_is_wired_up_once_with_either_token(
     for _ in range(2):
         run = promptbrush("connect", "--project", str(project), **token)
         assert run.returncode == 0, run.stderr
-        assert BASIC_AUTH["BASIC_AUTH_PASS"] not in run.stdout + run.stderr
+        assert AUTH[1] not in run.stdout + run.stderr
     [backend] = client.ml_backends(project)
     [webhook] = client.webhooks(project)
     assert (backend["url"], backend["is_interactive"]) == (ours.url, True)

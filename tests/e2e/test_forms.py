@@ -15,7 +15,7 @@ from PIL import Image
 from backend.labelstudio import brush
 from backend.labelstudio.client import LabelStudio
 from demo import IMAGES
-from tests.e2e.conftest import BASIC_AUTH, Promptbrush
+from tests.e2e.conftest import AUTH, Promptbrush
 from tests.e2e.editor import Editor, Mask, iou
 from tests.e2e.label_studio import Server
 
@@ -93,7 +93,7 @@ def asked(backend: str, task: dict[str, Any], xml: str) -> list[dict[str, Any]]:
     """What the backend answers for a task."""
     answer = requests.post(
         f"{backend}/predict",
-        auth=(BASIC_AUTH["BASIC_AUTH_USER"], BASIC_AUTH["BASIC_AUTH_PASS"]),
+        auth=AUTH,
         json={"tasks": [task], "label_config": xml},
         timeout=100,
     )

@@ -14,7 +14,7 @@ from backend.labelstudio.client import LabelStudio
 from backend.learning.dataset import Part, part_of
 from backend.showcase import serving
 from demo.scenes import Look
-from tests.e2e.conftest import BASIC_AUTH, Drawn, Promptbrush, wait_until
+from tests.e2e.conftest import AUTH, Drawn, Promptbrush, wait_until
 from tests.e2e.editor import Editor
 from tests.e2e.label_studio import Server
 
@@ -23,7 +23,6 @@ pytestmark = pytest.mark.e2e
 LABEL = "Zorp"  # which says nothing to the model
 ZORP, OTHER = Look("circle", "red", "plain"), Look("square", "blue", "plain")
 ACCEPTED, OPEN, IN_EDITOR = 24, 4, 2
-AUTH = (BASIC_AUTH["BASIC_AUTH_USER"], BASIC_AUTH["BASIC_AUTH_PASS"])
 
 
 @pytest.fixture(scope="module")

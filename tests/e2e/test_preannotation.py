@@ -11,7 +11,7 @@ import requests
 from backend.labelstudio import brush
 from backend.labelstudio.client import LabelStudio
 from demo import IMAGES, LABEL_CONFIG
-from tests.e2e.conftest import BASIC_AUTH
+from tests.e2e.conftest import AUTH
 from tests.e2e.editor import Editor
 
 pytestmark = pytest.mark.e2e
@@ -33,7 +33,7 @@ def test_an_opened_task_shows_the_backends_masks_pixel_for_pixel(
     editor.open(project, task["id"])
     answer = requests.post(
         f"{backend}/predict",
-        auth=(BASIC_AUTH["BASIC_AUTH_USER"], BASIC_AUTH["BASIC_AUTH_PASS"]),
+        auth=AUTH,
         json={"tasks": [task], "label_config": LABEL_CONFIG.read_text(), "project": project},
         timeout=100,
     )

@@ -41,7 +41,9 @@ def shown(predictor: Predictor) -> Query:
     other = scene(1)
     mask = truth(other, RED_STAR)
     condition = predictor.segmenter.encode_exemplar(Exemplar(other.image, mask))[0].numpy()
-    return Query("image", "widget-7", ("widget 7",), 0.4, (), ("a",), 0.5, shown=condition)
+    return Query(
+        "image", "widget-7", ("widget 7",), 0.4, (), ("a",), ((0.5, 0.0),), shown=condition
+    )
 
 
 @pytest.fixture

@@ -33,8 +33,7 @@ def test_what_is_asked_twice_is_answered_once(
     [features] = predictor.encode([("a", Image.new("RGB", (40, 30), "red"))])
     prompts = {"dog": "a dog", "hound": "a dog", "cat": "a cat"}
     queries = [Query("image", label, (text,), 0.01, ()) for label, text in prompts.items()]
-    conditions = {query: predictor.condition(query.prompts) for query in queries}
-    dog, hound, cat = predictor.find(features, conditions)
+    dog, hound, cat = predictor.find(features, {one: predictor.asking(one) for one in queries})
     assert asked == [2]
     assert [found.query.label for found in (dog, hound, cat)] == list(prompts)
     assert dog.score == hound.score != cat.score

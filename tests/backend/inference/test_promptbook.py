@@ -54,7 +54,26 @@ def test_a_book_that_says_nothing_leaves_it_to_the_labeling_configuration() -> N
 
 def test_what_was_measured_stands_where_the_configuration_says_nothing() -> None:
     widget, _ = asked(MEASURED)
-    assert (widget.prompts, widget.threshold, widget.weight) == (("a cog",), 0.2, 0.75)
+    assert (widget.prompts, widget.threshold, widget.weights) == (("a cog",), 0.2, ((0.75, 0.0),))
+
+
+def test_an_image_may_be_asked_with_each_weight_that_is_not_far_behind() -> None:
+    handicaps = ((0.5, 0.04), (0.75, 0.0), (1.0, 0.1))
+    measured = replace(MEASURED, handicaps=handicaps)
+    assert asked(measured)[0].weights == handicaps
+    assert asked(replace(measured, handicaps=((0.0, 0.0), (0.25, 0.1)), weight=0.0))[0].weights
+    nothing = replace(measured, handicaps=((0.0, 0.0),), weight=0.0)
+    assert (asked(nothing)[0].weights, asked(nothing)[0].exemplars) == ((), ())
+
+
+def test_a_weight_that_a_person_set_or_wrote_stands_alone() -> None:
+    measured = replace(MEASURED, handicaps=((0.5, 0.04), (0.75, 0.0)))
+    for entry in (
+        measured.setting(weight=0.75),
+        measured.setting(weight=0.5),
+        replace(measured, weight=0.5),
+    ):
+        assert asked(entry)[0].weights == ((entry.weight, 0.0),)
 
 
 def test_exemplars_that_are_used_are_averaged() -> None:
@@ -105,11 +124,12 @@ def test_whatever_is_asked_with_is_in_the_version() -> None:
         replace(MEASURED, threshold=0.25),
         replace(MEASURED, weight=0.5),
         replace(MEASURED, weight=0.0),
+        replace(MEASURED, handicaps=((0.75, 0.0), (1.0, 0.1))),
         replace(MEASURED, exemplars=MEASURED.exemplars[:1]),
         replace(MEASURED, negatives=(Phrase("a shadow", Origin.HAND),)),
     ]
     versions = {model_version("m", "0" * 64, asked(entry)) for entry in changes}
-    assert len(versions | {model_version("m", "0" * 64, asked())}) == 8
+    assert len(versions | {model_version("m", "0" * 64, asked())}) == 9
 
 
 def test_figures_alone_do_not_change_the_version() -> None:
@@ -155,6 +175,7 @@ entries = st.builds(
     st.none() | st.builds(Proof, shares, shares, st.integers(0, 99), words),
     st.lists(st.tuples(shares, shares), max_size=3).map(tuple),
     st.lists(st.tuples(shares, shares), max_size=3).map(tuple),
+    st.lists(st.tuples(shares, shares), max_size=3).map(tuple),
     st.integers(0, 99),
 )
 
@@ -184,6 +205,7 @@ def test_a_book_is_read_as_it_was_written(held: list[Entry]) -> None:
         (("labels", "Widget", "exemplars", 1, "id"), "../x", "names no exemplar"),
         (("labels", "Widget", "exemplars", 1, "task"), True, "task: expected a whole number"),
         (("labels", "Widget", "by_hand"), ["colour"], "by_hand, no. 1: expected one of texts"),
+        (("labels", "Widget", "handicaps"), [[0.5, -0.1]], "handicaps, no. 1, handicap: expected"),
         (("labels", "Widget", "weights", 0), [1], "weights, no. 1: expected two numbers"),
         (("project",), "7", "project: expected a whole number"),
     ],

@@ -55,11 +55,11 @@ def run(
 
 def test_a_label_is_trained_as_it_is_served_and_in_other_words(segmenter: Segmenter) -> None:
     predictor = Predictor(segmenter, FeatureCache(0))
-    (width,) = predictor.asking(ASKED[0]).shape
+    (width,) = predictor.condition(ASKED[0].prompts).shape
     shown = np.ones(width, np.float32)
-    seen = replace(ASKED[0], exemplars=("one",), weight=0.75, shown=shown)
+    seen = replace(ASKED[0], exemplars=("one",), weights=((0.5, 0.1), (0.75, 0.0)), shown=shown)
     said = conditions(predictor, [seen, ASKED[1]])
-    assert torch.equal(said["Bright"][0], predictor.asking(seen))
+    assert torch.equal(said["Bright"][0], predictor.asking(seen).conditions[1])
     assert torch.equal(said["Bright"][1], predictor.condition(["a bright thing"]))
     assert torch.equal(said["Missing"][0], predictor.condition(["a ring"]))
     assert torch.equal(said["Missing"][1], predictor.condition(["a photo of a a ring"]))

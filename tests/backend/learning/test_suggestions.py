@@ -77,7 +77,9 @@ def test_without_accepted_work_a_labels_exemplar_tells_what_it_is(predictor: Pre
     shown = sample(1)
     exemplar = Exemplar(shown.image.image, shown.masks["widget-7"])
     condition = predictor.segmenter.encode_exemplar(exemplar)[0].numpy()
-    query = Query("image", "widget-7", ("widget 7",), 0.4, (), ("a",), 0.5, shown=condition)
+    query = Query(
+        "image", "widget-7", ("widget 7",), 0.4, (), ("a",), ((0.5, 0.0),), shown=condition
+    )
     found = from_image(predictor, sample(2).image, query, VOCABULARY, PromptBook())
     assert found.basis is Basis.EXEMPLAR
     assert {"red", "star"} & set(found.phrases[0].text.split())
