@@ -71,6 +71,9 @@ SETTLED = """(still) => {
 }"""
 STILL = 1500  # ms
 
+# How many predictions the browser got with the task.
+RECEIVED = "() => window.dataManager?.lsf?.task?.predictions?.length ?? 0"
+
 SELECT_SMART_TOOL = """(name) => {
   const annotation = window.dataManager.lsf.lsf.annotationStore.selected;
   annotation.unselectAll();
@@ -266,16 +269,27 @@ class Editor:
         self.page.locator(".konvajs-content").first.wait_for()
 
     def _drawn(self, where: str, count: int | None) -> list[Region]:
+        regions, complete = self._await_drawn(where, count)
+        if where == "areas" and count and not regions and self.page.evaluate(RECEIVED):
+            # seldom Label Studio shows an empty annotation beside the prediction that it got, and
+            # a person opens the task again
+            self.page.reload()
+            self._image()
+            regions, complete = self._await_drawn(where, count)
+        if not complete:
+            raise AssertionError(f"{where}: {len(regions)} instead of {count}: {regions}"[:2000])
+        return [Region(**{**region, "mask": _mask(region["mask"])}) for region in regions]
+
+    def _await_drawn(self, where: str, count: int | None) -> tuple[list[dict[str, Any]], bool]:
+        """What there is after ten seconds at most, and whether that is all, and drawn."""
         regions: list[dict[str, Any]] = []
         for _ in range(100):
             regions = self.page.evaluate(REGIONS, where) or []
             unseen = [r for r in regions if r["kind"] == "brushregion" and r["mask"] is None]
             if not unseen and count in {None, len(regions)}:
-                break
+                return regions, True
             self.page.wait_for_timeout(100)
-        else:
-            raise AssertionError(f"{where}: {len(regions)} instead of {count}: {regions}"[:2000])
-        return [Region(**{**region, "mask": _mask(region["mask"])}) for region in regions]
+        return regions, False
 
     def _answer(self, deed: Callable[[], Any]) -> dict[str, Any]:
         """What the backend answers to a deed, as the browser gets it."""
