@@ -17,6 +17,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, BrowserContext
 
+from backend.labelstudio import brush
 from backend.labelstudio.client import LabelStudio
 from backend.settings import environment
 from backend.showcase import serving
@@ -175,3 +176,12 @@ def pushed(backend: str, project: int) -> int:
     """How many answers were sent to Label Studio after the deadline."""
     told = requests.get(f"{backend}/jobs?project={project}", auth=AUTH, timeout=20).json()
     return sum(one["pushed"] for one in told["projects"])
+
+
+def accept(studio: Server, task: int, label: str, mask: Mask) -> None:
+    """Submit a mask for a label of the brush, over the API."""
+    value = {"format": "rle", "rle": list(brush.encode(mask)), "brushlabels": [label]}
+    size = {"original_width": mask.shape[1], "original_height": mask.shape[0]}
+    names = {"id": "accepted", "from_name": "brush", "to_name": "image", "type": "brushlabels"}
+    result = [{**names, **size, "image_rotation": 0, "value": value}]
+    studio.ask("POST", f"/api/tasks/{task}/annotations/", json={"result": result})

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import requests
 
-from backend.labelstudio import brush
 from backend.labelstudio.client import LabelStudio
 from backend.learning.dataset import Part, part_of
 from backend.showcase import serving
 from demo.scenes import Look
-from tests.e2e.conftest import AUTH, Drawn, Promptbrush, wait_until
+from tests.e2e.conftest import AUTH, Drawn, Promptbrush, accept, wait_until
 from tests.e2e.editor import Editor
 from tests.e2e.label_studio import Server
 
@@ -54,16 +53,6 @@ def project(
     return lambda: connected(paths, "--labels", LABEL, PORT=learning.rpartition(":")[2])
 
 
-def submit(studio: Server, task: dict[str, Any], scene: Drawn) -> None:
-    """Accept the truth over the API."""
-    mask = scene.truth(ZORP)
-    value = {"format": "rle", "rle": list(brush.encode(mask)), "brushlabels": [LABEL]}
-    size = {"original_width": mask.shape[1], "original_height": mask.shape[0]}
-    names = {"id": "zorp", "from_name": "brush", "to_name": "image", "type": "brushlabels"}
-    result = [{**names, **size, "image_rotation": 0, "value": value}]
-    studio.ask("POST", f"/api/tasks/{task['id']}/annotations/", json={"result": result})
-
-
 def scene_of(task: dict[str, Any], scenes: dict[str, Drawn]) -> Drawn:
     """The one that a task's image was uploaded from."""
     return next(one for name, one in scenes.items() if task["data"]["image"].endswith(name))
@@ -97,7 +86,7 @@ def test_what_is_submitted_in_the_editor_trains_a_version_that_annotators_get(
 
     for task in accepted:
         if task not in by_hand:
-            submit(studio, task, scene_of(task, scenes))
+            accept(studio, task["id"], LABEL, scene_of(task, scenes).truth(ZORP))
     for task in by_hand:
         editor.open(number, task["id"])
         editor.auto_annotation()
@@ -143,7 +132,7 @@ def test_the_command_trains_straight_from_label_studio(
     number = project()
     tasks = list(client.tasks(number))[: ACCEPTED - 4]  # too few to start by themselves
     for task in tasks:
-        submit(studio, task, scene_of(task, scenes))
+        accept(studio, task["id"], LABEL, scene_of(task, scenes).truth(ZORP))
     run = promptbrush("train", "--project", str(number), "--steps", "2", MODEL_DIR=str(tmp_path))
     assert run.returncode == 0, run.stdout + run.stderr
     assert f"{len(tasks)} images" in run.stdout

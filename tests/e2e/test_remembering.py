@@ -13,8 +13,9 @@ import pytest
 from backend.labelstudio.client import LabelStudio
 from backend.showcase import serving
 from demo.scenes import Look
-from tests.e2e.conftest import Drawn, Promptbrush, wait_until
+from tests.e2e.conftest import Drawn, Promptbrush, accept, wait_until
 from tests.e2e.editor import Editor, Mask, Region, iou
+from tests.e2e.label_studio import Server
 
 pytestmark = pytest.mark.e2e
 
@@ -116,3 +117,34 @@ def test_a_phrase_that_was_chosen_and_accepted_draws_the_next_image(
     told = command("prompts", "show", *project, "--label", LABEL)
     assert re.search(rf"^{phrase} .* 1\.00 of 1 +yes$", told, re.MULTILINE), told
     assert re.search(r"^zorp .* 0\.00 of 1 +no: ", told, re.MULTILINE), told
+
+
+def test_what_was_accepted_once_is_found_in_the_next_image_and_tells_how_to_say_it(
+    drawn: Callable[..., Drawn],
+    studio: Server,
+    client: LabelStudio,
+    command: Callable[..., str],
+    editor: Editor,
+) -> None:
+    scenes = [drawn(f"shown-{seed}", seed, LOOKS, radius=(0.1, 0.15)) for seed in (65, 66)]
+    number = client.create_project(f"shown {uuid.uuid4().hex[:6]}", CONFIG)["id"]
+    project = ("--project", str(number))
+    command("connect", *project, "--images", *(str(one.path) for one in scenes))
+    first, second = (task["id"] for task in client.tasks(number))
+    accept(studio, first, LABEL, scenes[0].truth(STAR))
+    shown = f"exemplar of task {first}"
+    wait_until(
+        lambda: shown in command("prompts", "show", *project, "--label", LABEL),
+        120,
+        lambda: command("prompts", "list", *project),
+    )
+
+    editor.open(number, second)
+    assert iou(only(editor.regions(1)), scenes[1].truth(STAR)) >= 0.7
+    editor.auto_annotation()
+    editor.type_prompt(f"{LABEL}?")
+    editor.shot("how-to-say-it")
+    best, *_ = editor.texts()["suggestions"]
+    assert "star" in best or "blue" in best, best  # no word of it is in the label's name
+    editor.edit_prompt("1")
+    assert iou(only(editor.suggestions(1)), scenes[1].truth(STAR)) >= 0.7
