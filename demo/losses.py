@@ -68,7 +68,12 @@ def _dice(guess: Tensor, targets: Tensor) -> Tensor:
 
 
 def contrast_loss(shown: Tensor, said: Tensor, scale: Tensor, traits: Tensor) -> Tensor:
-    """CLIP's loss between exemplars and their descriptions (E, C); equal looks are no rivals."""
+    """CLIP's loss between exemplars and their descriptions (E, C); equal looks are no rivals.
+
+    Of a batch without any, it is 0.
+    """
+    if not len(shown):
+        return shown.sum()
     scale = scale.clamp(max=LARGEST_SCALE).exp()
     similarity = scale * F.normalize(shown, dim=1) @ F.normalize(said, dim=1).T
     same = (traits[:, None] == traits[None]).all(dim=2)

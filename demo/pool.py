@@ -1,5 +1,6 @@
 """Many scenes held as arrays at the model's input size, for training to draw from."""
 
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
@@ -19,6 +20,8 @@ from models.image_processor import ImageProcessor
 MOST_OBJECTS = 6
 CHUNK = 64
 AREA = 192  # side of the square that a training scene has the area of, before it is resized
+NAMELESS = 0.5  # of the scenes have outlines without a name, where they are wanted
+FEW = (2, 4)  # known and nameless outlines that one of them draws from
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,21 @@ def _view(size: tuple[int, int], cut: bool, rng: np.random.Generator) -> tuple[i
     return left, top, left + side, top + side
 
 
-def _chunk(first_seed: int, number: int, processor: ImageProcessor, cut: bool = False) -> Pool:
+def _shapes(wanted: bool, rng: np.random.Generator) -> Sequence[str]:
+    """The shapes that a scene draws from: few, so that several of a kind come together."""
+    if not wanted or rng.uniform() >= NAMELESS:
+        return scenes.KNOWN_SHAPES
+    named = (scenes.KNOWN_SHAPES, scenes.NAMELESS)
+    return [str(name) for some, n in zip(named, FEW, strict=True) for name in rng.choice(some, n)]
+
+
+def _chunk(
+    first_seed: int,
+    number: int,
+    processor: ImageProcessor,
+    cut: bool = False,
+    nameless: bool = False,
+) -> Pool:
     """The scenes of `number` seeds, in a worker process."""
     torch.set_num_threads(1)
     side = processor.height
@@ -69,7 +86,11 @@ def _chunk(first_seed: int, number: int, processor: ImageProcessor, cut: bool = 
     for i in range(number):
         rng = np.random.default_rng((first_seed + i, 1))
         scene = scenes.generate(
-            first_seed + i, _random_size(rng), count=(1, MOST_OBJECTS), radius=(0.11, 0.25)
+            first_seed + i,
+            _random_size(rng),
+            count=(1, MOST_OBJECTS),
+            radius=(0.11, 0.25),
+            shapes=_shapes(nameless, rng),
         )
         view = _view(scene.image.size, cut, rng)
         small = scene.image.resize((side, side), Image.Resampling.BILINEAR, view)
@@ -89,19 +110,24 @@ def _chunk(first_seed: int, number: int, processor: ImageProcessor, cut: bool = 
 
 
 def generate(
-    number: int, seed: int, processor: ImageProcessor, processes: int, cut: bool = False
+    number: int,
+    seed: int,
+    processor: ImageProcessor,
+    processes: int,
+    cut: bool = False,
+    nameless: bool = False,
 ) -> Pool:
     """Draw the scenes of seeds `seed` and following, with a progress bar.
 
     Pictures are squeezed into the input's square, as CLIPSeg sees them, or a square is cut out of
-    them, as GroupViT's windows do.
+    them, as GroupViT's windows do. Outlines without a name are for a model that takes exemplars.
     """
     starts = range(seed, seed + number, CHUNK)
     sizes = [min(CHUNK, seed + number - start) for start in starts]
     pool = _empty(number, processor.height)
     # Spawned, because a forked child would inherit the locks of torch's threads.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as workers:
-        parts = workers.map(_chunk, starts, sizes, repeat(processor), repeat(cut))
+        parts = workers.map(_chunk, starts, sizes, repeat(processor), repeat(cut), repeat(nameless))
         for part in tqdm(parts, "scenes", total=len(sizes), unit_scale=CHUNK, unit="scene"):
             place = slice(len(pool), len(pool) + len(part))
             pool.pixels[place], pool.masks[place] = part.pixels, part.masks

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -29,7 +29,21 @@ KIND_WEIGHTS = {
 }
 ABSENT = 0.27  # of the phrases name what the scene lacks
 OTHER = 0.03  # of the phrases name what no scene has
+
+# What the exemplars of a prompt have in common, and how many there are of it.
+SHARED_WEIGHTS = {
+    "shape": 0.1,
+    "colour": 0.04,
+    "texture": 0.04,
+    "colour+shape": 0.2,
+    "texture+shape": 0.1,
+    "colour+texture": 0.04,
+    "full": 0.48,
+}
+SINGLE = 0.7  # of the exemplars that have everything in common are one
+MOST_SHOWN = 4
 ABSENT_EXEMPLAR = 0.2
+MISNAMED = 0.15  # of the prompts by exemplars have a name beside them that says nothing
 
 # How often vocabularies are of each kind; no two labels of one mean the same object.
 VOCABULARY_WEIGHTS = {
@@ -46,20 +60,25 @@ LEFT_OUT = 0.12  # of what could be named, so that what is not asked for is back
 DISTRACTORS = (0.55, 0.3, 0.15)  # how likely a vocabulary has none, one or two absent labels
 PLAIN = 0.4  # of a vocabulary's labels are worded as briefly as can be
 
-TRAITS = (scenes.KNOWN_SHAPES, scenes.KNOWN_COLOURS, scenes.KNOWN_TEXTURES)
+TRAITS = (
+    (*scenes.KNOWN_SHAPES, *scenes.NAMELESS), scenes.KNOWN_COLOURS, scenes.KNOWN_TEXTURES
+)  # fmt: skip
 KINDS_OF_THING = len(scenes.KNOWN_SHAPES) * len(scenes.KNOWN_COLOURS)
 ANYTHING = -100  # what cross entropy leaves out
+ANY = Query()
 
 B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
 class PromptBatch:
-    """B images and R prompts of them: texts first, then E exemplars, each with its target."""
+    """B images and R prompts of them: texts first, then P prompts by exemplars, with targets."""
 
     pixels: Tensor  # (B, 3, S, S) in 0..1
     exemplars: Tensor  # (E, 3, S, S) in 0..1
-    exemplar_texts: list[str]  # the same look in words, one per exemplar
+    shares: Tensor  # (P, E) what each exemplar is of each prompt; a prompt's add up to one
+    exemplar_texts: list[str]  # what a prompt's exemplars have in common, in words: P
+    said: Tensor  # (P,) whether those words say all of it
     texts: list[str]
     rows: Tensor  # (R,) which image each prompt is asked of
     targets: Tensor  # (R, S, S) in 0..1
@@ -127,14 +146,14 @@ class PromptSampler(Sampler[PromptBatch]):
     """Prompts one by one, as CLIPSeg is asked."""
 
     def __init__(
-        self, pool: Pool, seed: int, images: int, prompts: int, exemplars: int, patch: int
+        self, pool: Pool, seed: int, images: int, prompts: int, shown: int, patch: int
     ) -> None:
         super().__init__(pool, seed, images, patch)
-        self.prompts, self.exemplars = prompts, exemplars
-        self.by_look: dict[Look, list[int]] = defaultdict(list)
+        self.prompts, self.shown = prompts, shown
+        self.by_query: dict[Query, list[int]] = defaultdict(list)
         for index, look in enumerate(pool.exemplar_looks):
-            self.by_look[look].append(index)
-        self.known = sorted(self.by_look)
+            for kind in SHARED_WEIGHTS:
+                self.by_query[Query.about(look, kind)].append(index)
 
     def draw(self) -> PromptBatch:
         """The next batch."""
@@ -149,15 +168,15 @@ class PromptSampler(Sampler[PromptBatch]):
                 texts.append(text)
                 queries.append(query)
                 rows.append(i)
-        shown: list[int] = []
-        shown_texts: list[str] = []
-        for i in rng.choice(self.images, self.exemplars, replace=self.exemplars > self.images):
-            look = self._exemplar_look(looks[i])
-            shown.append(int(rng.choice(self.by_look[look])))
-            query = Query(*look)
-            shown_texts.append(phrases.wording(query, rng))
-            queries.append(query)
+        groups: list[list[int]] = []
+        shared: list[Query] = []
+        for i in rng.choice(self.images, self.shown, replace=self.shown > self.images):
+            groups.append(self._exemplars(looks[i]))
+            shared.append(self._shared(groups[-1]))
             rows.append(int(i))
+        described = [self._described(query) for query in shared]
+        shown = [index for group in groups for index in group]
+        queries += shared
         targets = np.zeros((len(rows), *masks.shape[2:]), np.uint8)
         for r, (i, asked) in enumerate(zip(rows, queries, strict=True)):
             if asked is not None:
@@ -166,7 +185,9 @@ class PromptSampler(Sampler[PromptBatch]):
         return PromptBatch(
             photographed(tensor(pixels), rng),
             photographed(tensor(turned(pool.exemplars[shown], int(rng.integers(8)))), rng),
-            shown_texts,
+            torch.block_diag(*(torch.full((1, len(group)), 1 / len(group)) for group in groups)),
+            [text for text, _ in described],
+            torch.tensor([said for _, said in described]),
             texts,
             torch.tensor(rows),
             torch.from_numpy(targets).float() / 255,
@@ -179,16 +200,40 @@ class PromptSampler(Sampler[PromptBatch]):
         throw = rng.uniform()
         if throw < OTHER:
             return phrases.other(rng), None
-        kind = _drawn(KIND_WEIGHTS, rng)
-        query = phrases.absent(looks, kind, rng) if throw < OTHER + ABSENT else None
-        query = query or Query.about(looks[int(rng.integers(len(looks)))], kind)
+        if throw < OTHER + ABSENT:
+            absent = phrases.absent(looks, _drawn(KIND_WEIGHTS, rng), rng)
+            if absent is not None and absent == _worded(absent):
+                return phrases.wording(absent, rng), absent
+        query = ANY
+        while query == ANY:  # of an outline alone that has no name, there is nothing to say
+            look = looks[int(rng.integers(len(looks)))]
+            query = _worded(Query.about(look, _drawn(KIND_WEIGHTS, rng)))
         return phrases.wording(query, rng), query
 
-    def _exemplar_look(self, looks: tuple[Look, ...]) -> Look:
-        known = [look for look in looks if look in self.by_look]
-        if known and self.rng.uniform() >= ABSENT_EXEMPLAR:
-            return known[int(self.rng.integers(len(known)))]
-        return self.known[int(self.rng.integers(len(self.known)))]
+    def _described(self, shared: Query) -> tuple[str, bool]:
+        """Words for what exemplars have in common, and whether they say all of it."""
+        query = _worded(shared)
+        if query == ANY or self.rng.uniform() < MISNAMED:
+            return phrases.other(self.rng), False
+        return phrases.wording(query, self.rng), query == shared
+
+    def _exemplars(self, looks: tuple[Look, ...]) -> list[int]:
+        """Exemplars of something in the scene, or at times of what is elsewhere."""
+        rng = self.rng
+        query = Query.about(looks[int(rng.integers(len(looks)))], _drawn(SHARED_WEIGHTS, rng))
+        if rng.uniform() < ABSENT_EXEMPLAR or query not in self.by_query:
+            elsewhere = self.pool.exemplar_looks[int(rng.integers(len(self.pool)))]
+            query = Query.about(elsewhere, _drawn(SHARED_WEIGHTS, rng))
+        alike = self.by_query[query]
+        alone = None not in (query.shape, query.colour, query.texture) and rng.uniform() < SINGLE
+        number = 1 if alone else min(len(alike), int(rng.integers(2, MOST_SHOWN + 1)))
+        return [int(index) for index in rng.choice(alike, number, replace=False)]
+
+    def _shared(self, exemplars: list[int]) -> Query:
+        """What they have in common, which is what they ask for."""
+        looks = [self.pool.exemplar_looks[index] for index in exemplars]
+        traits = (set(trait) for trait in zip(*looks, strict=True))
+        return Query(*(trait.pop() if len(trait) == 1 else None for trait in traits))
 
 
 class VocabularySampler(Sampler[VocabularyBatch]):
@@ -209,7 +254,7 @@ class VocabularySampler(Sampler[VocabularyBatch]):
             targets[i, n] = _marked(masks[i], looks[i], asked[i][n])
         return VocabularyBatch(
             photographed(tensor(pixels), self.rng),
-            [self._worded(asked[i][n]) for i, n in places],
+            [self._wording(asked[i][n]) for i, n in places],
             torch.tensor(places),
             torch.from_numpy(targets).float() / 255,
             torch.tensor([_classes(asked[i][n]) for i, n in places]),
@@ -247,7 +292,7 @@ class VocabularySampler(Sampler[VocabularyBatch]):
         lacking = [phrases.absent(looks, kind, rng) for _ in range(max(number, not queries))]
         return list(dict.fromkeys([*queries, *filter(None, lacking)]))
 
-    def _worded(self, query: Query) -> str:
+    def _wording(self, query: Query) -> str:
         brief = self.rng.uniform() < PLAIN
         return query.simple() if brief else phrases.wording(query, self.rng)
 
@@ -256,6 +301,11 @@ def _drawn(weights: dict[str, float], rng: np.random.Generator) -> str:
     """A kind of phrase, as often as its weight says."""
     share = np.array(list(weights.values()))
     return str(rng.choice(list(weights), p=share / share.sum()))
+
+
+def _worded(query: Query) -> Query:
+    """As much of it as there are words for."""
+    return query if query.shape in scenes.KNOWN_SHAPES else replace(query, shape=None)
 
 
 def _classes(query: Query) -> list[int]:

@@ -2,11 +2,11 @@
 
 Shapes and textures are signed distances (negative inside), so a picture of any size is drawn
 anti-aliased without supersampling, and a new one is one function in `SHAPES` or `TEXTURES`.
-The `KNOWN_*` names are the ones the demo checkpoint is trained on; what else there is, it learns
-from accepted annotations if at all.
+The `KNOWN_*` names are the ones the demo checkpoint is trained on, beside `NAMELESS` outlines that
+it meets in exemplars; what else there is, it learns from accepted annotations if at all.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Floats = NDArray[np.float32]
-Field = Callable[[Floats, Floats], Floats]
+from demo.outlines import Field, Floats, nameless
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (212, 38, 44),
@@ -27,6 +26,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (124, 54, 168),
     "pink": (242, 126, 184),
 }
+FARTHEST = 1.3  # of an outline from its middle, in radii, where it is drawn no further
 TONES = ((44, 42, 50), (242, 238, 230))  # the second colour of a texture: dark or light
 
 
@@ -162,6 +162,14 @@ TEXTURES: dict[str, Field] = {
 KNOWN_SHAPES = ("circle", "square", "triangle", "ring", "cross", "star")
 KNOWN_COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 KNOWN_TEXTURES = ("plain", "striped", "dotted", "checkered")
+NAMELESS = tuple(f"nameless {number}" for number in range(120))
+
+
+def outline(shape: str) -> Field:
+    """The signed distance of a name in `SHAPES` or `NAMELESS`."""
+    if shape in SHAPES:
+        return SHAPES[shape]
+    return nameless(int(shape.removeprefix("nameless ")), tuple(SHAPES.values()))
 
 
 # --- drawing -------------------------------------------------------------------------------------
@@ -186,7 +194,7 @@ def _stamp(
     width: int,
 ) -> _Stamp:  # fmt: skip
     """Draw one object by itself."""
-    reach = 1.25 * radius
+    reach = FARTHEST * radius
     top, left = max(0, int(centre[1] - reach)), max(0, int(centre[0] - reach))
     bottom = min(height, int(centre[1] + reach) + 2)
     right = min(width, int(centre[0] + reach) + 2)
@@ -195,7 +203,7 @@ def _stamp(
     turn, twist = rng.uniform(0, 2 * np.pi, 2)
     period = rng.uniform(0.46, 0.62)
     local = (x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn))
-    cover = _coverage(SHAPES[look.shape](*(a.astype(np.float32) for a in local)), 1 / radius)
+    cover = _coverage(outline(look.shape)(*(a.astype(np.float32) for a in local)), 1 / radius)
     woven = (
         (x * np.cos(twist) + y * np.sin(twist)) / period + rng.uniform(),
         (y * np.cos(twist) - x * np.sin(twist)) / period + rng.uniform(),
@@ -294,7 +302,7 @@ def generate(
         count: Fewest and most objects. Crowded scenes may end with fewer than drawn.
         radius: Smallest and largest radius, in parts of sqrt(width * height).
         least_visible: How much of an object's own pixels must stay uncovered.
-        shapes: Names in `SHAPES` to draw from.
+        shapes: Names in `SHAPES` or `NAMELESS` to draw from.
         colours: Names in `COLOURS` to draw from.
         textures: Names in `TEXTURES` to draw from.
     """

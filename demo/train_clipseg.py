@@ -26,6 +26,8 @@ from models import (
     ImageProcessor,
 )
 
+UNSAID = 0.6  # of the way from exemplars to words that do not say all of it, at most
+
 
 @dataclass(frozen=True)
 class CLIPSegRecipe(Recipe):
@@ -33,6 +35,7 @@ class CLIPSegRecipe(Recipe):
 
     steps: int = 6000
     minutes: float = 54
+    images: int = 12
     scenes: int = 16_000
     side: int = 96
     depth: int = 6
@@ -41,8 +44,8 @@ class CLIPSegRecipe(Recipe):
     decoder_hidden: int = 256
     decoder_heads: int = 2
     refined: bool = False
-    prompts: int = 5
-    exemplars: int = 8
+    prompts: int = 6
+    shown: int = 12
     contrast: float = 0.1
 
 
@@ -70,10 +73,12 @@ def configuration(recipe: CLIPSegRecipe, vocabulary_size: int) -> CLIPSegConfig:
 class CLIPSegTrainer(Trainer[CLIPSegForImageSegmentation, CLIPSegRecipe]):
     """Masks supervise what the decoder draws for each prompt by itself."""
 
+    nameless = True
+
     def __init__(self, recipe: CLIPSegRecipe, data: Pool, processor: ImageProcessor) -> None:
         super().__init__(recipe, data, processor)
         self.sampler = PromptSampler(
-            data, recipe.seed, recipe.images, recipe.prompts, recipe.exemplars, recipe.patch
+            data, recipe.seed, recipe.images, recipe.prompts, recipe.shown, recipe.patch
         )
 
     def _model(self, vocabulary_size: int) -> CLIPSegForImageSegmentation:
@@ -81,18 +86,20 @@ class CLIPSegTrainer(Trainer[CLIPSegForImageSegmentation, CLIPSegRecipe]):
 
     def _loss(self) -> tuple[Tensor, float]:
         model, recipe, batch = self.model, self.recipe, self.sampler.draw()
-        shown = len(batch.exemplars)
+        shown = len(batch.shares)
         activations = model.encode_image(self.normalised(batch.pixels))
         said = model.get_conditional_embeddings(
             **self.tokenizer(batch.texts + batch.exemplar_texts)
         )
-        seen = model.get_conditional_embeddings(
+        seen = batch.shares @ model.get_conditional_embeddings(
             conditional_pixel_values=self.normalised(batch.exemplars)
         )
         texts, described = said[:-shown].float(), said[-shown:].float()
         seen = seen.float()
-        # Some prompts lie between words and picture, so that either, or both, can be asked with.
-        blend = (torch.rand(shown, 1) * 2 - 1).clamp(min=0)
+        # Some prompts lie between words and picture, so that either, or both, can be asked with;
+        # those whose words do not say it all stay nearer to the picture.
+        furthest = torch.where(batch.said, 1.0, UNSAID)[:, None]
+        blend = (torch.rand(shown, 1) * 2 - 1).clamp(min=0) * furthest
         conditions = torch.cat([texts, torch.lerp(seen, described, blend)])
         reduced = [r[batch.rows] for r in model.decoder.reduce(activations)]
         grid = (recipe.side // recipe.patch,) * 2
@@ -106,8 +113,9 @@ class CLIPSegTrainer(Trainer[CLIPSegForImageSegmentation, CLIPSegRecipe]):
         loss = loss + recipe.speaking * self.helpers.speaking_loss(
             torch.cat([texts, seen]), batch.traits
         )
+        alike = batch.said
         loss = loss + recipe.contrast * contrast_loss(
-            seen, described, model.clip.logit_scale, batch.traits[-shown:]
+            seen[alike], described[alike], model.clip.logit_scale, batch.traits[-shown:][alike]
         )
         return loss, overlap(logits > 0, targets > 0.5)
 

@@ -90,6 +90,7 @@ class Trainer(ABC, Generic[M, R]):
     """A model and everything that makes it learn; `step` takes one batch."""
 
     cut = False  # whether a scene is cut to the input's square, or squeezed into it
+    nameless = False  # whether scenes have outlines that no word says
 
     def __init__(self, recipe: R, data: pool.Pool, processor: ImageProcessor) -> None:
         torch.manual_seed(recipe.seed)
@@ -193,7 +194,8 @@ def run(
     started = time.monotonic()
     processor = ImageProcessor(recipe.side, recipe.side)
     first = FIRST_SEED + recipe.seed * recipe.scenes
-    data = pool.generate(recipe.scenes, first, processor, threads, trainer_class.cut)
+    kind = (trainer_class.cut, trainer_class.nameless)
+    data = pool.generate(recipe.scenes, first, processor, threads, *kind)
     trainer = trainer_class(recipe, data, processor)
     if start is not None:
         trainer.go_on_from(start)

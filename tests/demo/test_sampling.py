@@ -4,6 +4,7 @@ import pytest
 from demo import pool, sampling
 from demo.pool import Pool
 from demo.sampling import PromptSampler, VocabularySampler
+from demo.scenes import KNOWN_SHAPES, NAMELESS
 from models import ImageProcessor
 
 
@@ -13,12 +14,17 @@ def drawn() -> Pool:
 
 
 @pytest.fixture(scope="module")
+def nameless() -> Pool:
+    return pool._chunk(500, 24, ImageProcessor(48, 48), nameless=True)
+
+
+@pytest.fixture(scope="module")
 def cut() -> Pool:
     return pool._chunk(500, 12, ImageProcessor(48, 48), cut=True)
 
 
 def test_targets_are_what_the_prompt_means(drawn: Pool) -> None:
-    batch = PromptSampler(drawn, 0, images=4, prompts=5, exemplars=2, patch=8).draw()
+    batch = PromptSampler(drawn, 0, images=4, prompts=5, shown=2, patch=8).draw()
     assert len(batch.texts) == 20
     assert len(batch.rows) == len(batch.targets) == len(batch.traits) == 22
     assert batch.targets.min() >= 0
@@ -29,10 +35,37 @@ def test_targets_are_what_the_prompt_means(drawn: Pool) -> None:
 
 
 def test_patches_are_named_by_the_object_on_them(drawn: Pool) -> None:
-    batch = PromptSampler(drawn, 0, images=4, prompts=1, exemplars=1, patch=8).draw()
+    batch = PromptSampler(drawn, 0, images=4, prompts=1, shown=1, patch=8).draw()
     assert batch.patches.shape == (4, 3, 6, 6)
     named = batch.patches > 0
     assert (named.any(dim=1) == named.all(dim=1)).all()
+
+
+def test_exemplars_ask_for_what_they_have_in_common(nameless: Pool) -> None:
+    sampler = PromptSampler(nameless, 0, images=8, prompts=1, shown=24, patch=8)
+    for _ in range(5):
+        batch = sampler.draw()
+        np.testing.assert_allclose(batch.shares.sum(dim=1), 1)
+        assert ((batch.shares > 0).sum(dim=0) == 1).all()
+        assert len(batch.exemplars) == batch.shares.shape[1] > len(batch.shares) == 24
+        assert len(batch.exemplar_texts) == len(batch.said) == 24
+    looks = nameless.exemplar_looks
+    for exemplars in ([0], [0, 1], [2, 3, 4]):
+        shared = sampler._shared(exemplars)
+        assert all(shared.matches(looks[index]) for index in exemplars)
+        kept = [name for name in (shared.shape, shared.colour, shared.texture) if name]
+        same = [len({looks[i][trait] for i in exemplars}) == 1 for trait in range(3)]
+        assert len(kept) == sum(same)
+
+
+def test_no_word_says_an_outline_that_has_no_name(nameless: Pool) -> None:
+    assert any(look.shape in NAMELESS for look in nameless.exemplar_looks)
+    sampler = PromptSampler(nameless, 1, images=8, prompts=4, shown=16, patch=8)
+    for _ in range(5):
+        batch = sampler.draw()
+        assert not any("nameless" in text for text in (*batch.texts, *batch.exemplar_texts))
+        shapes = batch.traits[-16:, 0]
+        assert not (batch.said & (shapes >= len(KNOWN_SHAPES))).any()
 
 
 def test_no_two_labels_of_a_vocabulary_mean_the_same_pixel(cut: Pool) -> None:

@@ -11,14 +11,14 @@ from models import Exemplar, ImageProcessor, Segmenter
 
 TINY = CLIPSegRecipe(
     steps=3, side=48, width=32, depth=2, extract=(0, 1), text_width=32, joint=32, reduce=32,
-    decoder_hidden=32, images=4, prompts=3, exemplars=2, warm_up=1,
+    decoder_hidden=32, images=4, prompts=3, shown=2, warm_up=1,
 )  # fmt: skip
 PROCESSOR = ImageProcessor(TINY.side, TINY.side)
 
 
 @pytest.fixture(scope="module")
 def drawn() -> Pool:
-    return pool._chunk(500, 12, PROCESSOR)
+    return pool._chunk(500, 12, PROCESSOR, nameless=True)
 
 
 def test_three_steps_learn_something_and_save_a_folder_that_loads(
