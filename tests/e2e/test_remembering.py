@@ -131,13 +131,18 @@ def test_what_was_accepted_once_is_found_in_the_next_image_and_tells_how_to_say_
     project = ("--project", str(number))
     command("connect", *project, "--images", *(str(one.path) for one in scenes))
     first, second = (task["id"] for task in client.tasks(number))
+    before = {one["model_version"] for one in client.predictions(task=first)}
     accept(studio, first, LABEL, scenes[0].truth(STAR))
-    shown = f"exemplar of task {first}"
     wait_until(
-        lambda: shown in command("prompts", "show", *project, "--label", LABEL),
+        lambda: (
+            LABEL in command("prompts", "show", *project)
+            and any(one["model_version"] not in before for one in client.predictions(task=second))
+        ),
         120,
         lambda: command("prompts", "list", *project),
     )
+    told = command("prompts", "show", *project, "--label", LABEL)
+    assert f"exemplar of task {first}" in told, told
 
     editor.open(number, second)
     assert iou(only(editor.regions(1)), scenes[1].truth(STAR)) >= 0.7
