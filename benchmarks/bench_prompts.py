@@ -2,7 +2,8 @@
 
 Exemplars: a label means things whose shape the demo checkpoint was never trained on, of one look or
 of any texture. Masks of it are accepted, `prompts measure` fills the book, and other scenes are
-asked from it, as workers do. Each scene has a thing of the same colour and another shape, too.
+asked from it, as workers do. Each scene has a thing of the same colour and another shape, too,
+which for some labels has the same texture: nothing but the shape tells them apart.
 
 Labels of known words show that exemplars do no harm where they are not needed, and what thresholds
 gain that twenty masks move.
@@ -14,9 +15,11 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from backend.inference.books import Books
@@ -57,8 +60,17 @@ SINGLE = 5  # of the first masks, each by itself, for the figure of one
 TASKS = [task for task in range(1, 1000) if part_of(task) is Part.TRAINING][: max(COUNTS)]
 UNFITTING = 0.7  # a default threshold that does not fit the checkpoint
 WORDS = ("shape", "texture", "colour+shape", "texture+shape")  # kinds of known labels
+NAMED = ("says nothing", "is the best word", "is the best description")
 VOCABULARY = Vocabulary.read(WORDS_TRIED)
 PLOT = Path(__file__).with_name("prompts.svg")
+
+
+class Sort(Enum):
+    """What a label of a new shape means, and what is beside it."""
+
+    ONE_LOOK = "of one look"
+    ANY_TEXTURE = "of any texture"
+    AMONG_LIKE = "among its like"  # of the same colour and texture
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,7 @@ class Concept:
     """What a label means, and the scenes that are judged."""
 
     look: Look
+    sort: Sort
     meant: Meaning
     first: int  # seed of its scenes
 
@@ -76,6 +89,8 @@ class Concept:
         drawn = self.look
         if self.meant.texture is None:
             drawn = drawn._replace(texture=str(rng.choice(KNOWN_TEXTURES)))
+        if self.sort is Sort.AMONG_LIKE:
+            texture = drawn.texture
         other = Look(shape, self.look.colour, texture)
         return generate(self.first + number, include=[drawn, other], count=(3, 5))
 
@@ -154,13 +169,14 @@ class Asked:
 
 
 def _new(seed: int, number: int) -> Concept:
-    """A concept of a new shape: of one look first, then of any texture."""
+    """A concept of a new shape; all shapes of one sort come before the next."""
     rng = np.random.default_rng((seed, number))
-    shape = NEW_SHAPES[number % len(NEW_SHAPES)]
-    look = Look(shape, str(rng.choice(KNOWN_COLOURS)), str(rng.choice(KNOWN_TEXTURES)))
-    any_texture = number >= len(NEW_SHAPES)
-    meant = Meaning(look.shape, look.colour, None if any_texture else look.texture)
-    return Concept(look, meant, 20_000_000 + 1_000_000 * seed + 50_000 * number)
+    place, which = divmod(number, len(NEW_SHAPES))
+    sort = list(Sort)[place]
+    colour, texture = str(rng.choice(KNOWN_COLOURS)), str(rng.choice(KNOWN_TEXTURES))
+    look = Look(NEW_SHAPES[which], colour, texture)
+    meant = Meaning.about(look, "colour+shape" if sort is Sort.ANY_TEXTURE else "full")
+    return Concept(look, sort, meant, 20_000_000 + 1_000_000 * seed + 50_000 * number)
 
 
 def _known(seed: int, kind: str) -> Concept:
@@ -168,7 +184,7 @@ def _known(seed: int, kind: str) -> Concept:
     rng = np.random.default_rng((seed, 100, WORDS.index(kind)))
     look = Look(*(str(rng.choice(k)) for k in (KNOWN_SHAPES, KNOWN_COLOURS, KNOWN_TEXTURES)))
     first = 30_000_000 + 1_000_000 * seed + 50_000 * WORDS.index(kind)
-    return Concept(look, Meaning.about(look, kind), first)
+    return Concept(look, Sort.ONE_LOOK, Meaning.about(look, kind), first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +193,20 @@ class Row:
 
     seed: int
     meant: str
-    one_look: bool
+    sort: Sort
     name: float  # the label's own name, which means nothing
     kind: tuple[float, str]  # the best phrase without colour and texture, in hindsight
     full: tuple[float, str]  # the best of all phrases, in hindsight
     told: float  # phrases that single masks suggest
     shown: tuple[float, ...]  # exemplars alone, by COUNTS
-    mixed: tuple[float, ...]  # a mixture less its better part, at its least, by COUNTS
+    parts: NDArray[np.float64]  # (COUNTS, NAMED, 3): mixture, texts and exemplars of a book
     left_out: int  # exemplars of the largest count
+
+    @property
+    def mixed(self) -> list[float]:
+        """A mixture less its better part, at its least, by COUNTS."""
+        gains = self.parts[..., 0] - self.parts[..., 1:].max(axis=-1)
+        return [float(gain) for gain in gains.min(axis=1)]
 
 
 def exemplar_row(segmenter: Segmenter, seed: int, number: int) -> Row:
@@ -203,34 +225,29 @@ def exemplar_row(segmenter: Segmenter, seed: int, number: int) -> Row:
     told = float(np.mean(judge.said([judge.suggested(task) for task in TASKS[:SINGLE]])))
     kind, full = max(kinds, key=held.__getitem__), max(held, key=held.__getitem__)
     singles = [judge.book("Widget-7", [task]).shown for task in TASKS[:SINGLE]]
-    shown, mixed = [float(np.mean(judge.score(singles)))], []
+    shown, parts = [float(np.mean(judge.score(singles)))], []
     for count in COUNTS:
-        # names that say nothing, something, and all there is to say
         books = [judge.book(label, TASKS[:count]) for label in ("Widget-7", kind, full)]
         if count > 1:
             shown.append(judge.score([books[0].shown])[0])
-        gains = []
-        for book in books:
-            whole, *parts = judge.score([book.whole, book.said, book.shown])
-            gains.append(whole - max(parts))
-        mixed.append(min(gains))
+        parts.append([judge.score([book.whole, book.said, book.shown]) for book in books])
     return Row(
         seed,
         " ".join(filter(None, (concept.meant.texture, look.colour, look.shape))),
-        concept.meant.texture is not None,
+        concept.sort,
         name,
         (held[kind], kind),
         (held[full], full),
         told,
         tuple(shown),
-        tuple(mixed),
+        np.array(parts),
         books[0].left_out,
     )
 
 
 def exemplars(segmenter: Segmenter) -> list[Row]:
     """All concepts of all seeds."""
-    turns = [(seed, number) for seed in SEEDS for number in range(2 * len(NEW_SHAPES))]
+    turns = [(seed, number) for seed in SEEDS for number in range(len(Sort) * len(NEW_SHAPES))]
     return [exemplar_row(segmenter, *turn) for turn in tqdm(turns, "concepts", disable=None)]
 
 
@@ -244,20 +261,39 @@ def exemplar_table(rows: Sequence[Row]) -> str:
         f"|---|---|---:|---|---|{'---:|' * (2 * len(COUNTS) + 2)}",
     ]
     for row in rows:
-        cells = [str(row.seed), row.meant if row.one_look else f"{row.meant}, any texture"]
+        cells = [str(row.seed), f"{row.meant}, {row.sort.value}"]
         cells += [f"{row.name:.3f}", *(f"{iou:.3f} ({text})" for iou, text in (row.kind, row.full))]
         cells += [f"{iou:.3f}" for iou in (row.told, *row.shown)]
         cells += [f"{gain:+.3f}" for gain in row.mixed]
         lines.append(f"| {' | '.join([*cells, str(row.left_out)])} |")
-    for one_look in (True, False):
-        some = [row for row in rows if row.one_look is one_look]
+    for sort in Sort:
+        some = [row for row in rows if row.sort is sort]
         cells = [_mean([row.name for row in some])]
         cells += [_mean([row.kind[0] for row in some]), _mean([row.full[0] for row in some])]
         cells.append(_mean([row.told for row in some]))
         cells += [_mean([row.shown[i] for row in some]) for i in range(len(COUNTS))]
         cells += [f"{min(row.mixed[i] for row in some):+.3f} at least" for i in range(len(COUNTS))]
-        name = "of one look" if one_look else "of any texture"
-        lines.append(f"| all | **mean, {name}** | {' | '.join(cells)} | |")
+        lines.append(f"| all | **mean, {sort.value}** | {' | '.join(cells)} | |")
+    return "\n".join(lines)
+
+
+def mixture_table(rows: Sequence[Row]) -> str:
+    """What books serve beside their parts, in the mean over concepts."""
+    figures = [f"texts, {n} | exemplars, {n} | mixed, {n} | least of a seed" for n in COUNTS]
+    lines = [
+        f"| the label's name | {' | '.join(figures)} |",
+        f"|---|{'---:|' * (4 * len(COUNTS))}",
+    ]
+    by_seed = np.array(
+        [np.mean([row.parts for row in rows if row.seed == seed], axis=0) for seed in SEEDS]
+    )
+    for place, name in enumerate(NAMED):
+        cells = []
+        for i in range(len(COUNTS)):
+            whole, said, shown = by_seed[:, i, place].T
+            cells += [f"{part.mean():.3f}" for part in (said, shown, whole)]
+            cells.append(f"{(whole - np.maximum(said, shown)).min():+.3f}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -266,24 +302,16 @@ def _mean(figures: Sequence[float]) -> str:
 
 
 def plot(rows: Sequence[Row]) -> str:
-    """IoU by accepted masks, of things of one look."""
-    some = [row for row in rows if row.one_look]
-    points = [
-        (float(count), float(np.mean([row.shown[i] for row in some])))
-        for i, count in enumerate(COUNTS)
-    ]
-
-    def level(name: str, figures: Sequence[float], colour: str) -> Series:
-        height = float(np.mean(figures))
-        return Series(name, [(COUNTS[0], height), (COUNTS[-1], height)], colour, dashed=True)
-
-    drawn = [
-        Series("exemplars", points),
-        level("best description", [row.full[0] for row in some], COLOURS[2]),
-        level("best word", [row.kind[0] for row in some], COLOURS[1]),
-        level("name", [row.name for row in some], GREY),
-    ]
-    return standalone(chart("IoU by accepted masks", drawn, "accepted masks", low=0, high=1))
+    """IoU by accepted masks: exemplars of each sort of label, and what words find."""
+    drawn = []
+    for sort, colour in zip(Sort, COLOURS, strict=False):
+        shown = np.mean([row.shown for row in rows if row.sort is sort], axis=0)
+        points = [(float(n), float(found)) for n, found in zip(COUNTS, shown, strict=True)]
+        drawn.append(Series(sort.value, points, colour))
+    word = float(np.mean([row.kind[0] for row in rows]))
+    level = [(float(COUNTS[0]), word), (float(COUNTS[-1]), word)]
+    drawn.append(Series("best word", level, GREY, dashed=True))
+    return standalone(chart("IoU of exemplars", drawn, "accepted masks", low=0, high=1))
 
 
 def known(segmenter: Segmenter) -> list[Judge]:
@@ -344,6 +372,7 @@ def table() -> str:
     return "\n\n".join(
         [
             exemplar_table(rows),
+            mixture_table(rows),
             f"![IoU by accepted masks]({PLOT.name})",
             "### Labels whose words are known",
             known_table(judges),

@@ -78,14 +78,14 @@ def main() -> None:
         "## Exemplars and thresholds from accepted masks",
         "Labels that mean things of a shape which the demo checkpoint was never trained on "
         "(`make bench-prompts`). Mean IoU as served, threshold 0.4, on 60 other scenes, each with "
-        "a thing of the same colour and another shape. The best word names the kind of thing "
-        "alone, the best description its texture and colour too; both are chosen in hindsight on "
-        "the very scenes that judge. `1 shown` is the mean of five masks, each by itself. `mixed` "
-        "is what the book serves, less the better of its texts and its exemplars, at its least for "
-        "three names of the label: one that means nothing, the best word, the best description. "
-        "The demo's exemplars mean a look, colour and texture included, as it was trained so: they "
-        "find things of one look as well as the best description, and things of any texture only "
-        "once several are shown.",
+        'a thing of the same colour and another shape, which of the labels "among its like" has '
+        "the same texture, too. The best word names the kind of thing alone, the best description "
+        "its texture and colour too; both are chosen in hindsight on the very scenes that judge. "
+        "`phrase by 1` is what single masks suggest (`promptbrush suggest`), `1 shown` what the "
+        "same masks find as exemplars, each the mean of five masks, one at a time. `mixed` is what "
+        "the book serves, less the better of its texts and its exemplars, at its least for three "
+        "names of the label: one that means nothing, the best word, the best description. The "
+        "second table has the same in the mean over all concepts, and its least among the seeds.",
         bench_prompts.table(),
         "## A large photograph, and many prompts",
         "4000x3000 pixels, 5 prompts, published size, float32.",

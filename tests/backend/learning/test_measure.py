@@ -288,7 +288,7 @@ def test_the_exemplars_weight_is_one_that_finds_about_the_most(
 def test_images_choose_among_weights_at_least_as_well_as_the_best_weight_does(
     demo: Segmenter, books: Books
 ) -> None:
-    entry = widget(run(demo, books, accepted(ENOUGH + 2)).book)
+    entry = widget(run(demo, books, accepted(3)).book)
     assert len(entry.handicaps) > 1
     at = dict(entry.thresholds)
     assert np.interp(0.4, list(at), list(at.values())) >= max(s for _, s in entry.weights) - 0.01
