@@ -40,7 +40,7 @@ from demo.evaluate import EXEMPLAR
 from demo.evaluate import evaluate as known
 from models import Exemplar, Segmenter
 
-ROUNDS = 5
+ROUNDS = 3
 TASKS = 120  # of a project
 SCENES = 60  # that judge new concepts
 OLD_SCENES = 60  # and what was known

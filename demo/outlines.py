@@ -1,7 +1,7 @@
 """Outlines without a name: what only an exemplar can ask for, so that training learns to look.
 
-A checkpoint that sees six shapes learns six shapes. Among many more, for none of which there is a
-word, an exemplar has to carry its outline, and then carries one that training never saw.
+A checkpoint that sees six shapes learns six names. Among many more, for none of which there is a
+word, an exemplar has to carry its outline itself.
 """
 
 from collections.abc import Callable
