@@ -76,12 +76,12 @@ def test_a_phrase_that_was_chosen_and_accepted_draws_the_next_image(
     first, second = (task["id"] for task in client.tasks(number))
 
     editor.open(number, first)
-    assert iou(only(editor.regions(1)), scenes[0].truth(STAR)) < 0.1
+    assert iou(only(editor.regions(1)), scenes[0].truth(STAR)) < 0.6
     editor.remove(LABEL)
     editor.auto_annotation()
     editor.type_prompt("?")
     lines = editor.texts()["suggestions"]
-    place = next(i for i, line in enumerate(lines) if "star" in line)
+    place = next(i for i, line in enumerate(lines) if "blue" in line or "star" in line)
     editor.edit_prompt(str(place + 1))
     [phrase] = editor.texts()["prompt"]
     assert iou(only(editor.suggestions(1)), scenes[0].truth(STAR)) >= 0.7
