@@ -71,6 +71,14 @@ def test_a_label_with_an_exemplar_is_said_in_words_that_find_the_same(
     assert all(one.likely > 0 for one in rest)
 
 
+def test_no_phrase_is_offered_again_as_part_of_a_sentence(
+    shown: Query, offered: Callable[..., list[Offered]]
+) -> None:
+    texts = [one.text for one in offered(shown, "widget-7")]
+    assert len(texts) > 5
+    assert not any(text.startswith(("the ", "a ", "every ")) for text in texts)
+
+
 def test_what_was_said_for_a_label_before_is_offered_again(
     shown: Query, unsaid: Query, offered: Callable[..., list[Offered]]
 ) -> None:
