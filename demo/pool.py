@@ -20,8 +20,20 @@ from models.image_processor import ImageProcessor
 MOST_OBJECTS = 6
 CHUNK = 64
 AREA = 192  # side of the square that a training scene has the area of, before it is resized
-NAMELESS = 0.5  # of the scenes have outlines without a name, where they are wanted
-FEW = (2, 4)  # known and nameless outlines that one of them draws from
+NAMELESS_SHARE = 0.5  # of the scenes have outlines without a name, where they are wanted
+DRAWN_FROM = (2, 4)  # so many known and nameless outlines in one of them
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How scenes are drawn for a model.
+
+    CLIPSeg sees pictures squeezed into its input's square; GroupViT sees windows, so that a square
+    is cut out. Outlines without a name are for a model that is asked by exemplars.
+    """
+
+    cut: bool = False
+    nameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +77,14 @@ def _view(size: tuple[int, int], cut: bool, rng: np.random.Generator) -> tuple[i
 
 def _shapes(wanted: bool, rng: np.random.Generator) -> Sequence[str]:
     """The shapes that a scene draws from: few, so that several of a kind come together."""
-    if not wanted or rng.uniform() >= NAMELESS:
+    if not wanted or rng.uniform() >= NAMELESS_SHARE:
         return scenes.KNOWN_SHAPES
     named = (scenes.KNOWN_SHAPES, scenes.NAMELESS)
-    return [str(name) for some, n in zip(named, FEW, strict=True) for name in rng.choice(some, n)]
+    drawn = (rng.choice(some, n) for some, n in zip(named, DRAWN_FROM, strict=True))
+    return [str(name) for names in drawn for name in names]
 
 
-def _chunk(
-    first_seed: int,
-    number: int,
-    processor: ImageProcessor,
-    cut: bool = False,
-    nameless: bool = False,
-) -> Pool:
+def _chunk(first_seed: int, number: int, processor: ImageProcessor, style: Style) -> Pool:
     """The scenes of `number` seeds, in a worker process."""
     torch.set_num_threads(1)
     side = processor.height
@@ -90,9 +97,9 @@ def _chunk(
             _random_size(rng),
             count=(1, MOST_OBJECTS),
             radius=(0.11, 0.25),
-            shapes=_shapes(nameless, rng),
+            shapes=_shapes(style.nameless, rng),
         )
-        view = _view(scene.image.size, cut, rng)
+        view = _view(scene.image.size, style.cut, rng)
         small = scene.image.resize((side, side), Image.Resampling.BILINEAR, view)
         pool.pixels[i] = np.asarray(small)
         for j, thing in enumerate(scene.objects):
@@ -110,24 +117,15 @@ def _chunk(
 
 
 def generate(
-    number: int,
-    seed: int,
-    processor: ImageProcessor,
-    processes: int,
-    cut: bool = False,
-    nameless: bool = False,
+    number: int, seed: int, processor: ImageProcessor, processes: int, style: Style
 ) -> Pool:
-    """Draw the scenes of seeds `seed` and following, with a progress bar.
-
-    Pictures are squeezed into the input's square, as CLIPSeg sees them, or a square is cut out of
-    them, as GroupViT's windows do. Outlines without a name are for a model that takes exemplars.
-    """
+    """Draw the scenes of seeds `seed` and following, with a progress bar."""
     starts = range(seed, seed + number, CHUNK)
     sizes = [min(CHUNK, seed + number - start) for start in starts]
     pool = _empty(number, processor.height)
     # Spawned, because a forked child would inherit the locks of torch's threads.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as workers:
-        parts = workers.map(_chunk, starts, sizes, repeat(processor), repeat(cut), repeat(nameless))
+        parts = workers.map(_chunk, starts, sizes, repeat(processor), repeat(style))
         for part in tqdm(parts, "scenes", total=len(sizes), unit_scale=CHUNK, unit="scene"):
             place = slice(len(pool), len(pool) + len(part))
             pool.pixels[place], pool.masks[place] = part.pixels, part.masks

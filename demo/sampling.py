@@ -30,7 +30,7 @@ KIND_WEIGHTS = {
 ABSENT = 0.27  # of the phrases name what the scene lacks
 OTHER = 0.03  # of the phrases name what no scene has
 
-# What the exemplars of a prompt have in common, and how many there are of it.
+# How often the exemplars of a prompt have what in common.
 SHARED_WEIGHTS = {
     "shape": 0.1,
     "colour": 0.04,
@@ -78,7 +78,7 @@ class PromptBatch:
     exemplars: Tensor  # (E, 3, S, S) in 0..1
     shares: Tensor  # (P, E) what each exemplar is of each prompt; a prompt's add up to one
     exemplar_texts: list[str]  # what a prompt's exemplars have in common, in words: P
-    said: Tensor  # (P,) whether those words say all of it
+    complete: Tensor  # (P,) whether those words say all of it
     texts: list[str]
     rows: Tensor  # (R,) which image each prompt is asked of
     targets: Tensor  # (R, S, S) in 0..1
@@ -187,7 +187,7 @@ class PromptSampler(Sampler[PromptBatch]):
             photographed(tensor(turned(pool.exemplars[shown], int(rng.integers(8)))), rng),
             torch.block_diag(*(torch.full((1, len(group)), 1 / len(group)) for group in groups)),
             [text for text, _ in described],
-            torch.tensor([said for _, said in described]),
+            torch.tensor([complete for _, complete in described]),
             texts,
             torch.tensor(rows),
             torch.from_numpy(targets).float() / 255,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from demo import CHECKPOINT
 from demo.losses import contrast_loss, mask_loss, overlap
-from demo.pool import Pool
+from demo.pool import Pool, Style
 from demo.sampling import PromptSampler
 from demo.training import Recipe, Trainer, command, text_shape
 from models import (
@@ -31,7 +31,7 @@ UNSAID = 0.6  # of the way from exemplars to words that do not say all of it, at
 
 @dataclass(frozen=True)
 class CLIPSegRecipe(Recipe):
-    """The defaults make the shipped checkpoint."""
+    """The defaults train one like the shipped checkpoint, whose card tells how it came about."""
 
     steps: int = 6000
     minutes: float = 54
@@ -44,8 +44,8 @@ class CLIPSegRecipe(Recipe):
     decoder_hidden: int = 256
     decoder_heads: int = 2
     refined: bool = False
-    prompts: int = 6
-    shown: int = 12
+    prompts: int = 6  # by words, of each image
+    shown: int = 12  # by exemplars, of a batch
     contrast: float = 0.1
 
 
@@ -73,7 +73,7 @@ def configuration(recipe: CLIPSegRecipe, vocabulary_size: int) -> CLIPSegConfig:
 class CLIPSegTrainer(Trainer[CLIPSegForImageSegmentation, CLIPSegRecipe]):
     """Masks supervise what the decoder draws for each prompt by itself."""
 
-    nameless = True
+    style = Style(nameless=True)
 
     def __init__(self, recipe: CLIPSegRecipe, data: Pool, processor: ImageProcessor) -> None:
         super().__init__(recipe, data, processor)
@@ -98,7 +98,7 @@ class CLIPSegTrainer(Trainer[CLIPSegForImageSegmentation, CLIPSegRecipe]):
         seen = seen.float()
         # Some prompts lie between words and picture, so that either, or both, can be asked with;
         # those whose words do not say it all stay nearer to the picture.
-        furthest = torch.where(batch.said, 1.0, UNSAID)[:, None]
+        furthest = torch.where(batch.complete, 1.0, UNSAID)[:, None]
         blend = (torch.rand(shown, 1) * 2 - 1).clamp(min=0) * furthest
         conditions = torch.cat([texts, torch.lerp(seen, described, blend)])
         reduced = [r[batch.rows] for r in model.decoder.reduce(activations)]
@@ -113,9 +113,9 @@ class CLIPSegTrainer(Trainer[CLIPSegForImageSegmentation, CLIPSegRecipe]):
         loss = loss + recipe.speaking * self.helpers.speaking_loss(
             torch.cat([texts, seen]), batch.traits
         )
-        alike = batch.said
+        paired = batch.complete
         loss = loss + recipe.contrast * contrast_loss(
-            seen[alike], described[alike], model.clip.logit_scale, batch.traits[-shown:][alike]
+            seen[paired], described[paired], model.clip.logit_scale, batch.traits[-shown:][paired]
         )
         return loss, overlap(logits > 0, targets > 0.5)
 

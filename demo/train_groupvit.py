@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from demo import CHECKPOINT, GROUPVIT
 from demo.losses import gathering_loss, overlap, share_loss
-from demo.pool import Pool
+from demo.pool import Pool, Style
 from demo.sampling import KINDS_OF_THING, VocabularySampler
 from demo.training import Recipe, Trainer, command, text_shape
 from models import (
@@ -88,7 +88,7 @@ def configuration(recipe: GroupViTRecipe, vocabulary_size: int) -> GroupViTConfi
 class GroupViTTrainer(Trainer[GroupViTModel, GroupViTRecipe]):
     """Masks supervise the shares that labels and background have in every pixel."""
 
-    cut = True
+    style = Style(cut=True)
 
     def __init__(self, recipe: GroupViTRecipe, data: Pool, processor: ImageProcessor) -> None:
         super().__init__(recipe, data, processor)

@@ -89,8 +89,7 @@ def attend(
 class Trainer(ABC, Generic[M, R]):
     """A model and everything that makes it learn; `step` takes one batch."""
 
-    cut = False  # whether a scene is cut to the input's square, or squeezed into it
-    nameless = False  # whether scenes have outlines that no word says
+    style = pool.Style()  # of the scenes
 
     def __init__(self, recipe: R, data: pool.Pool, processor: ImageProcessor) -> None:
         torch.manual_seed(recipe.seed)
@@ -194,8 +193,7 @@ def run(
     started = time.monotonic()
     processor = ImageProcessor(recipe.side, recipe.side)
     first = FIRST_SEED + recipe.seed * recipe.scenes
-    kind = (trainer_class.cut, trainer_class.nameless)
-    data = pool.generate(recipe.scenes, first, processor, threads, *kind)
+    data = pool.generate(recipe.scenes, first, processor, threads, trainer_class.style)
     trainer = trainer_class(recipe, data, processor)
     if start is not None:
         trainer.go_on_from(start)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from demo import pool, sampling
-from demo.pool import Pool
+from demo.pool import Pool, Style
 from demo.sampling import PromptSampler, VocabularySampler
 from demo.scenes import KNOWN_SHAPES, NAMELESS
 from models import ImageProcessor
@@ -10,17 +10,17 @@ from models import ImageProcessor
 
 @pytest.fixture(scope="module")
 def drawn() -> Pool:
-    return pool._chunk(500, 12, ImageProcessor(48, 48))
+    return pool._chunk(500, 12, ImageProcessor(48, 48), Style())
 
 
 @pytest.fixture(scope="module")
 def nameless() -> Pool:
-    return pool._chunk(500, 24, ImageProcessor(48, 48), nameless=True)
+    return pool._chunk(500, 24, ImageProcessor(48, 48), Style(nameless=True))
 
 
 @pytest.fixture(scope="module")
 def cut() -> Pool:
-    return pool._chunk(500, 12, ImageProcessor(48, 48), cut=True)
+    return pool._chunk(500, 12, ImageProcessor(48, 48), Style(cut=True))
 
 
 def test_targets_are_what_the_prompt_means(drawn: Pool) -> None:
@@ -48,7 +48,7 @@ def test_exemplars_ask_for_what_they_have_in_common(nameless: Pool) -> None:
         np.testing.assert_allclose(batch.shares.sum(dim=1), 1)
         assert ((batch.shares > 0).sum(dim=0) == 1).all()
         assert len(batch.exemplars) == batch.shares.shape[1] > len(batch.shares) == 24
-        assert len(batch.exemplar_texts) == len(batch.said) == 24
+        assert len(batch.exemplar_texts) == len(batch.complete) == 24
     looks = nameless.exemplar_looks
     for exemplars in ([0], [0, 1], [2, 3, 4]):
         shared = sampler._shared(exemplars)
@@ -65,7 +65,7 @@ def test_no_word_says_an_outline_that_has_no_name(nameless: Pool) -> None:
         batch = sampler.draw()
         assert not any("nameless" in text for text in (*batch.texts, *batch.exemplar_texts))
         shapes = batch.traits[-16:, 0]
-        assert not (batch.said & (shapes >= len(KNOWN_SHAPES))).any()
+        assert not (batch.complete & (shapes >= len(KNOWN_SHAPES))).any()
 
 
 def test_no_two_labels_of_a_vocabulary_mean_the_same_pixel(cut: Pool) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from demo import pool, scenes
-from demo.pool import Pool
+from demo.pool import Pool, Style
 from demo.train_clipseg import CLIPSegRecipe, CLIPSegTrainer
 from models import Exemplar, ImageProcessor, Segmenter
 
@@ -18,7 +18,7 @@ PROCESSOR = ImageProcessor(TINY.side, TINY.side)
 
 @pytest.fixture(scope="module")
 def drawn() -> Pool:
-    return pool._chunk(500, 12, PROCESSOR, nameless=True)
+    return pool._chunk(500, 12, PROCESSOR, Style(nameless=True))
 
 
 def test_three_steps_learn_something_and_save_a_folder_that_loads(

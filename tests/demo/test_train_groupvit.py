@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from demo import CHECKPOINT, pool, scenes
-from demo.pool import Pool
+from demo.pool import Pool, Style
 from demo.train_groupvit import GroupViTRecipe, GroupViTTrainer
 from models import CLIPSegForImageSegmentation, ImageProcessor, Segmenter
 
@@ -19,7 +19,7 @@ PROCESSOR = ImageProcessor(TINY.side, TINY.side)
 
 @pytest.fixture(scope="module")
 def drawn() -> Pool:
-    return pool._chunk(500, 12, PROCESSOR, cut=True)
+    return pool._chunk(500, 12, PROCESSOR, Style(cut=True))
 
 
 @pytest.fixture

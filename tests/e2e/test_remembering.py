@@ -76,7 +76,7 @@ def test_a_phrase_that_was_chosen_and_accepted_draws_the_next_image(
     first, second = (task["id"] for task in client.tasks(number))
 
     editor.open(number, first)
-    assert iou(only(editor.regions(1)), scenes[0].truth(STAR)) < 0.6
+    assert iou(only(editor.regions(1)), scenes[0].truth(STAR)) < 0.6  # with the circle
     editor.remove(LABEL)
     editor.auto_annotation()
     editor.type_prompt("?")
