@@ -29,6 +29,9 @@ from backend.inference.vocabulary import Vocabulary
 from models import ImageFeatures, Segmenter
 
 MOST_PRESENT, MOST_ABSENT = 32, 16  # images that are looked at
+# What all images without the label weigh beside those with it: if each weighed as much as one of
+# those, the best phrase would be one that finds little anywhere.
+ABSENT = 0.25
 FIRST = 5  # images that every phrase is tried on
 KEPT = 0.25  # of the phrases are tried on all images
 LEAST_KEPT = 24  # phrases, if there are as many
@@ -53,7 +56,7 @@ class Suggestion:
 
     text: str
     source: Source
-    iou: float  # mean over the images where the label is, or where the phrase finds something
+    iou: float  # mean; where the label is not, and something is found, it is 0 and weighs less
     images: int  # where the label is
     alarms: int  # images where it is not and the phrase finds something
     absent: int  # images where it is not
@@ -113,6 +116,9 @@ class _Trial:
         self._evidence = evidence
         self._present = present
         self._threshold = threshold
+        absent = len(evidence) - present
+        share = min(1.0, ABSENT * present / max(1, absent))
+        self._weights = torch.tensor([1.0] * present + [share] * absent)  # (E,)
         self._seen: set[str] = set()  # phrases tried, in lower case
         self._scores: dict[Candidate, Tensor] = {}  # (E,) of those that went through all
 
@@ -127,11 +133,12 @@ class _Trial:
         first = min(FIRST, self._present)
         scores = self._judge(torch.stack(list(rows.values())), slice(first))
         count = max(LEAST_KEPT, round(KEPT * len(new)))
-        passed = set(_means(scores).argsort(descending=True, stable=True)[:count].tolist())
+        order = _means(scores, self._weights[:first]).argsort(descending=True, stable=True)
+        passed = set(order[:count].tolist())
         passed |= {i for i, one in enumerate(new) if one.source in {Source.PROMPT, Source.NAME}}
-        order = sorted(passed)
-        rest = self._judge(torch.stack([rows[new[i]] for i in order]), slice(first, None))
-        for i, more in zip(order, rest, strict=True):
+        kept = sorted(passed)
+        rest = self._judge(torch.stack([rows[new[i]] for i in kept]), slice(first, None))
+        for i, more in zip(kept, rest, strict=True):
             self._scores[new[i]] = torch.cat([scores[i], more])
 
     def best(self) -> list[Candidate]:
@@ -140,8 +147,8 @@ class _Trial:
         if not phrases:
             return []
         scores = torch.stack(list(self._scores.values()))
-        means = _means(scores).tolist()
-        short = [0 if tied else 1 for tied in as_well(scores).tolist()]
+        means = _means(scores, self._weights).tolist()
+        short = [0 if tied else 1 for tied in as_well(scores, self._weights).tolist()]
 
         def rank(i: int) -> tuple[int, int, float]:
             return short[i], 0 if short[i] else len(phrases[i].text.split()), -means[i]
@@ -155,7 +162,7 @@ class _Trial:
             scores = self._scores[phrase]
             alarms = int((~scores[self._present :].isnan()).sum())
             absent = len(self._evidence) - self._present
-            iou = float(_means(scores[None])[0])
+            iou = float(_means(scores[None], self._weights)[0])
             found.append(Suggestion(phrase.text, phrase.source, iou, self._present, alarms, absent))
         return found
 
@@ -194,18 +201,23 @@ def iou(found: Tensor, mask: Mask) -> Tensor:
     return both / either  # 0 / 0 is NaN
 
 
-def _means(scores: Tensor) -> Tensor:
-    """(N, E) -> (N,), of what is there."""
-    return scores.nanmean(dim=1).nan_to_num(0.0)
+def _shares(scores: Tensor, weights: Tensor) -> Tensor:
+    """What each image counts in a phrase's mean, (N, E), nothing where its IoU is NaN."""
+    counted = weights * ~scores.isnan()
+    return counted / counted.sum(dim=1, keepdim=True).clamp(min=1e-9)
 
 
-def as_well(scores: Tensor) -> Tensor:
+def _means(scores: Tensor, weights: Tensor) -> Tensor:
+    """(N, E) and images' weights (E,) -> (N,), of what is there."""
+    return (_shares(scores, weights) * scores.nan_to_num(0.0)).sum(dim=1)
+
+
+def as_well(scores: Tensor, weights: Tensor) -> Tensor:
     """Which phrases do as well as the best, as far as IoU (N, E) can tell: bool (N,)."""
-    means = _means(scores)
+    means = _means(scores, weights)
     best = int(means.argmax())
     # what each image adds to a mean, about the mean: images may differ in what counts of them
-    counted = (~scores.isnan()).sum(dim=1, keepdim=True).clamp(min=1)
-    parts = (scores - means[:, None]).nan_to_num(0.0) / counted
+    parts = (scores - means[:, None]).nan_to_num(0.0) * _shares(scores, weights)
     count = scores.shape[1]
     error = (parts[best] - parts).norm(dim=1) * (count / (count - 1)) ** 0.5 if count > 1 else inf
     return means[best] - means <= torch.as_tensor(error).clamp(*AS_WELL)

@@ -13,6 +13,8 @@ from backend.inference.suggest import MOST_PRESENT, Evidence, as_well, suggest
 from backend.inference.vocabulary import Vocabulary
 from demo import CHECKPOINT
 from demo.evaluate import truth
+from demo.phrases import Query
+from demo.scenes import Look, generate
 from models import Segmenter
 from tests.backend.inference.stars import RED_STAR, scene
 
@@ -20,6 +22,7 @@ WORDS = Vocabulary(
     (("circle", "disc"), ("star",), ("square",), ("cat",)), (("red",), ("blue",), ("striped",))
 )
 THRESHOLD = 0.4
+EVEN = torch.ones(4)  # weights of images
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +68,29 @@ def test_its_prompts_and_what_was_typed_are_measured_too(
 def test_images_where_it_is_absent_tell_what_finds_too_much(
     model: Segmenter, stars: list[Evidence]
 ) -> None:
-    present = replace(stars[0])
-    absent = [replace(one, mask=np.zeros_like(one.mask)) for one in stars[1:]]
-    found = suggest(model, "Part", [present, *absent], WORDS, threshold=THRESHOLD)
-    by_text = {one.text: one for one in found}
-    assert by_text["red star"].alarms == by_text["red star"].absent == 5
-    assert by_text["red star"].iou < 0.2
-    assert by_text["part"].images == 1
+    absent = [replace(one, mask=np.zeros_like(one.mask)) for one in stars[2:]]
+    there, everywhere = (
+        {one.text: one for one in suggest(model, "Part", evidence, WORDS, threshold=THRESHOLD)}
+        for evidence in (stars[:2], [*stars[:2], *absent])
+    )
+    assert everywhere["red star"].alarms == everywhere["red star"].absent == 4
+    # four alarms weigh a quarter of what the two images with it do
+    assert everywhere["red star"].iou == pytest.approx(there["red star"].iou / 1.25)
+    assert everywhere["part"].images == 2
+
+
+def test_many_images_where_it_is_absent_make_no_phrase_the_best_that_finds_little(
+    model: Segmenter,
+) -> None:
+    shown = Look("star", "red", "striped")  # and others of other looks, by chance
+    drawn = [generate(700 + seed, include=[shown]) for seed in range(8)]
+    drawn += [generate(800 + seed, shapes=["circle", "square", "cross"]) for seed in range(16)]
+    star = Query(shape="star")
+    features = model.encode_image([scene.image for scene in drawn])
+    evidence = [
+        Evidence(one, truth(scene, star)) for one, scene in zip(features, drawn, strict=True)
+    ]
+    assert names(model, evidence[:8])[0] == names(model, evidence)[0] == "star"
 
 
 def test_a_phrase_that_the_model_cannot_read_is_passed_over(
@@ -106,15 +125,18 @@ def test_a_large_mask_is_compared_at_the_models_size(
 def test_what_helps_by_chance_on_one_image_does_no_better() -> None:
     plain, lucky = [0.7, 0.8, 0.7, 0.8], [0.7, 0.8, 0.7, 0.9]
     surely, worse = [0.9, 1.0, 0.9, 1.0], [0.2, 0.9, 0.7, 0.2]
-    assert as_well(torch.tensor([lucky, plain, worse])).tolist() == [True, True, False]
-    assert as_well(torch.tensor([surely, plain])).tolist() == [True, False]
+    assert as_well(torch.tensor([lucky, plain, worse]), EVEN).tolist() == [True, True, False]
+    assert as_well(torch.tensor([surely, plain]), EVEN).tolist() == [True, False]
 
 
 def test_a_false_alarm_counts_against_doing_as_well() -> None:
     nothing = float("nan")
     quiet, loud = [0.8, 0.8, 0.8, nothing], [0.8, 0.8, 0.8, 0.0]
-    assert as_well(torch.tensor([quiet, loud])).tolist() == [True, False]
+    assert as_well(torch.tensor([quiet, loud]), EVEN).tolist() == [True, False]
+    weights = torch.tensor([1.0, 1.0, 1.0, 0.01])
+    assert as_well(torch.tensor([quiet, loud]), weights).tolist() == [True, True]
 
 
 def test_one_image_tells_apart_only_what_differs_clearly() -> None:
-    assert as_well(torch.tensor([[0.80], [0.77], [0.75]])).tolist() == [True, True, False]
+    scores = torch.tensor([[0.80], [0.77], [0.75]])
+    assert as_well(scores, torch.ones(1)).tolist() == [True, True, False]
