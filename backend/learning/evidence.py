@@ -20,7 +20,6 @@ from backend.inference.asking import Asking
 from backend.inference.books import Books, exemplar_id
 from backend.inference.masks import SPECK
 from backend.inference.predictor import Predictor
-from backend.inference.suggest import ABSENT
 from backend.labelstudio.shapes import Mask
 from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.lessons import shrunk
@@ -34,6 +33,7 @@ SIDE = 176  # pixels of the longer side at which masks are compared
 MOST_TASKS = 200  # that are measured on: each costs an image's features in memory
 MOST_PRESENT, MOST_ABSENT = 40, 20  # of them for a label
 MOST_EXEMPLARS = 12  # of a label; each costs a pass of the vision tower, and one of the decoder
+ABSENT = 0.25  # weight of all images without a label, beside those with it
 LEAST = 16  # pixels that show something
 
 Curve = NDArray[np.float64]

@@ -9,7 +9,7 @@ import torch
 
 from backend.errors import NothingToGoBy
 from backend.inference.phrasing import Source
-from backend.inference.suggest import MOST_PRESENT, Evidence, as_well, suggest
+from backend.inference.suggest import ABSENT, MOST_PRESENT, Evidence, as_well, suggest
 from backend.inference.vocabulary import Vocabulary
 from demo import CHECKPOINT
 from demo.evaluate import truth
@@ -74,8 +74,8 @@ def test_images_where_it_is_absent_tell_what_finds_too_much(
         for evidence in (stars[:2], [*stars[:2], *absent])
     )
     assert everywhere["red star"].alarms == everywhere["red star"].absent == 4
-    # four alarms weigh a quarter of what the two images with it do
-    assert everywhere["red star"].iou == pytest.approx(there["red star"].iou / 1.25)
+    # four alarms weigh a tenth of what the two images with it do
+    assert everywhere["red star"].iou == pytest.approx(there["red star"].iou / (1 + ABSENT))
     assert everywhere["part"].images == 2
 
 
