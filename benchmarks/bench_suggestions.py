@@ -69,7 +69,7 @@ def row(segmenter: Segmenter, vocabulary: Vocabulary, seed: int, kind: str) -> l
     start = 1000 * (len(MEANT) * seed + MEANT.index(kind))
     accepted = scenes(segmenter, look, meant, FIRST + start, ACCEPTED)
     judged = scenes(segmenter, look, meant, OTHERS + start, JUDGED)
-    accepted += without(segmenter, meant, FIRST + start + JUDGED, WITHOUT)
+    accepted += without(segmenter, meant, FIRST + start + ACCEPTED, WITHOUT)
     begin = time.perf_counter()
     found = suggest(segmenter, LABEL, accepted, vocabulary, threshold=THRESHOLD)
     seconds = time.perf_counter() - begin

@@ -118,8 +118,8 @@ class _Trial:
         self._present = present
         self._threshold = threshold
         absent = len(evidence) - present
-        share = min(1.0, ABSENT * present / max(1, absent))
-        self._weights = torch.tensor([1.0] * present + [share] * absent)  # (E,)
+        weight = absent_weight(present, absent, ABSENT)
+        self._weights = torch.tensor([1.0] * present + [weight] * absent)  # (E,)
         self._seen: set[str] = set()  # phrases tried, in lower case
         self._scores: dict[Candidate, Tensor] = {}  # (E,) of those that went through all
 
@@ -200,6 +200,14 @@ def iou(found: Tensor, mask: Mask) -> Tensor:
     both = (found & there).flatten(1).sum(dim=1)
     either = (found | there).flatten(1).sum(dim=1)
     return both / either  # 0 / 0 is NaN
+
+
+def absent_weight(present: int, absent: int, share: float) -> float:
+    """What an image without a label weighs beside one with it: all of them `share` of the others.
+
+    None weighs more than one with the label, however few they are.
+    """
+    return min(1.0, share * present / max(1, absent))
 
 
 def _shares(scores: Tensor, weights: Tensor) -> Tensor:

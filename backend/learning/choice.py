@@ -26,7 +26,7 @@ PULL = 5  # masks that the threshold of before weighs as much as
 CLEARLY = 0.02  # of mean IoU, by which other words have to be better
 HURTS = 0.005  # of mean IoU, that an exemplar may cost
 WEIGHTS = tuple(step / 4 for step in range(5))
-NAMED = 0.3  # IoU that a label's words are presumed to reach
+PRIOR = 0.3  # IoU that a label's words are presumed to reach
 # Beside what is measured, a weight that is off the presumed one by d counts as a loss of so much
 # times the square of d, in IoU of one mask.
 BELIEF = 2.0
@@ -181,7 +181,7 @@ class Choice:
         ways = [self._mixed(texts, shots, ((weight, 0.0),)) for weight in WEIGHTS]
         said, *ratings = self.jury.rate(_always(self._said(texts)), *ways)
         found, masks = said.iou(self._threshold(said)) or 0.0, ratings[0].masks
-        presumed = 1 - (said.masks * found + NAMED) / (said.masks + 1)
+        presumed = 1 - (said.masks * found + PRIOR) / (said.masks + 1)
         scores = [self._score(one) for one in ratings]
         curve = tuple((w, round(score, 4)) for w, score in zip(WEIGHTS, scores, strict=True))
         handicaps = handicapped(scores, masks, presumed)
@@ -283,7 +283,7 @@ def handicapped(scores: Sequence[float], masks: int, presumed: float) -> Curve:
     What words leave to be found is a fair presumption: where they find nearly all, exemplars can
     only harm, and where they mean nothing, only exemplars help. Unlike exemplars, words are judged
     by the very first mask; so that luck with that does not decide, one more counts of which they
-    find `NAMED`. What is measured then tells more with each mask, and fewer weights are left.
+    find `PRIOR`. What is measured then tells more with each mask, and fewer weights are left.
 
     Args:
         scores: How good each of `WEIGHTS` is, in [0, 1].

@@ -20,6 +20,7 @@ from backend.inference.asking import Asking
 from backend.inference.books import Books, exemplar_id
 from backend.inference.masks import SPECK
 from backend.inference.predictor import Predictor
+from backend.inference.suggest import absent_weight
 from backend.labelstudio.shapes import Mask
 from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.lessons import shrunk
@@ -108,8 +109,8 @@ class Rating:
         nothing at all would do well.
         """
         there, gone = self.present & self.asked, ~self.present & self.asked
-        share = min(1.0, ABSENT * there.sum() / max(1, gone.sum()))
-        weights: Curve = there + share * gone
+        weight = absent_weight(int(there.sum()), int(gone.sum()), ABSENT)
+        weights: Curve = there + weight * gone
         return weights
 
     @property
