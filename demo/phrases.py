@@ -42,6 +42,15 @@ OTHERS = (
     "flower", "horse", "table", "bicycle", "boat", "phone", "book", "lamp", "shoe", "sofa",
     "train", "bus", "cow", "sheep", "plate", "cup", "window", "door", "road", "grass", "river",
 )  # fmt: skip
+# Said beside traits; what is meant is the same. None of them has a token of its own.
+BESIDES = (
+    "big", "large", "huge", "small", "little", "tiny", "bright", "dark", "shiny", "nice", "pretty",
+    "ugly", "old", "new", "clean", "dirty", "visible", "single", "whole",
+)  # fmt: skip
+BESIDE = 0.1  # of the phrases that name traits have such a word
+COINED = 0.7  # of the phrases about what no scene holds
+CONSONANTS, VOWELS = "bcdfghjklmnpqrstvwxz", "aeiouy"
+JOINTS = ("", " ", "-", "_")  # between a coined word and its number
 TEMPLATES = (
     "the {}", "a photo of {a}", "a photo of {a}.", "a photograph of {a}", "an image of {a}",
     "a picture of {a}", "a drawing of {a}", "there is {a}", "{a} in the picture", "find {a}",
@@ -138,6 +147,8 @@ def wording(query: Query, rng: np.random.Generator) -> str:
         traits.reverse()
         if rng.uniform() < 0.2:
             traits[0] += " and"
+    if noun and rng.uniform() < BESIDE:
+        traits.insert(0, str(rng.choice(BESIDES)))
     phrase = " ".join(filter(None, (*traits, noun, tail)))
     if bare:
         return phrase
@@ -145,11 +156,22 @@ def wording(query: Query, rng: np.random.Generator) -> str:
 
 
 def other(rng: np.random.Generator) -> str:
-    """A phrase about something no scene holds: "a photo of a cat"."""
-    noun = str(rng.choice(OTHERS))
+    """A phrase about something no scene holds: "a photo of a cat", "the zorp", "widget-7"."""
+    noun = _coined(rng) if rng.uniform() < COINED else str(rng.choice(OTHERS))
     if rng.uniform() < 0.3:
         noun = f"{rng.choice(KNOWN_COLOURS)} {noun}"
     return _framed(noun, False, rng)
+
+
+def _coined(rng: np.random.Generator) -> str:
+    """A word that nobody said before; names of labels often are one, with a number behind."""
+    if rng.uniform() < 0.5:
+        syllables = rng.choice(list(CONSONANTS), (rng.integers(1, 5), 2))
+        word = "".join(f"{a}{rng.choice(list(VOWELS))}{b}" for a, b in syllables)
+        word = word[: int(rng.integers(2, 11))]
+    else:
+        word = "".join(rng.choice(list(CONSONANTS + VOWELS), rng.integers(2, 11)))
+    return word + (f"{rng.choice(JOINTS)}{rng.integers(100)}" if rng.uniform() < 0.25 else "")
 
 
 def _framed(phrase: str, many: bool, rng: np.random.Generator) -> str:

@@ -22,6 +22,10 @@ CHUNK = 64
 AREA = 192  # side of the square that a training scene has the area of, before it is resized
 NAMELESS_SHARE = 0.5  # of the scenes have outlines without a name, where they are wanted
 DRAWN_FROM = (2, 4)  # so many known and nameless outlines in one of them
+TWINS = 0.35  # of the scenes with them have two things that differ in their outline alone
+SHOWN = 2  # exemplars of each scene
+BOXED = 0.3  # of them are shown by a box, whose ground is not taken away
+ELSEWHERE = 1_000_000_000  # between the seed of a scene and that of its exemplars
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,16 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """N scenes: pixels (N, S, S, 3), masks (N, M, S, S) of up to M objects, one exemplar each."""
+    """N scenes: pixels (N, S, S, 3), masks (N, M, S, S) of up to M objects.
+
+    To each belong two exemplars from another scene: an object that looks like one of its own, and
+    one that shares only some of that.
+    """
 
     pixels: NDArray[np.uint8]
     masks: NDArray[np.uint8]
     looks: list[tuple[Look, ...]]
-    exemplars: NDArray[np.uint8]  # (N, S, S, 3): one object of the scene as a prepared exemplar
+    exemplars: NDArray[np.uint8]  # (2N, S, S, 3), prepared
     exemplar_looks: list[Look]
 
     def __len__(self) -> int:
@@ -60,7 +68,7 @@ def _empty(number: int, side: int) -> Pool:
         np.zeros((number, side, side, 3), np.uint8),
         np.zeros((number, MOST_OBJECTS, side, side), np.uint8),
         [],
-        np.zeros((number, side, side, 3), np.uint8),
+        np.zeros((SHOWN * number, side, side, 3), np.uint8),
         [],
     )
 
@@ -84,6 +92,36 @@ def _shapes(wanted: bool, rng: np.random.Generator) -> Sequence[str]:
     return [str(name) for names in drawn for name in names]
 
 
+def _twins(shapes: Sequence[str], rng: np.random.Generator) -> list[Look]:
+    """Two looks of which only the outline tells which is which."""
+    colour, texture = str(rng.choice(scenes.KNOWN_COLOURS)), str(rng.choice(scenes.KNOWN_TEXTURES))
+    outlines = rng.choice(list(dict.fromkeys(shapes)), 2, replace=False)
+    return [Look(str(outline), colour, texture) for outline in outlines]
+
+
+def _shown(seed: int, look: Look, rng: np.random.Generator) -> list[tuple[Exemplar, Look]]:
+    """Another scene's object of this look, and one of the same outline in other paint."""
+    painted = look._replace(colour=str(rng.choice(scenes.KNOWN_COLOURS)))
+    if rng.uniform() < 0.5 or painted == look:
+        others = [texture for texture in scenes.KNOWN_TEXTURES if texture != look.texture]
+        painted = look._replace(texture=str(rng.choice(others)))
+    scene = scenes.generate(seed, AREA, include=[look, painted], count=(2, 4))
+    there = {thing.look: thing.mask for thing in reversed(scene.objects)}
+    found = (look, painted if painted in there else look)
+    return [(_exemplar(scene.image, there[one], rng), one) for one in found]
+
+
+def _exemplar(image: Image.Image, mask: NDArray[np.bool_], rng: np.random.Generator) -> Exemplar:
+    """An object by its mask, or by a box as people draw it: too large, or a little too small."""
+    if rng.uniform() >= BOXED:
+        return Exemplar(image, mask)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    edges = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+    sides = np.tile(edges[2:] - edges[:2], 2)
+    left, top, right, bottom = edges + rng.uniform(-0.02, 0.08, 4) * sides * (-1, -1, 1, 1)
+    return Exemplar(image, box=(float(left), float(top), float(right), float(bottom)))
+
+
 def _chunk(first_seed: int, number: int, processor: ImageProcessor, style: Style) -> Pool:
     """The scenes of `number` seeds, in a worker process."""
     torch.set_num_threads(1)
@@ -92,12 +130,15 @@ def _chunk(first_seed: int, number: int, processor: ImageProcessor, style: Style
     pool = _empty(number, side)
     for i in range(number):
         rng = np.random.default_rng((first_seed + i, 1))
+        size = _random_size(rng)
+        shapes = _shapes(style.nameless, rng)
         scene = scenes.generate(
             first_seed + i,
-            _random_size(rng),
+            size,
+            include=_twins(shapes, rng) if style.nameless and rng.uniform() < TWINS else (),
             count=(1, MOST_OBJECTS),
             radius=(0.11, 0.25),
-            shapes=_shapes(style.nameless, rng),
+            shapes=shapes,
         )
         view = _view(scene.image.size, style.cut, rng)
         small = scene.image.resize((side, side), Image.Resampling.BILINEAR, view)
@@ -108,11 +149,12 @@ def _chunk(first_seed: int, number: int, processor: ImageProcessor, style: Style
                 mask.resize((side, side), Image.Resampling.BILINEAR, view)
             )
         pool.looks.append(tuple(thing.look for thing in scene.objects))
-        example = scene.objects[int(rng.integers(len(scene.objects)))]
-        shown = Exemplar(scene.image, example.mask)
-        prepared = prepare(shown, processor)[0].permute(1, 2, 0).numpy()
-        pool.exemplars[i] = np.clip((prepared * std + mean) * 255 + 0.5, 0, 255)
-        pool.exemplar_looks.append(example.look)
+        example = scene.objects[int(rng.integers(len(scene.objects)))].look
+        shown = _shown(first_seed + i + ELSEWHERE, example, rng)
+        for place, (exemplar, look) in enumerate(shown, start=SHOWN * i):
+            prepared = prepare(exemplar, processor)[0].permute(1, 2, 0).numpy()
+            pool.exemplars[place] = np.clip((prepared * std + mean) * 255 + 0.5, 0, 255)
+            pool.exemplar_looks.append(look)
     return pool
 
 
@@ -127,9 +169,9 @@ def generate(
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as workers:
         parts = workers.map(_chunk, starts, sizes, repeat(processor), repeat(style))
         for part in tqdm(parts, "scenes", total=len(sizes), unit_scale=CHUNK, unit="scene"):
-            place = slice(len(pool), len(pool) + len(part))
-            pool.pixels[place], pool.masks[place] = part.pixels, part.masks
-            pool.exemplars[place] = part.exemplars
+            start, end = len(pool), len(pool) + len(part)
+            pool.pixels[start:end], pool.masks[start:end] = part.pixels, part.masks
+            pool.exemplars[SHOWN * start : SHOWN * end] = part.exemplars
             pool.looks.extend(part.looks)
             pool.exemplar_looks.extend(part.exemplar_looks)
     return pool

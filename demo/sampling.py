@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -28,7 +28,7 @@ KIND_WEIGHTS = {
     "full": 0.18,
 }
 ABSENT = 0.27  # of the phrases name what the scene lacks
-OTHER = 0.03  # of the phrases name what no scene has
+OTHER = 0.08  # of the phrases name what no scene has
 
 # How often the exemplars of a prompt have what in common.
 SHARED_WEIGHTS = {
@@ -43,6 +43,7 @@ SHARED_WEIGHTS = {
 SINGLE = 0.7  # of the exemplars that have everything in common are one
 MOST_SHOWN = 4
 ABSENT_EXEMPLAR = 0.2
+NEARLY = 0.5  # of the absent exemplars differ from something in the scene in their outline alone
 MISNAMED = 0.15  # of the prompts by exemplars have a name beside them that says nothing
 
 # How often vocabularies are of each kind; no two labels of one mean the same object.
@@ -63,6 +64,7 @@ PLAIN = 0.4  # of a vocabulary's labels are worded as briefly as can be
 TRAITS = (
     (*scenes.KNOWN_SHAPES, *scenes.NAMELESS), scenes.KNOWN_COLOURS, scenes.KNOWN_TEXTURES
 )  # fmt: skip
+NUMBERS = tuple({name: number for number, name in enumerate(names)} for names in TRAITS)
 KINDS_OF_THING = len(scenes.KNOWN_SHAPES) * len(scenes.KNOWN_COLOURS)
 ANYTHING = -100  # what cross entropy leaves out
 ANY = Query()
@@ -220,14 +222,33 @@ class PromptSampler(Sampler[PromptBatch]):
     def _exemplars(self, looks: tuple[Look, ...]) -> list[int]:
         """Exemplars of something in the scene, or at times of what is elsewhere."""
         rng = self.rng
-        query = Query.about(looks[int(rng.integers(len(looks)))], _drawn(SHARED_WEIGHTS, rng))
-        if rng.uniform() < ABSENT_EXEMPLAR or query not in self.by_query:
-            elsewhere = self.pool.exemplar_looks[int(rng.integers(len(self.pool)))]
-            query = Query.about(elsewhere, _drawn(SHARED_WEIGHTS, rng))
+        look = looks[int(rng.integers(len(looks)))]
+        kind = _drawn(SHARED_WEIGHTS, rng)
+        query = Query.about(look, kind)
+        if rng.uniform() < ABSENT_EXEMPLAR:
+            query = self._absent(look, kind, {other.shape for other in looks})
+        elif query not in self.by_query:
+            shown = [other for other in looks if Query.about(other, kind) in self.by_query]
+            query = Query.about(shown[int(rng.integers(len(shown)))], kind)
         alike = self.by_query[query]
         alone = None not in (query.shape, query.colour, query.texture) and rng.uniform() < SINGLE
         number = 1 if alone else min(len(alike), int(rng.integers(2, MOST_SHOWN + 1)))
         return [int(index) for index in rng.choice(alike, number, replace=False)]
+
+    def _absent(self, look: Look, kind: str, shapes: Collection[str]) -> Query:
+        """What other scenes hold, perhaps like `look` but for an outline that is none of `shapes`.
+
+        It may be here nevertheless; what is marked is what exemplars have in common.
+        """
+        rng = self.rng
+        if rng.uniform() < NEARLY:
+            like = self.by_query.get(Query.about(look, "colour+texture"), [])
+            others = [self.pool.exemplar_looks[index] for index in like]
+            others = [other for other in others if other.shape not in shapes]
+            if others:
+                return Query.about(others[int(rng.integers(len(others)))], "full")
+        looks = self.pool.exemplar_looks
+        return Query.about(looks[int(rng.integers(len(looks)))], kind)
 
     def _shared(self, exemplars: list[int]) -> Query:
         """What they have in common, which is what they ask for."""
@@ -311,8 +332,8 @@ def _worded(query: Query) -> Query:
 def _classes(query: Query) -> list[int]:
     named = (query.shape, query.colour, query.texture)
     return [
-        ANYTHING if name is None else names.index(name)
-        for name, names in zip(named, TRAITS, strict=True)
+        ANYTHING if name is None else numbers[name]
+        for name, numbers in zip(named, NUMBERS, strict=True)
     ]
 
 

@@ -162,7 +162,7 @@ TEXTURES: dict[str, Field] = {
 KNOWN_SHAPES = ("circle", "square", "triangle", "ring", "cross", "star")
 KNOWN_COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 KNOWN_TEXTURES = ("plain", "striped", "dotted", "checkered")
-NAMELESS = tuple(f"nameless {number}" for number in range(120))
+NAMELESS = tuple(f"nameless {number}" for number in range(600))
 
 
 def outline(shape: str) -> Field:

@@ -44,8 +44,8 @@ class CLIPSegRecipe(Recipe):
     decoder_hidden: int = 256
     decoder_heads: int = 2
     refined: bool = False
-    prompts: int = 6  # by words, of each image
-    shown: int = 12  # by exemplars, of a batch
+    prompts: int = 4  # by words, of each image
+    shown: int = 24  # by exemplars, of a batch
     contrast: float = 0.1
 
 

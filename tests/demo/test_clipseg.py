@@ -1,5 +1,6 @@
 """The CLIPSeg checkpoint as shipped, and the pictures it is shown on."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
@@ -8,7 +9,7 @@ from demo import CHECKPOINT, IMAGES
 from demo.evaluate import ABSENT, EXEMPLAR, THRESHOLD, Row, evaluate, iou, table, truth
 from demo.phrases import Query
 from demo.pictures import PICTURES
-from demo.scenes import generate
+from demo.scenes import Look, generate
 from models import Exemplar, Segmenter
 
 
@@ -82,3 +83,40 @@ def test_words_and_pictures_can_be_mixed(segmenter: Segmenter) -> None:
     shown = segmenter.encode_exemplar(Exemplar(scene.image, target.mask))
     answer = segmenter.segment(features, torch.lerp(said, shown, 0.5))[0][0]
     assert iou(answer.numpy() > THRESHOLD, truth(scene, Query(*target.look))) > 0.6
+
+
+def test_a_word_that_it_never_met_finds_nothing(segmenter: Segmenter) -> None:
+    said = segmenter.encode_text(["zorp", "widget-7", "tumor", "banana", "class 3", "red hexagon"])
+    for seed in range(900, 910):
+        features = segmenter.encode_image([generate(seed).image])
+        answer = segmenter.segment(features, said)[0]
+        assert (answer > THRESHOLD).float().mean(dim=(1, 2)).max() < 0.01
+
+
+def test_a_word_that_changes_nothing_is_passed_over(segmenter: Segmenter) -> None:
+    said = segmenter.encode_text(["big red thing", "the small red object"])
+    scores = []
+    for seed in range(20):
+        scene = generate(seed, include=[Look("star", "red", "striped")])
+        answers = segmenter.segment(segmenter.encode_image([scene.image]), said)[0].numpy()
+        right = truth(scene, Query(colour="red"))
+        scores += [iou(answer > THRESHOLD, right) for answer in answers]
+    assert sum(scores) / len(scores) > 0.75
+
+
+def test_a_box_shows_as_much_as_a_mask(segmenter: Segmenter) -> None:
+    scores: dict[str, list[float]] = {"box": [], "mask": []}
+    for seed in range(20):
+        scene = generate(seed)
+        target = scene.objects[0]
+        other = generate(1000 + seed, include=[target.look])
+        mask = other.objects[0].mask
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        box = (columns[0] - 1, rows[0] - 1, columns[-1] + 2, rows[-1] + 2)
+        shown = [Exemplar(other.image, box=box), Exemplar(other.image, mask)]
+        features = segmenter.encode_image([scene.image])
+        answers = segmenter.segment(features, segmenter.encode_exemplar(shown))[0].numpy()
+        for kind, answer in zip(scores, answers, strict=True):
+            scores[kind].append(iou(answer > THRESHOLD, truth(scene, Query(*target.look))))
+    assert np.mean(scores["box"]) > 0.7
+    assert np.mean(scores["mask"]) - np.mean(scores["box"]) < 0.08

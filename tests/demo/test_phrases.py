@@ -39,9 +39,19 @@ def test_articles_and_plurals_are_english() -> None:
 def test_every_wording_is_made_of_words_in_the_vocabulary(kind: str) -> None:
     rng = np.random.default_rng(0)
     said = [phrases.wording(Query.about(RING, kind), rng) for _ in range(300)]
-    said += [phrases.other(rng) for _ in range(100)]
     words = {word.strip(".") for text in said for word in text.split()}
-    assert words <= phrases.vocabulary()
+    assert words <= phrases.vocabulary() | set(phrases.BESIDES)
+
+
+def test_what_no_scene_holds_is_an_everyday_thing_or_a_word_that_nobody_said_before() -> None:
+    rng = np.random.default_rng(0)
+    known = phrases.vocabulary()
+    said = [{word.strip(".") for word in phrases.other(rng).split()} for _ in range(300)]
+    coined = [words for words in said if not words <= known]
+    everyday = [words for words in said if words & set(phrases.OTHERS)]
+    assert len(coined) + len(everyday) >= 299  # a short coined word may be an everyday one
+    assert 150 < len(coined) < 270
+    assert sum(any(word[-1].isdigit() for word in words) for words in coined) > 20
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from demo import pool, sampling
 from demo.pool import Pool, Style
@@ -56,6 +57,51 @@ def test_exemplars_ask_for_what_they_have_in_common(nameless: Pool) -> None:
         kept = [name for name in (shared.shape, shared.colour, shared.texture) if name]
         same = [len({looks[i][trait] for i in exemplars}) == 1 for trait in range(3)]
         assert len(kept) == sum(same)
+
+
+def test_exemplars_are_of_other_scenes_and_in_pairs_of_one_outline(nameless: Pool) -> None:
+    assert len(nameless.exemplars) == len(nameless.exemplar_looks) == 2 * len(nameless)
+    pairs = zip(nameless.exemplar_looks[::2], nameless.exemplar_looks[1::2], strict=True)
+    painted = 0
+    for looks, (same, other) in zip(nameless.looks, pairs, strict=True):
+        assert same in looks
+        assert other.shape == same.shape
+        painted += other != same
+    assert painted > len(nameless) / 2
+
+
+def test_some_objects_are_shown_by_a_box_about_as_large_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    mask = np.zeros((60, 80), bool)
+    mask[20:40, 10:50] = True
+    image = Image.new("RGB", (80, 60))
+    shown = [pool._exemplar(image, mask, rng) for _ in range(100)]
+    boxes = [one.box for one in shown if one.box is not None]
+    assert 15 < len(boxes) < 45
+    np.testing.assert_allclose(boxes, [(10, 20, 50, 40)] * len(boxes), atol=0.08 * 40)
+    assert all(one.mask is mask for one in shown if one.box is None)
+
+
+def test_twins_differ_in_their_outline_alone() -> None:
+    one, other = pool._twins(["ring", "star", "star"], np.random.default_rng(0))
+    assert {one.shape, other.shape} == {"ring", "star"}
+    assert one[1:] == other[1:]
+
+
+def test_absent_exemplars_may_differ_from_what_is_there_in_their_outline_alone(
+    nameless: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "ABSENT_EXEMPLAR", 1.0)
+    monkeypatch.setattr(sampling, "NEARLY", 1.0)
+    monkeypatch.setattr(sampling, "SINGLE", 1.0)
+    sampler = PromptSampler(nameless, 2, images=8, prompts=1, shown=1, patch=8)
+    nearly = 0
+    for looks in nameless.looks * 4:
+        shared = sampler._shared(sampler._exemplars(looks))
+        nearly += shared.shape not in {None, *(look.shape for look in looks)} and any(
+            (look.colour, look.texture) == (shared.colour, shared.texture) for look in looks
+        )
+    assert nearly > len(nameless)
 
 
 def test_no_word_says_an_outline_that_has_no_name(nameless: Pool) -> None:

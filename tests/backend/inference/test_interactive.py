@@ -211,11 +211,13 @@ def test_where_a_labels_words_fail_a_point_shows_what_is_meant(
 
 
 def test_a_small_thing_is_drawn_from_near(predictor: Predictor) -> None:
-    scene = generate(5, (640, 480), include=[BLUE_STAR], count=(5, 5), radius=(0.05, 0.06))
-    one, image = first(scene, BLUE_STAR), TaskImage(scene.image, "small")
-    asked = Interaction(label="Star", to_name="image", points=(on(one),))
-    answer = interactive.answer(predictor, ASKED, {"image": image}, asked)
-    assert iou(found(answer), one) > 0.8
+    scores = []
+    for seed in range(5, 11):
+        scene = generate(seed, (640, 480), include=[BLUE_STAR], count=(5, 5), radius=(0.05, 0.06))
+        one, images = first(scene, BLUE_STAR), {"image": TaskImage(scene.image, f"small {seed}")}
+        asked = Interaction(label="Star", to_name="image", points=(on(one),))
+        scores.append(iou(found(interactive.answer(predictor, ASKED, images, asked)), one))
+    assert np.mean(scores) > 0.75
 
 
 def test_several_points_choose_several(ask: Callable[..., Found], scene: Scene) -> None:

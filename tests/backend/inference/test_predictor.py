@@ -46,7 +46,11 @@ def demo() -> Predictor:
 
 @pytest.fixture(scope="module")
 def scene() -> Scene:
-    return generate(22, 256, include=[RED_CIRCLE, BLUE_STAR, RED_CIRCLE, BLUE_STAR], count=(4, 4))
+    return drawn(22)
+
+
+def drawn(seed: int) -> Scene:
+    return generate(seed, 256, include=[RED_CIRCLE, BLUE_STAR, RED_CIRCLE, BLUE_STAR], count=(4, 4))
 
 
 def like(scene: Scene, *looks: Look) -> Any:
@@ -54,20 +58,23 @@ def like(scene: Scene, *looks: Look) -> Any:
 
 
 def ask(predictor: Predictor, scene: Scene, queries: Sequence[Query]) -> list[Found]:
-    [features] = predictor.encode([("scene", scene.image)])
+    [features] = predictor.encode([(str(hash(scene.image.tobytes())), scene.image)])
     return predictor.find(features, {query: predictor.asking(query) for query in queries})
 
 
-def test_what_a_label_is_not_is_taken_away_where_it_is_more_likely(
-    demo: Predictor, scene: Scene
-) -> None:
+def test_what_a_label_is_not_is_taken_away_where_it_is_more_likely(demo: Predictor) -> None:
     every = Query("image", "Part", ("thing",), 0.4, ())
     left = Query("image", "Part", ("thing",), 0.4, (), negatives=("a red circle", "a green ring"))
-    whole, less = ask(demo, scene, [every, left])
-    assert whole.mask is not None
-    assert less.mask is not None
-    assert iou(whole.mask, like(scene, RED_CIRCLE, BLUE_STAR)) > 0.8
-    assert iou(less.mask, like(scene, BLUE_STAR)) > 0.7
+    all_of_it, rest = [], []
+    for seed in range(20, 26):
+        scene = drawn(seed)
+        whole, less = ask(demo, scene, [every, left])
+        assert whole.mask is not None
+        assert less.mask is not None
+        all_of_it.append(iou(whole.mask, like(scene, RED_CIRCLE, BLUE_STAR)))
+        rest.append(iou(less.mask, like(scene, BLUE_STAR)))
+    assert np.mean(all_of_it) > 0.8
+    assert np.mean(rest) > 0.7
 
 
 def test_what_cannot_be_asked_cannot_be_excluded(demo: Predictor, scene: Scene) -> None:
