@@ -19,7 +19,7 @@ from tests.e2e.label_studio import Server
 
 pytestmark = pytest.mark.e2e
 
-LABEL = "Zorp"  # which says nothing to the model
+LABEL = "Object"  # which is everything
 STAR = Look("star", "blue", "plain")
 LOOKS = [Look("circle", "red", "plain"), STAR]
 CONFIG = f"""<View>
@@ -116,7 +116,7 @@ def test_a_phrase_that_was_chosen_and_accepted_draws_the_next_image(
     command("prompts", "measure", *project)
     told = command("prompts", "show", *project, "--label", LABEL)
     assert re.search(rf"^{phrase} .* 1\.00 of 1 +yes$", told, re.MULTILINE), told
-    assert re.search(r"^zorp .* 0\.00 of 1 +no: ", told, re.MULTILINE), told
+    assert re.search(r"^object .* 0\.00 of 1 +no: ", told, re.MULTILINE), told
 
 
 def test_what_was_accepted_once_is_found_in_the_next_image_and_tells_how_to_say_it(

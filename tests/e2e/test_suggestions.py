@@ -94,7 +94,7 @@ def test_without_controls_for_them_phrases_are_told_in_the_prompt(
     editor.type_prompt("?")
     [told] = editor.texts()["prompt"]
     assert told.startswith("? ⚠ 1 ")
-    [number] = re.findall(r"(\d) red[a-z ]* \(", told)
+    number, *_ = re.findall(r"(\d) red[a-z ]* \(", told)
     editor.edit_prompt(told.replace("?", number))
     assert iou(only_mask(editor), scene.truth(RED_CIRCLE)) >= 0.7
     editor.shot("chosen")
