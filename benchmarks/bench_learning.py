@@ -206,6 +206,7 @@ def steps(judge: Judge, seed: int, life: Life, bar: tqdm[None]) -> Iterator[Step
                     seed,
                     life,
                     number,
+                    sum(len(project.samples[task].masks) for task in project.accepted),
                     judge.new(judge.base, shown)[0],
                     *served,
                     judge.old(tuned),
@@ -218,7 +219,7 @@ def steps(judge: Judge, seed: int, life: Life, bar: tqdm[None]) -> Iterator[Step
 def measure(judge: Judge) -> list[Step]:
     """Every project, from where an interrupted run was."""
     done = [Step(**row) for row in json.loads(DONE.read_text())] if DONE.exists() else []
-    lives = [(seed, life) for life in Life for seed in range(ROUNDS)]
+    lives = [(seed, life) for seed in range(ROUNDS) for life in Life]
     with tqdm(total=len(lives) * len(STAGES), unit="training", initial=len(done)) as bar:
         for seed, life in lives:
             if not any((one.seed, one.life) == (seed, life) for one in done):

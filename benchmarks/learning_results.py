@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -39,7 +39,8 @@ class Step:
 
     seed: int
     life: Life
-    accepted: int
+    accepted: int  # tasks
+    masks: int  # of labels on them
     shown: float  # new labels by exemplars, with the checkpoint that nobody trained
     served: float  # by the version that was made, asked as the prompt book says
     false: float  # share of the images without a label in which that marks something
@@ -85,12 +86,14 @@ def section(done: Sequence[Step], before: Before, scenes: int, old_scenes: int) 
     shown, marked, kept, seconds = (
         means(done, Life.RANDOM, figure) for figure in ("shown", "false", "old", "seconds")
     )
+    drawn, asked = (means(done, life, "masks") for life in (Life.RANDOM, Life.UNCERTAIN))
     new = f"{before.new:.3f}"
     lines = [
-        "| accepted tasks | fine-tuned | exemplars | both | both, uncertain first "
-        "| marked where nothing is | what it knew | promoted | seconds |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-        f"| 0 | {new} | {new} | {new} | {new} | {before.false:.2f} | {before.old:.3f} | | |",
+        "| accepted tasks | their masks | uncertain first | fine-tuned | exemplars | both "
+        "| both, uncertain first | marked where nothing is | what it knew | promoted | seconds |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        f"| 0 | 0 | 0 | {new} | {new} | {new} | {new} | {before.false:.2f} | {before.old:.3f} "
+        "| | |",
     ]
     for stage in STAGES:
         ended = [s.outcome for s in done if s.accepted == stage]
@@ -98,7 +101,8 @@ def section(done: Sequence[Step], before: Before, scenes: int, old_scenes: int) 
         told = " | ".join(f"{value:.3f}" for value in cells)
         told += f" | {marked[stage]:.2f} | {kept[stage]:.3f}"
         won = f"{ended.count('promoted')} of {len(ended)}"
-        lines.append(f"| {stage} | {told} | {won} | {seconds[stage]:.0f} |")
+        masks = f"{drawn[stage]:.0f} | {asked[stage]:.0f}"
+        lines.append(f"| {stage} | {masks} | {told} | {won} | {seconds[stage]:.0f} |")
     rounds = len({s.seed for s in done})
     gain, loss = both[AT] - before.new, before.old - kept[AT]
     longest = max(s.seconds for s in done if s.accepted == AT)
@@ -126,7 +130,10 @@ def section(done: Sequence[Step], before: Before, scenes: int, old_scenes: int) 
                     f"what it knew {-loss:+.3f} (wanted: {-LOSS:+.2f} or more), "
                     f"{seconds[AT]:.0f} s in the mean and {longest:.0f} s at most (wanted: "
                     f"{SECONDS} s or less)",
-                    *_beside(both, [(0, before.new), *uncertain.items()]),
+                    "- for the IoU of the random order, the order of uncertainty needs "
+                    + _beside("tasks", STAGES, both, STAGES, uncertain, before.new)
+                    + "; "
+                    + _beside("masks", drawn.values(), both, asked.values(), uncertain, before.new),
                     _apart(done),
                 ]
             ),
@@ -134,23 +141,31 @@ def section(done: Sequence[Step], before: Before, scenes: int, old_scenes: int) 
     )
 
 
-def _beside(random: dict[int, float], uncertain: Sequence[tuple[float, float]]) -> list[str]:
-    """How many labels uncertain ones first need for what a random order reaches."""
+def _beside(
+    unit: str,
+    spent: Iterable[float],
+    random: dict[int, float],
+    asked: Iterable[float],
+    uncertain: dict[int, float],
+    begun: float,
+) -> str:
+    """How much of a unit uncertain tasks first need for what a random order reaches with so much.
+
+    What a stage costs in that unit is in `spent` in a random order, in `asked` in the other.
+    """
+    curve = [(0.0, begun), *zip(asked, uncertain.values(), strict=True)]
     told = []
-    for stage, reached in random.items():
-        tasks = needed(uncertain, reached)
-        found = f"more than {STAGES[-1]}" if tasks is None else f"{tasks:.0f}"
-        told.append(f"{found} for {stage}")
-    return [
-        "- accepted tasks that the order of uncertainty needs for the IoU of the random order: "
-        + ", ".join(told)
-    ]
+    for cost, reached in zip(spent, random.values(), strict=True):
+        enough = needed(curve, reached)
+        found = f"more than {curve[-1][0]:.0f}" if enough is None else f"{enough:.0f}"
+        told.append(f"{found} for {cost:.0f}")
+    return f"{', '.join(told)} {unit}"
 
 
 def _apart(done: Sequence[Step]) -> str:
     """How far the orders are apart within a round, and how sure that is."""
     served = {(s.life, s.seed, s.accepted): s.served for s in done}
-    seeds = {seed for life, seed, _ in served if life is Life.UNCERTAIN}
+    seeds = {seed for life, seed, _ in served if life == Life.UNCERTAIN}
     told = []
     for stage in STAGES[1:]:  # the first tasks are the same
         gains = [served[Life.UNCERTAIN, s, stage] - served[Life.RANDOM, s, stage] for s in seeds]
