@@ -218,7 +218,8 @@ def steps(judge: Judge, seed: int, life: Life, bar: tqdm[None]) -> Iterator[Step
 
 def measure(judge: Judge) -> list[Step]:
     """Every project, from where an interrupted run was."""
-    done = [Step(**row) for row in json.loads(DONE.read_text())] if DONE.exists() else []
+    kept = json.loads(DONE.read_text()) if DONE.exists() else []
+    done = [Step(**{**row, "life": Life(row["life"])}) for row in kept]
     lives = [(seed, life) for seed in range(ROUNDS) for life in Life]
     with tqdm(total=len(lives) * len(STAGES), unit="training", initial=len(done)) as bar:
         for seed, life in lives:

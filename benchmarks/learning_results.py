@@ -165,7 +165,7 @@ def _beside(
 def _apart(done: Sequence[Step]) -> str:
     """How far the orders are apart within a round, and how sure that is."""
     served = {(s.life, s.seed, s.accepted): s.served for s in done}
-    seeds = {seed for life, seed, _ in served if life == Life.UNCERTAIN}
+    seeds = {seed for life, seed, _ in served if life is Life.UNCERTAIN}
     told = []
     for stage in STAGES[1:]:  # the first tasks are the same
         gains = [served[Life.UNCERTAIN, s, stage] - served[Life.RANDOM, s, stage] for s in seeds]

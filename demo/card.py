@@ -53,7 +53,7 @@ It understands phrases ("a red circle", "striped square", "the blue thing") and 
 object shown in another image, or several, which ask for what they have in common. Half of the
 scenes of training hold outlines without a name, which only exemplars can ask for. Of a shape that
 it never met, they carry colour and texture, and a part of the outline. By itself, a noun that it
-never met finds nothing; "big" or "shiny" beside what it knows changes nothing.""",
+never met nearly always finds nothing; "big" or "shiny" beside what it knows changes nothing.""",
     "learns": """\
 Text tower, vision tower and decoder are trained together
 on masks of generated scenes; the published checkpoints keep CLIP frozen instead. The input is

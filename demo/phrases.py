@@ -42,7 +42,8 @@ OTHERS = (
     "flower", "horse", "table", "bicycle", "boat", "phone", "book", "lamp", "shoe", "sofa",
     "train", "bus", "cow", "sheep", "plate", "cup", "window", "door", "road", "grass", "river",
 )  # fmt: skip
-# Said beside traits; what is meant is the same. None of them has a token of its own.
+# Said beside traits; what is meant is the same. They are kept out of the vocabulary, since new
+# tokens would renumber those that weights were trained with.
 BESIDES = (
     "big", "large", "huge", "small", "little", "tiny", "bright", "dark", "shiny", "nice", "pretty",
     "ugly", "old", "new", "clean", "dirty", "visible", "single", "whole",
