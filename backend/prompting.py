@@ -43,17 +43,21 @@ class Query:
     contest: str = ""  # queries of the same one compete for every pixel; "" for none
     shown: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     """The mean of the exemplars' conditions, (C,)."""
+    confidence: float = 0.0  # mean probability that a part of a mask needs to be shown
 
     def saying(self, phrase: str) -> Self:
         """The same question in other words, and without exemplars, if the phrase has any.
 
-        What a phrase says that it is not is added to what the label is not.
+        What a phrase says that it is not is added to what the label is not. How sure parts have to
+        be was measured with the label's own words: what others find is shown.
         """
         wanted, unwanted = understood(phrase)
         query = replace(self, negatives=(*self.negatives, *unwanted))
         if not wanted:
             return query
-        return replace(query, prompts=(wanted,), exemplars=(), weights=(), shown=None)
+        return replace(
+            query, prompts=(wanted,), exemplars=(), weights=(), shown=None, confidence=0.0
+        )
 
 
 class Book(Protocol):
@@ -120,6 +124,8 @@ def _beyond(query: Query) -> list[dict[str, Any]]:
         beyond["negatives"] = query.negatives
     if query.contest:
         beyond["contest"] = query.contest
+    if query.confidence:
+        beyond["confidence"] = query.confidence
     return [beyond] if beyond else []
 
 

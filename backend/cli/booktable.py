@@ -17,8 +17,8 @@ def head(book: PromptBook) -> str:
     if book.note.tuned:
         measured += f", version {book.note.tuned}"
     return (
-        f"{told}. Figures were measured with {measured}; exemplars, weights and thresholds that "
-        "were measured count with that checkpoint alone."
+        f"{told}. Figures were measured with {measured}; exemplars, weights, thresholds and "
+        "confidences that were measured count with that checkpoint alone."
     )
 
 
@@ -36,14 +36,15 @@ def overview(book: PromptBook) -> str:
                 f"{used} of {len(entry.exemplars)}",
                 _weight(entry),
                 _figure(entry.threshold),
+                _figure(entry.confidence),
                 _figure(proof.iou if proof else None, 3),
                 _figure(proof.before if proof else None, 3),
                 f"{proof.masks} {proof.part}" if proof else "-",
                 ", ".join(sorted(entry.by_hand)) or "-",
             ]
         )
-    figures = ["exemplars", "weight", "threshold", "IoU", "before", "on", "by hand"]
-    return table(["label", "texts", *figures], rows)
+    asked = ["label", "texts", "exemplars", "weight", "threshold", "confidence"]
+    return table([*asked, "IoU", "before", "on", "by hand"], rows)
 
 
 def of_label(entry: Entry) -> str:
@@ -82,6 +83,7 @@ def of_label(entry: Entry) -> str:
     for name, curve, chosen in (
         ("weight", entry.weights, entry.weight),
         ("threshold", entry.thresholds, entry.threshold),
+        ("confidence", entry.confidences, entry.confidence),
     ):
         if curve:
             parts.append(f"IoU by {name}, on {entry.masks} masks:\n{_drawn(curve, chosen)}")

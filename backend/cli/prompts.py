@@ -23,7 +23,7 @@ from backend.cli.options import (
 )
 from backend.errors import BackendError, BadPrompt, BadPromptBook, BadRequest
 from backend.inference.books import Books
-from backend.inference.promptbook import Entry, Origin, Phrase, PromptBook
+from backend.inference.promptbook import FIELDS, Entry, Origin, Phrase, PromptBook
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.labels import LONGEST_PROMPT
 from backend.report import table
@@ -43,12 +43,15 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     chosen.add_argument("--text", action="append", metavar="TEXT", help="may be given again")
     chosen.add_argument("--not", action="append", metavar="TEXT", dest="negative", help="likewise")
     chosen.add_argument("--threshold", type=float, metavar="P")
+    chosen.add_argument(
+        "--confidence", type=float, metavar="P", help="show no part that is less sure"
+    )
     chosen.add_argument("--weight", type=float, metavar="W", help="the exemplars' share, 0 to 1")
     chosen.add_argument("--without", action="append", metavar="EXEMPLAR", help="leave one out")
     chosen.add_argument(
         "--reset",
         action="append",
-        choices=["texts", "exemplars", "negatives", "weight", "threshold", "all"],
+        choices=[*FIELDS, "all"],
         help="give it back to measuring and to the labeling configuration",
     )
     rollback = add("rollback", _rollback, "make an older version count again")
@@ -97,19 +100,22 @@ def _show(books: Books, options: argparse.Namespace) -> str:
 def _set(books: Books, options: argparse.Namespace) -> str:
     changes: dict[str, object] = {}
     for name in options.reset or ():
-        every = ("texts", "exemplars", "negatives", "weight", "threshold")
-        changes |= dict.fromkeys(every if name == "all" else (name,))
+        changes |= dict.fromkeys(FIELDS if name == "all" else (name,))
     for name, said in (("texts", options.text), ("negatives", options.negative)):
         if said:
             changes[name] = tuple(Phrase(_said(text), Origin.HAND) for text in said)
     if options.threshold is not None:
         changes["threshold"] = _within(options.threshold, "--threshold", 0.001, 0.999)
+    if options.confidence is not None:
+        changes["confidence"] = _within(options.confidence, "--confidence", 0.001, 0.999)
     if options.weight is not None:
         changes["weight"] = _within(options.weight, "--weight", 0, 1)
     if not options.label.strip():
         raise BadRequest("--label has to name a label.")
     if not changes and not options.without:
-        raise BadRequest("There is nothing to set: give --text, --threshold, --weight or --reset.")
+        raise BadRequest(
+            "There is nothing to set: give --text, --threshold, --confidence, --weight or --reset."
+        )
 
     def edit(book: PromptBook) -> PromptBook:
         entry = book.entry(options.label)

@@ -74,7 +74,7 @@ def _of_entry(entry: Entry) -> Json:
     for name in ("texts", "negatives", "exemplars"):
         if name in told:
             told[name] = [_plain(one) for one in told[name]]
-    for name in ("handicaps", "weights", "thresholds"):
+    for name in ("handicaps", "weights", "thresholds", "confidences"):
         if name in told:
             told[name] = [[round(x, 4), round(y, 4)] for x, y in told[name]]
     if "by_hand" in told:
@@ -96,11 +96,13 @@ def _entry(label: str, raw: object) -> Entry:
         negatives=_each(held, "negatives", where, _phrase),
         weight=_maybe(_share)(held.get("weight"), f"{where}, weight"),
         threshold=_maybe(_probability)(held.get("threshold"), f"{where}, threshold"),
+        confidence=_maybe(_probability)(held.get("confidence"), f"{where}, confidence"),
         by_hand=frozenset(_each(held, "by_hand", where, _settable)),
         proof=None if proof is None else _proof(proof, f"{where}, proof"),
         handicaps=_each(held, "handicaps", where, _handicap),
         weights=_each(held, "weights", where, _point),
         thresholds=_each(held, "thresholds", where, _point),
+        confidences=_each(held, "confidences", where, _point),
         masks=_whole(held.get("masks", 0), f"{where}, masks"),
     )
 

@@ -14,8 +14,13 @@ SPECK = 1e-3
 KEEP_LARGEST = 0.1  # a part this large relative to the largest one is kept even if it is small
 
 
-def clean(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
-    """Lower specks below the threshold and raise holes to it: (h, w) -> (h, w).
+def clean(
+    probabilities: NDArray[np.float32], threshold: float, confidence: float = 0.0
+) -> NDArray[np.float32]:
+    """Lower specks and doubtful parts below the threshold, raise holes to it: (h, w) -> (h, w).
+
+    A part is doubtful if its mean probability is below `confidence`: pixels tell how far an object
+    reaches, their mean whether it is one.
 
     Works at the model's resolution, where sizes are in proportion to the image's and labelling
     costs next to nothing; interpolation brings no part back.
@@ -25,8 +30,10 @@ def clean(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.fl
     least = SPECK * marked.size
     parts, sizes = _parts(marked)
     if len(sizes):
-        too_small = sizes < min(least, KEEP_LARGEST * sizes.max())
-        cleaned[np.isin(parts, 1 + np.flatnonzero(too_small))] = 0.0
+        gone = sizes < min(least, KEEP_LARGEST * sizes.max())
+        if confidence > threshold:
+            gone |= ndimage.mean(cleaned, parts, np.arange(1, len(sizes) + 1)) < confidence
+        cleaned[np.isin(parts, 1 + np.flatnonzero(gone))] = 0.0
     holes, sizes = _parts(cleaned < threshold)
     at_border = np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))
     small = 1 + np.flatnonzero(sizes < least)

@@ -193,7 +193,7 @@ def _apart(found: Sequence[Found]) -> list[Found]:
 
 def scored(query: Query, probabilities: Tensor, size: tuple[int, int]) -> Found:
     """Clean, bring to the image's size, threshold, score: (h, w) probabilities -> Found."""
-    cleaned = clean(probabilities.numpy(), query.threshold)
+    cleaned = clean(probabilities.numpy(), query.threshold, query.confidence)
     inside = cleaned >= query.threshold
     if not inside.any():
         return Found(query, None, float(probabilities.max()))

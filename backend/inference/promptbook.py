@@ -1,12 +1,12 @@
 """The prompt book: what a project's labels are asked with, where it came from, and its proof.
 
-What a person set beats what was measured. For each of a label's texts, exemplars, weight and
-threshold, the first of these counts that says something:
+What a person set beats what was measured. For each of a label's texts, exemplars, weight, threshold
+and confidence, the first of these counts that says something:
 
 1. the book, where a person set it (`promptbrush prompts set`);
 2. the labeling configuration, where it says it: `predicted_values`, `model_score_threshold`;
 3. the book, as it was measured on accepted masks;
-4. the label's name and the default threshold.
+4. the label's name and the default threshold; parts are shown however doubtful they are.
 
 What was measured with one checkpoint says nothing of another. Nothing here needs torch.
 """
@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from backend.labelstudio.labels import Label
 from backend.prompting import Query
 
-FIELDS = ("texts", "exemplars", "negatives", "weight", "threshold")  # that a person may set
+# that a person may set
+FIELDS = ("texts", "exemplars", "negatives", "weight", "threshold", "confidence")
 
 Curve = tuple[tuple[float, float], ...]
 
@@ -86,12 +87,14 @@ class Entry:
     negatives: tuple[Phrase, ...] = ()
     weight: float | None = None  # the exemplars' share beside that of the texts, all in all
     threshold: float | None = None
+    confidence: float | None = None  # mean probability that a part of a mask needs to be shown
     by_hand: frozenset[str] = frozenset()  # which of FIELDS a person set
     proof: Proof | None = None
     handicaps: Curve = ()  # weights that an image may be asked with, and how far each is behind
     weights: Curve = ()  # mean IoU by weight, as it was measured
     thresholds: Curve = ()  # mean IoU by threshold
-    masks: int = 0  # on which weight and threshold were chosen
+    confidences: Curve = ()  # mean IoU by confidence, with the threshold that was chosen
+    masks: int = 0  # on which weight, threshold and confidence were chosen
 
     @property
     def asked_weights(self) -> Curve:
@@ -115,7 +118,7 @@ class Entry:
         unset = {name for name, value in changed.items() if value is None}
         values = {name: value for name, value in changed.items() if value is not None}
         values |= dict.fromkeys(unset & {"texts", "negatives"}, ())
-        values |= dict.fromkeys(unset & {"weight", "threshold"})
+        values |= dict.fromkeys(unset & {"weight", "threshold", "confidence"})
         return replace(self, **values, by_hand=(self.by_hand | changed.keys()) - unset)
 
 
@@ -171,6 +174,8 @@ class PromptBook:
             "threshold" in entry.by_hand or label.threshold is None
         ):
             query = replace(query, threshold=entry.threshold)
+        if entry.confidence is not None:
+            query = replace(query, confidence=entry.confidence)
         if entry.negatives:
             said = tuple(phrase.text for phrase in entry.negatives if phrase.used)
             query = replace(query, negatives=said)
@@ -190,5 +195,6 @@ def _unmeasured(entry: Entry) -> Entry:
         texts=tuple(p for p in entry.texts if chosen or p.origin is Origin.TYPED),
         negatives=entry.negatives,
         threshold=entry.threshold if "threshold" in entry.by_hand else None,
+        confidence=entry.confidence if "confidence" in entry.by_hand else None,
         by_hand=entry.by_hand - {"exemplars", "weight"},
     )

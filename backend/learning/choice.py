@@ -25,8 +25,10 @@ ENOUGH = 5  # masks: before, no threshold moves, and held-out ones prove nothing
 PULL = 5  # masks that the threshold of before weighs as much as
 CLEARLY = 0.02  # of mean IoU, by which other words have to be better
 HURTS = 0.005  # of mean IoU, that an exemplar may cost
+JUDGES = 3  # masks of other tasks that may say that one hurts
 WEIGHTS = tuple(step / 4 for step in range(5))
 PRIOR = 0.3  # IoU that a label's words are presumed to reach
+MUTE = 0.6  # the exemplars' weight, at most, that is presumed where words find nothing anywhere
 # Beside what is measured, a weight that is off the presumed one by d counts as a loss of so much
 # times the square of d, in IoU of one mask.
 BELIEF = 2.0
@@ -69,22 +71,33 @@ class Choice:
         way = self._mixed(texts, shots, handicaps or ((weight or 0.0, 0.0),))
         (rating,) = self.jury.rate(way)
         threshold = self._threshold(rating)
+        shown_from = self.jury.rate_confidences(way, threshold)
+        confidence = self._confidence(shown_from, threshold)
         return Entry(
             self.query.label,
             texts=phrases,
             exemplars=shown,
             weight=weight,
             threshold=None if threshold == self.default else threshold,
-            proof=self._proof(way, threshold, rating),
+            confidence=confidence,
+            proof=self._proof(way, threshold, confidence, rating),
             handicaps=handicaps,
             weights=weights,
             thresholds=_curve(rating),
+            confidences=_curve(shown_from),
             masks=rating.masks,
         )
 
     def _threshold(self, rating: Rating) -> float:
         """What a way to ask would be served with."""
         return self.default if self.said is not None else calibrated(rating, self.default)
+
+    def _confidence(self, rating: Rating, threshold: float) -> float | None:
+        """How sure a part has to be to be shown; None where all that reach the threshold are."""
+        if "confidence" in self.before.by_hand:
+            return self.before.confidence
+        confidence = calibrated(rating, threshold)
+        return confidence if confidence > threshold else None
 
     def _score(self, rating: Rating) -> float:
         """How good a way to ask is at the threshold that it would be served with."""
@@ -153,16 +166,22 @@ class Choice:
             ways = [[other for other in chosen if other is not shot] for shot in chosen]
             whole, *without = self.jury.rate(*map(_averaged, (chosen, *ways)))
             threshold = self._threshold(whole)
-            gains = {}
+            gains: dict[str, float] = {}
+            harmful = []
             for shot, rating in zip(chosen, without, strict=True):
                 # its own task counts for neither side
                 fair = whole.asked & rating.asked & self._others(shot)
                 if (fair & whole.present).any():
-                    lost = whole.on(fair).score(threshold) - rating.on(fair).score(threshold)
-                    gains[shot.id] = round(lost, 4)
-            shown |= {name: replace(shown[name], gain=lost) for name, lost in gains.items()}
-            worst = min(gains, key=lambda name: gains[name], default=None)
-            if worst is None or gains[worst] >= -HURTS:
+                    less, all_of_them = rating.on(fair), whole.on(fair)
+                    gained, error = gain(
+                        less.at(threshold), all_of_them.at(threshold), less.weights
+                    )
+                    gains[shot.id] = round(gained, 4)
+                    if less.masks >= JUDGES and -gained > max(HURTS, error):
+                        harmful.append(shot.id)
+            shown |= {name: replace(shown[name], gain=one) for name, one in gains.items()}
+            worst = min(harmful, key=lambda name: gains[name], default=None)
+            if worst is None:
                 break
             reason = f"without it the others find {-gains[worst]:.3f} more"
             shown[worst] = replace(shown[worst], used=False, reason=reason)
@@ -182,6 +201,8 @@ class Choice:
         said, *ratings = self.jury.rate(_always(self._said(texts)), *ways)
         found, masks = said.iou(self._threshold(said)) or 0.0, ratings[0].masks
         presumed = 1 - (said.masks * found + PRIOR) / (said.masks + 1)
+        if self.jury.images and not self.jury.finds(self._said(texts), self._threshold(said)):
+            presumed = min(presumed, MUTE)
         scores = [self._score(one) for one in ratings]
         curve = tuple((w, round(score, 4)) for w, score in zip(WEIGHTS, scores, strict=True))
         handicaps = handicapped(scores, masks, presumed)
@@ -206,13 +227,19 @@ class Choice:
 
         return way
 
-    def _proof(self, way: Way, threshold: float, chosen: Rating) -> Proof | None:
+    def _proof(
+        self, way: Way, threshold: float, confidence: float | None, chosen: Rating
+    ) -> Proof | None:
         """How good it is beside the labeling configuration alone, on held-out masks."""
         (now,) = self.judges.rate(way)
         if now.masks >= ENOUGH:
             before = _always(self._said(self.query.prompts))
-            found = self._served(way, threshold), self._served(before, self.query.threshold)
-            return Proof(*found, now.masks, Part.HELD_OUT.value)
+            return Proof(
+                self._served(way, threshold, confidence),
+                self._served(before, self.query.threshold),
+                now.masks,
+                Part.HELD_OUT.value,
+            )
         after = chosen.iou(threshold)
         if after is None:
             return None
@@ -220,9 +247,9 @@ class Choice:
         before_it = configured.on(chosen.asked).iou(self.query.threshold)
         return Proof(after, before_it or 0.0, chosen.masks, "training and validation")
 
-    def _served(self, way: Way, threshold: float) -> float:
+    def _served(self, way: Way, threshold: float, confidence: float | None = None) -> float:
         """Mean IoU of masks as they are served, on the judges that have the label."""
-        query = replace(self.query, threshold=threshold)
+        query = replace(self.query, threshold=threshold, confidence=confidence or 0.0)
         scores = []
         for image in self.judges.images:
             asking, truth = way(image), image.truths[query.label]

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from backend.inference.asking import Asking
 from backend.inference.books import Books, exemplar_id
-from backend.inference.masks import SPECK
+from backend.inference.masks import SPECK, clean
 from backend.inference.predictor import Predictor
 from backend.inference.suggest import absent_weight
 from backend.labelstudio.shapes import Mask
@@ -169,11 +169,34 @@ class Jury:
                 curves[places, i] = self._curves(image, [one for one in askings if one is not None])
         return [Rating(one, self._present) for one in curves]
 
+    def rate_confidences(self, way: Way, threshold: float) -> Rating:
+        """The rating of a way to ask by how sure a part has to be, instead of by threshold."""
+        curves = np.full((len(self.images), len(GRID)), np.nan)
+        for i, image in enumerate(self.images):
+            asking = way(image)
+            if asking is not None:
+                small = self._predictor.segmenter.each(image.features, asking.conditions)
+                answer = small[asking.choice(small, threshold)].float().cpu().numpy()
+                cleaned = np.stack([clean(answer, threshold, float(least)) for least in GRID])
+                truth = image.truths[self._label]
+                found = resize(torch.from_numpy(cleaned), (truth.shape[0], truth.shape[1]))
+                curves[i] = _overlaps((found >= threshold).flatten(1).numpy(), truth)
+        return Rating(curves, self._present)
+
+    def finds(self, condition: Tensor, threshold: float) -> bool:
+        """Whether a condition (C,) marks more than a speck of any image."""
+        segmenter = self._predictor.segmenter
+        answers = (segmenter.each(image.features, condition[None]) for image in self.images)
+        return any(float((one >= threshold).float().mean()) >= SPECK for one in answers)
+
     def _curves(self, image: Seen, askings: Sequence[Asking]) -> Curve:
         """IoU by threshold of N ways to ask: (N, T)."""
         rows = torch.cat([asking.conditions for asking in askings])
         small = self._predictor.segmenter.each(image.features, rows).float().cpu()
-        overlaps = self._overlaps(small, image.truths[self._label])
+        truth = image.truths[self._label]
+        likely = resize(small, (truth.shape[0], truth.shape[1])).flatten(1).numpy()
+        steps = likely[:, None] >= GRID.astype(np.float32)[:, None]
+        overlaps = _overlaps(steps, truth)
         curves, first, thresholds = [], 0, torch.tensor(GRID, dtype=torch.float32)
         for asking in askings:
             own = slice(first, first + len(asking.conditions))
@@ -182,19 +205,16 @@ class Jury:
             curves.append(overlaps[own][best, np.arange(len(GRID))])
         return np.stack(curves)
 
-    @staticmethod
-    def _overlaps(small: Tensor, truth: Mask) -> Curve:
-        """IoU by threshold of probabilities (K, h, w) at the model's resolution: (K, T)."""
-        found = resize(small, (truth.shape[0], truth.shape[1])).numpy()
-        # how many pixels reach each threshold, inside the truth and all in all
-        steps = (found[..., None] >= GRID.astype(np.float32)).reshape(len(found), -1, len(GRID))
-        total = steps.sum(axis=1)
-        if not truth.any():
-            nothing: Curve = (total < SPECK * truth.size).astype(float)
-            return nothing
-        shared = steps[:, truth.ravel()].sum(axis=1)
-        overlap: Curve = shared / (total + int(truth.sum()) - shared)
-        return overlap
+
+def _overlaps(found: NDArray[np.bool_], truth: Mask) -> Curve:
+    """IoU of masks (..., P) with a truth of P pixels; of nothing, less than a speck is 1."""
+    total = found.sum(axis=-1)
+    if not truth.any():
+        nothing: Curve = (total < SPECK * truth.size).astype(float)
+        return nothing
+    shared = found[..., truth.ravel()].sum(axis=-1)
+    overlap: Curve = shared / (total + int(truth.sum()) - shared)
+    return overlap
 
 
 def gather(

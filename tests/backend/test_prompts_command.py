@@ -31,7 +31,9 @@ MEASURED = Entry(
     threshold=0.2,
     proof=Proof(0.61, 0.23, 7, "held-out"),
     weights=((0.0, 0.23), (1.0, 0.6)),
+    confidence=0.62,
     thresholds=((0.2, 0.61), (0.4, 0.5)),
+    confidences=((0.2, 0.61), (0.62, 0.64)),
     masks=12,
 )
 
@@ -63,7 +65,7 @@ def test_a_project_without_a_book_is_told_so(run: Run) -> None:
 def test_a_label_is_shown_with_its_proof_and_what_was_left_out(run: Run, books: Books) -> None:
     books.change(7, "measured", lambda book: book.having(MEASURED), base="b" * 64)
     overview = run("show")
-    for told in ("a cog, widget", "1 of 2", "0.75", "0.20", "0.610", "0.230", "7 held-out"):
+    for told in ("a cog, widget", "1 of 2", "0.75", "0.20", "0.62", "0.610", "0.230", "7 held-out"):
         assert told in overview
     label = run("show", "--label", "Widget")
     for told in (
@@ -74,7 +76,8 @@ def test_a_label_is_shown_with_its_proof_and_what_was_left_out(run: Run, books: 
         "-0.200",
     ):
         assert told in label
-    assert "IoU by threshold, on 12 masks" in label
+    for name in ("weight", "threshold", "confidence"):
+        assert f"IoU by {name}, on 12 masks" in label
     assert "says nothing of" in run("show", "--label", "Nut", status=1)
 
 
@@ -94,6 +97,9 @@ def test_what_is_set_is_kept_as_a_version_and_can_be_taken_back(run: Run, books:
     run("set", "--label", "Widget", "--reset", "threshold")
     entry = books.book(7).entry("Widget")
     assert (entry.threshold, entry.by_hand) == (None, frozenset({"texts"}))
+    run("set", "--label", "Widget", "--confidence", "0.6")
+    entry = books.book(7).entry("Widget")
+    assert (entry.confidence, entry.by_hand) == (0.6, frozenset({"texts", "confidence"}))
     run("set", "--label", "Widget", "--without", "aa", "--not", "a shadow", "--weight", "1")
     entry = books.book(7).entry("Widget")
     assert [one.used for one in entry.exemplars] == [False, False]
@@ -105,6 +111,7 @@ def test_what_is_set_is_kept_as_a_version_and_can_be_taken_back(run: Run, books:
     [
         ([], "nothing to set"),
         (["--threshold", "1.5"], "--threshold 1.5 cannot be used"),
+        (["--confidence", "0"], "--confidence 0.0 cannot be used"),
         (["--weight", "nan"], "--weight nan cannot be used"),
         (["--text", " "], "1 to 500 characters"),
         (["--without", "zz"], "has no exemplar zz"),

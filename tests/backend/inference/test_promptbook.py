@@ -102,6 +102,13 @@ def test_what_a_person_set_in_the_book_beats_the_configuration() -> None:
     assert (said.prompts, said.threshold) == (("gears",), 0.3)
 
 
+def test_how_sure_parts_have_to_be_counts_for_the_labels_own_words_alone() -> None:
+    widget, said = asked(replace(MEASURED, confidence=0.6), Entry("Said").setting(confidence=0.5))
+    assert (widget.confidence, said.confidence) == (0.6, 0.5)
+    assert widget.saying("a red cog").confidence == 0.0
+    assert widget.saying("not its shadow").confidence == 0.6
+
+
 def test_a_field_can_be_given_back_to_measuring() -> None:
     entry = Entry("Said").setting(threshold=0.3).setting(threshold=None)
     assert entry == Entry("Said")
@@ -109,12 +116,12 @@ def test_a_field_can_be_given_back_to_measuring() -> None:
 
 def test_what_another_checkpoint_measured_does_not_count_and_what_persons_said_does() -> None:
     book = PromptBook(1, note=Note(base="base"), conditions=CONDITIONS).having(
-        MEASURED, Entry("Said").setting(threshold=0.3)
+        replace(MEASURED, confidence=0.6), Entry("Said").setting(threshold=0.3, confidence=0.5)
     )
     assert book.fitting("base") is book
     widget, said = queries(CONFIG, 0.4, book.fitting("another"))
     assert (widget.prompts, widget.threshold, widget.exemplars) == (("a cog",), 0.4, ())
-    assert said.threshold == 0.3
+    assert (widget.confidence, said.threshold, said.confidence) == (0.0, 0.3, 0.5)
 
 
 def test_whatever_is_asked_with_is_in_the_version() -> None:
@@ -122,6 +129,7 @@ def test_whatever_is_asked_with_is_in_the_version() -> None:
         MEASURED,
         replace(MEASURED, texts=()),
         replace(MEASURED, threshold=0.25),
+        replace(MEASURED, confidence=0.6),
         replace(MEASURED, weight=0.5),
         replace(MEASURED, weight=0.0),
         replace(MEASURED, handicaps=((0.75, 0.0), (1.0, 0.1))),
@@ -129,7 +137,7 @@ def test_whatever_is_asked_with_is_in_the_version() -> None:
         replace(MEASURED, negatives=(Phrase("a shadow", Origin.HAND),)),
     ]
     versions = {model_version("m", "0" * 64, asked(entry)) for entry in changes}
-    assert len(versions | {model_version("m", "0" * 64, asked())}) == 9
+    assert len(versions | {model_version("m", "0" * 64, asked())}) == 10
 
 
 def test_figures_alone_do_not_change_the_version() -> None:
@@ -171,8 +179,10 @@ entries = st.builds(
     st.lists(phrases, max_size=2).map(tuple),
     st.none() | shares,
     st.none() | st.floats(0.01, 0.99).map(lambda x: round(x, 4)),
+    st.none() | st.floats(0.01, 0.99).map(lambda x: round(x, 4)),
     st.frozensets(st.sampled_from(["texts", "threshold"])),
     st.none() | st.builds(Proof, shares, shares, st.integers(0, 99), words),
+    st.lists(st.tuples(shares, shares), max_size=3).map(tuple),
     st.lists(st.tuples(shares, shares), max_size=3).map(tuple),
     st.lists(st.tuples(shares, shares), max_size=3).map(tuple),
     st.lists(st.tuples(shares, shares), max_size=3).map(tuple),
@@ -195,6 +205,7 @@ def test_a_book_is_read_as_it_was_written(held: list[Entry]) -> None:
         (("labels", "Widget", "treshold"), 0.3, "'treshold' is none of"),
         (("labels", "Widget", "threshold"), "0.3", "threshold: expected a number"),
         (("labels", "Widget", "threshold"), 1, "above 0 and below 1"),
+        (("labels", "Widget", "confidence"), 0, "confidence: expected a number above 0"),
         (("labels", "Widget", "threshold"), float("nan"), "threshold: expected a number"),
         (("labels", "Widget", "weight"), -0.1, "weight: expected a number between 0 and 1"),
         (("labels", "Widget", "texts"), "a cog", "texts: expected a list"),

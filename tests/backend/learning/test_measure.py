@@ -133,6 +133,12 @@ def test_an_exemplar_that_hurts_is_left_out_and_says_why(demo: Segmenter, books:
     assert left_out.reason == f"without it the others find {-left_out.gain:.3f} more"
 
 
+def test_two_masks_are_too_few_to_say_that_an_exemplar_hurts(demo: Segmenter, books: Books) -> None:
+    first, *rest = tasks(Part.TRAINING, 3)
+    entry = widget(run(demo, books, [slip(first), *map(sample, rest)]).book)
+    assert [one.used for one in entry.exemplars] == [True] * 3
+
+
 def test_a_mask_of_next_to_nothing_shows_nothing(demo: Segmenter, books: Books) -> None:
     (one,) = accepted(1)
     dot = np.zeros(one.size, bool)
@@ -184,13 +190,14 @@ def test_what_persons_set_stays(demo: Segmenter, books: Books) -> None:
     chosen = first.setting(
         texts=(Phrase("a gadget", Origin.HAND),),
         threshold=0.77,
+        confidence=0.8,
         weight=0.5,
         exemplars=(replace(first.exemplars[0], used=False), *first.exemplars[1:]),
     )
     books.put(7, "by hand", chosen)
     entry = widget(run(demo, books, accepted(4)).book)
     assert entry.texts == chosen.texts
-    assert (entry.threshold, entry.weight) == (0.77, 0.5)
+    assert (entry.threshold, entry.confidence, entry.weight) == (0.77, 0.8, 0.5)
     assert entry.exemplars == chosen.exemplars
     assert entry.by_hand == chosen.by_hand
 
@@ -260,18 +267,44 @@ def test_a_gain_has_a_standard_error() -> None:
 def test_a_single_exemplar_weighs_what_the_words_leave_to_be_found(
     demo: Segmenter, books: Books
 ) -> None:
-    nothing = widget(run(demo, books, accepted(1)).book)
-    (phrase,) = nothing.texts
-    assert phrase.iou is not None
-    assert nothing.weight == pytest.approx(1 - (phrase.iou + 0.3) / 2, abs=0.13)
-    assert nothing.weights == ()
-    known = label_config(["Widget"]).replace(
-        'value="Widget"', 'value="Widget" predicted_values="dotted purple ring"'
+    found = []
+    for words in ("a thing", "dotted purple ring"):
+        xml = label_config(["Widget"]).replace(
+            'value="Widget"', f'value="Widget" predicted_values="{words}"'
+        )
+        entry = widget(run(demo, books, accepted(1), xml=xml).book)
+        (phrase,) = [one for one in entry.texts if one.used]
+        assert phrase.iou is not None
+        assert entry.weight == pytest.approx(1 - (phrase.iou + 0.3) / 2, abs=0.13)
+        assert entry.weights == ()
+        assert entry.weight is not None
+        found.append((phrase.iou, entry.weight))
+    (astray, much), (right, little) = found
+    assert right > astray > 0
+    assert little < much
+
+
+def test_words_that_find_nothing_stay_beside_the_exemplars(demo: Segmenter, books: Books) -> None:
+    mute = widget(run(demo, books, accepted(1)).book)
+    assert mute.texts[0].iou == 0.0
+    assert mute.weight is not None
+    assert mute.weight < 0.75
+
+
+def test_doubtful_parts_are_left_out_where_they_are_seldom_right(
+    demo: Segmenter, books: Books
+) -> None:
+    xml = label_config(["Widget"]).replace(
+        'value="Widget"',
+        'value="Widget" predicted_values="ring" model_score_threshold="0.1"',
     )
-    said = widget(run(demo, books, accepted(1), xml=known).book)
-    assert said.weight is not None
-    assert nothing.weight is not None
-    assert said.weight < nothing.weight
+    entry = widget(run(demo, books, accepted(12), xml).book)
+    at = dict(entry.confidences)
+    assert entry.confidence is not None
+    assert 0.1 < entry.confidence < 1
+    assert np.interp(entry.confidence, list(at), list(at.values())) > at[0.1]
+    (query,) = queries(parse_label_config(xml), 0.4, books.serving(7, BASE))
+    assert query.confidence == entry.confidence
 
 
 def test_the_exemplars_weight_is_one_that_finds_about_the_most(
