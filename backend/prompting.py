@@ -48,16 +48,13 @@ class Query:
     def saying(self, phrase: str) -> Self:
         """The same question in other words, and without exemplars, if the phrase has any.
 
-        What a phrase says that it is not is added to what the label is not. How sure parts have to
-        be was measured with the label's own words: what others find is shown.
+        What a phrase says that it is not is added to what the label is not.
         """
         wanted, unwanted = understood(phrase)
         query = replace(self, negatives=(*self.negatives, *unwanted))
         if not wanted:
             return query
-        return replace(
-            query, prompts=(wanted,), exemplars=(), weights=(), shown=None, confidence=0.0
-        )
+        return replace(query, prompts=(wanted,), exemplars=(), weights=(), shown=None)
 
 
 class Book(Protocol):

@@ -32,13 +32,20 @@ def clean(
     if len(sizes):
         gone = sizes < min(least, KEEP_LARGEST * sizes.max())
         if confidence > threshold:
-            gone |= ndimage.mean(cleaned, parts, np.arange(1, len(sizes) + 1)) < confidence
+            gone |= _means(cleaned, parts, len(sizes)) < confidence
         cleaned[np.isin(parts, 1 + np.flatnonzero(gone))] = 0.0
     holes, sizes = _parts(cleaned < threshold)
     at_border = np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))
     small = 1 + np.flatnonzero(sizes < least)
     cleaned[np.isin(holes, np.setdiff1d(small, at_border))] = max(threshold, 0.5)
     return cleaned
+
+
+def confidences(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
+    """The mean probability of each part that reaches a threshold, (N,), the least first."""
+    parts, sizes = _parts(probabilities >= threshold)
+    means: NDArray[np.float64] = np.sort(_means(probabilities, parts, len(sizes)))
+    return means
 
 
 def under(
@@ -72,6 +79,14 @@ def _distance(pixels: NDArray[np.int64], places: Sequence[tuple[int, int]]) -> N
         [((pixels - place) ** 2).sum(axis=1) for place in places], axis=0
     )
     return distances
+
+
+def _means(
+    probabilities: NDArray[np.float32], parts: NDArray[np.int32], count: int
+) -> NDArray[np.float64]:
+    """The mean probability of each part, (N,)."""
+    means: NDArray[np.float64] = ndimage.mean(probabilities, parts, np.arange(1, count + 1))
+    return means
 
 
 def _parts(marked: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from backend.inference.asking import Asking
 from backend.inference.books import Books, exemplar_id
-from backend.inference.masks import SPECK, clean
+from backend.inference.masks import SPECK, clean, confidences
 from backend.inference.predictor import Predictor
 from backend.inference.suggest import absent_weight
 from backend.labelstudio.shapes import Mask
@@ -177,10 +177,15 @@ class Jury:
             if asking is not None:
                 small = self._predictor.segmenter.each(image.features, asking.conditions)
                 answer = small[asking.choice(small, threshold)].float().cpu().numpy()
-                cleaned = np.stack([clean(answer, threshold, float(least)) for least in GRID])
+                # most levels leave out the same parts
+                out = np.searchsorted(confidences(answer, threshold), GRID)
+                _, levels, places = np.unique(out, return_index=True, return_inverse=True)
+                cleaned = np.stack(
+                    [clean(answer, threshold, float(GRID[level])) for level in levels]
+                )
                 truth = image.truths[self._label]
                 found = resize(torch.from_numpy(cleaned), (truth.shape[0], truth.shape[1]))
-                curves[i] = _overlaps((found >= threshold).flatten(1).numpy(), truth)
+                curves[i] = _overlaps((found >= threshold).flatten(1).numpy(), truth)[places]
         return Rating(curves, self._present)
 
     def finds(self, condition: Tensor, threshold: float) -> bool:

@@ -4,6 +4,7 @@ How well it goes on many scenes is measured in `benchmarks/bench_interactive.py`
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,6 +83,20 @@ def on(mask: Mask, positive: bool = True) -> Point:
 def found(one: Found) -> Mask:
     assert one.mask is not None
     return one.mask
+
+
+def test_who_asks_is_shown_what_there_is_however_doubtful(
+    predictor: Predictor, scene: Scene
+) -> None:
+    images = {"image": TaskImage(scene.image, f"{id(scene)}")}
+    sure = [replace(query, confidence=0.99) for query in ASKED[:2]]
+    star, circle = around(first(scene, BLUE_STAR)), first(scene, RED_CIRCLE)
+    for asked in (
+        Interaction("red circle", to_name="image"),
+        Interaction(label="Star", rectangles=(star,), to_name="image", role=Role.EXEMPLAR),
+        Interaction(label="Red circle", points=(on(circle),), to_name="image"),
+    ):
+        assert found(interactive.answer(predictor, sure, images, asked)).any()
 
 
 # phrases

@@ -102,11 +102,9 @@ def test_what_a_person_set_in_the_book_beats_the_configuration() -> None:
     assert (said.prompts, said.threshold) == (("gears",), 0.3)
 
 
-def test_how_sure_parts_have_to_be_counts_for_the_labels_own_words_alone() -> None:
+def test_how_sure_parts_have_to_be_is_asked_with_if_measured_or_set() -> None:
     widget, said = asked(replace(MEASURED, confidence=0.6), Entry("Said").setting(confidence=0.5))
     assert (widget.confidence, said.confidence) == (0.6, 0.5)
-    assert widget.saying("a red cog").confidence == 0.0
-    assert widget.saying("not its shadow").confidence == 0.6
 
 
 def test_a_field_can_be_given_back_to_measuring() -> None:
