@@ -182,12 +182,8 @@ def steps(judge: Judge, seed: int, life: Life, bar: tqdm[None]) -> Iterator[Step
             "LABEL_STUDIO_API_KEY": "",
         }
         with serving(settings) as url:
-            project, registry, tuned = (
-                Project(url, images, seed, life),
-                Registry(models),
-                judge.base,
-            )
-            books = Books(models)
+            project = Project(url, images, seed, life)
+            registry, books, made = Registry(models), Books(models), judge.base
             if life is Life.WORDS:
                 wordy = [Entry(label).setting(exemplars=()) for label in LABELS]
                 books.put(PROJECT, "words alone", *wordy)
@@ -197,19 +193,24 @@ def steps(judge: Judge, seed: int, life: Life, bar: tqdm[None]) -> Iterator[Step
                 ended = project.train()
                 seconds = time.perf_counter() - began
                 if ended.get("version"):
-                    made = registry.version(PROJECT, ended["version"])
-                    tuned = judge.base.with_decoder(registry.weights(made))
+                    version = registry.version(PROJECT, ended["version"])
+                    made = judge.base.with_decoder(registry.weights(version))
+                active = registry.active(PROJECT)
+                served = judge.base
+                if active is not None:
+                    served = judge.base.with_decoder(registry.weights(active))
                 shown = judge.shown([project.samples[task] for task in project.accepted])
                 book = books.serving(PROJECT, books.book(PROJECT).note.base)
-                served = judge.new(tuned, queries(judge.config, THRESHOLD, book))
+                asked = queries(judge.config, THRESHOLD, book)
                 yield Step(
                     seed,
                     life,
                     number,
                     sum(len(project.samples[task].masks) for task in project.accepted),
                     judge.new(judge.base, shown)[0],
-                    *served,
-                    judge.old(tuned),
+                    judge.new(made, asked)[0],
+                    *judge.new(served, asked),
+                    judge.old(made),
                     seconds,
                     str(ended.get("outcome") or ended.get("error")),
                 )

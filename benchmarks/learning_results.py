@@ -42,9 +42,10 @@ class Step:
     accepted: int  # tasks
     masks: int  # of labels on them
     shown: float  # new labels by exemplars, with the checkpoint that nobody trained
-    served: float  # by the version that was made, asked as the prompt book says
+    made: float  # by the version that was made, asked as the prompt book says
+    served: float  # by the version that is active, which may be another, asked so
     false: float  # share of the images without a label in which that marks something
-    old: float  # what the checkpoint knew, by the version
+    old: float  # what the checkpoint knew, by the version that was made
     seconds: float  # that the training took
     outcome: str  # promoted, rejected or why there is no version
 
@@ -80,11 +81,10 @@ def needed(curve: Sequence[tuple[float, float]], wanted: float) -> float | None:
 
 def section(done: Sequence[Step], before: Before, scenes: int, old_scenes: int) -> str:
     """The part of the results, in Markdown."""
-    both, words, uncertain = (
-        means(done, life, "served") for life in (Life.RANDOM, Life.WORDS, Life.UNCERTAIN)
-    )
-    shown, marked, kept, seconds = (
-        means(done, Life.RANDOM, figure) for figure in ("shown", "false", "old", "seconds")
+    words = means(done, Life.WORDS, "made")
+    both, uncertain = (means(done, life, "served") for life in (Life.RANDOM, Life.UNCERTAIN))
+    shown, made, marked, kept, seconds = (
+        means(done, Life.RANDOM, figure) for figure in ("shown", "made", "false", "old", "seconds")
     )
     drawn, asked = (means(done, life, "masks") for life in (Life.RANDOM, Life.UNCERTAIN))
     new = f"{before.new:.3f}"
@@ -112,21 +112,24 @@ def section(done: Sequence[Step], before: Before, scenes: int, old_scenes: int) 
             "An annotator accepts scenes with two shapes and a texture that the demo checkpoint "
             "never saw, under names that mean nothing to it: webhooks, `/train` and `/predict` of "
             f"a `promptbrush up`, the mean of {rounds} rounds. Mean IoU where a label is, on "
-            f"{scenes} other scenes, for what a training made, promoted or not, asked as the "
-            "prompt book then says (exemplars, weight and threshold as they were measured). "
-            "Fine-tuned alone leaves exemplars out of the book; exemplars alone are asked of the "
+            f"{scenes} other scenes. Both: as is served after a training, by the version that it "
+            "made if that was promoted, else by the one before, asked as the prompt book then says "
+            "(exemplars, weight, threshold and confidence as they were measured). Fine-tuned alone "
+            "leaves exemplars out of the book, promoted or not; exemplars alone are asked of the "
             "demo checkpoint, half and half with the name. Marked where nothing is: the share of "
-            "images without a label in which the version with both marks something. What it knew "
-            "is the mean over the kinds of phrases of `promptbrush evaluate`, on "
-            f"{old_scenes} scenes. Promoted counts all three kinds of projects. Seconds are from "
-            "the request to the verdict. (`make bench-learning`, "
+            "images without a label in which what is served with both marks something. What it "
+            "knew is the mean over the kinds of phrases of `promptbrush evaluate`, on "
+            f"{old_scenes} scenes, for what was made, promoted or not. Promoted counts all three "
+            "kinds of projects. Seconds are from the request to the verdict. "
+            "(`make bench-learning`, "
             f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {torch.get_num_threads()} of "
             f"{os.cpu_count()} cores.)",
             "\n".join(lines),
             "![IoU by accepted tasks](learning.svg)",
             "\n".join(
                 [
-                    f"- {AT} accepted tasks: new labels {gain:+.3f} (wanted: {GAIN:+.2f} or more), "
+                    f"- {AT} accepted tasks: new labels {gain:+.3f} as served, "
+                    f"{made[AT] - before.new:+.3f} by what was made (wanted: {GAIN:+.2f} or more), "
                     f"what it knew {-loss:+.3f} (wanted: {-LOSS:+.2f} or more), "
                     f"{seconds[AT]:.0f} s in the mean and {longest:.0f} s at most (wanted: "
                     f"{SECONDS} s or less)",
@@ -179,7 +182,7 @@ def _apart(done: Sequence[Step]) -> str:
 def plot(done: Sequence[Step], before: Before) -> str:
     """The curves."""
     named = (
-        ("fine-tuned", Life.WORDS, "served", False),
+        ("fine-tuned", Life.WORDS, "made", False),
         ("exemplars", Life.RANDOM, "shown", False),
         ("both", Life.RANDOM, "served", False),
         ("both, uncertain first", Life.UNCERTAIN, "served", False),
