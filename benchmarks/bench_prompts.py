@@ -151,9 +151,8 @@ class Judge:
             book = books.serving(1, "demo")
         entry = book.entry(label)
         (whole,) = queries(config, threshold, book)
-        (shown,) = queries(
-            config, threshold, book.having(replace(entry, weight=1.0, handicaps=(), threshold=None))
-        )
+        alone = replace(entry, weight=1.0, handicaps=(), threshold=None, confidence=None)
+        (shown,) = queries(config, threshold, book.having(alone))
         left_out = sum(not one.used for one in entry.exemplars)
         return Asked(whole, replace(whole, exemplars=(), weights=(), shown=None), shown, left_out)
 
@@ -355,11 +354,13 @@ def threshold_table(judges: Sequence[Judge]) -> str:
         pairs, chosen = [], []
         for judge in judges:
             query = judge.book(judge.concept.meant.simple(), TASKS, default).whole
-            pairs.append(judge.score([replace(query, threshold=default), query]))
+            before = replace(query, threshold=default, confidence=0.0)
+            pairs.append(judge.score([before, query]))
             chosen.append(query.threshold)
-        before, after = np.array(pairs).T
-        cells = [f"{default:g}", str(len(pairs)), f"{before.mean():.3f}", f"{after.mean():.3f}"]
-        cells += [f"{(after - before).mean():+.4f}", f"{(after - before).min():+.4f}"]
+        scores = np.array(pairs)
+        gains = scores[:, 1] - scores[:, 0]
+        cells = [f"{default:g}", str(len(pairs)), *(f"{one:.3f}" for one in scores.mean(axis=0))]
+        cells += [f"{gains.mean():+.4f}", f"{gains.min():+.4f}"]
         lines.append(f"| {' | '.join(cells)} | {min(chosen):g} to {max(chosen):g} |")
     return "\n".join(lines)
 
