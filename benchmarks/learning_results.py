@@ -103,7 +103,9 @@ def section(done: Sequence[Step], before: Before, scenes: int, old_scenes: int) 
         won = f"{ended.count('promoted')} of {len(ended)}"
         masks = f"{drawn[stage]:.0f} | {asked[stage]:.0f}"
         lines.append(f"| {stage} | {masks} | {told} | {won} | {seconds[stage]:.0f} |")
-    rounds = len({s.seed for s in done})
+    rounds, wordy = (
+        len({s.seed for s in done if s.life is life}) for life in (Life.RANDOM, Life.WORDS)
+    )
     gain, loss = both[AT] - before.new, before.old - kept[AT]
     longest = max(s.seconds for s in done if s.accepted == AT)
     return "\n\n".join(
@@ -111,17 +113,17 @@ def section(done: Sequence[Step], before: Before, scenes: int, old_scenes: int) 
             HEADING,
             "An annotator accepts scenes with two shapes and a texture that the demo checkpoint "
             "never saw, under names that mean nothing to it: webhooks, `/train` and `/predict` of "
-            f"a `promptbrush up`, the mean of {rounds} rounds. Mean IoU where a label is, on "
-            f"{scenes} other scenes. Both: as is served after a training, by the version that it "
-            "made if that was promoted, else by the one before, asked as the prompt book then says "
-            "(exemplars, weight, threshold and confidence as they were measured). Fine-tuned alone "
-            "leaves exemplars out of the book, promoted or not; exemplars alone are asked of the "
-            "demo checkpoint, half and half with the name. Marked where nothing is: the share of "
-            "images without a label in which what is served with both marks something. What it "
-            "knew is the mean over the kinds of phrases of `promptbrush evaluate`, on "
-            f"{old_scenes} scenes, for what was made, promoted or not. Promoted counts all three "
-            "kinds of projects. Seconds are from the request to the verdict. "
-            "(`make bench-learning`, "
+            f"a `promptbrush up`, the mean of {rounds} rounds, of fine-tuned alone {wordy}. Mean "
+            f"IoU where a label is, on {scenes} other scenes. Both: as is served after a "
+            "training, by the version that it made if that was promoted, else by the one before, "
+            "asked as the prompt book then says (exemplars, weight, threshold and confidence as "
+            "they were measured). Fine-tuned alone leaves exemplars out of the book, promoted or "
+            "not; exemplars alone are asked of the demo checkpoint, half and half with the name. "
+            "Marked where nothing is: the share of images without a label in which what is served "
+            "with both marks something. What it knew is the mean over the kinds of phrases of "
+            f"`promptbrush evaluate`, on {old_scenes} scenes, for what was made, promoted or not. "
+            "Promoted counts all three kinds of projects. Seconds are from the request to the "
+            "verdict. (`make bench-learning`, "
             f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {torch.get_num_threads()} of "
             f"{os.cpu_count()} cores.)",
             "\n".join(lines),
