@@ -1,11 +1,10 @@
-"""An annotator who labels generated scenes with concepts that the demo checkpoint does not know.
-
-The labels' names are no words of the checkpoint's either, and it finds little for them.
-"""
+"""An annotator who labels generated scenes, whose truth is known."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,23 +15,43 @@ from backend.labelstudio.starter import label_config
 from backend.learning.dataset import Sample
 from demo.scenes import KNOWN_SHAPES, KNOWN_TEXTURES, SceneObject, generate
 
-LABELS = {"Sprocket": "hourglass", "Grommet": "flower", "Motley": "halved"}
-XML = label_config(list(LABELS))
-SHAPES = (*KNOWN_SHAPES, *["hourglass", "flower"] * 3)  # half of what there is
-TEXTURES = (*KNOWN_TEXTURES, *["halved"] * 2)  # a third
 POOL, JUDGED = 500_000_000, 600_000_000  # seeds, far from those of the demo's training
 SPAN = 1000  # seeds that one round of the benchmark has for itself
 
 
-def sample(task: int, seed: int) -> Sample:
-    """A scene as an accepted task."""
-    scene = generate(seed, shapes=SHAPES, textures=TEXTURES)
-    masks = {}
-    for label, concept in LABELS.items():
-        meant = [thing.mask for thing in scene.objects if _is(thing, concept)]
-        if meant:
-            masks[label] = np.logical_or.reduce(meant)
-    return Sample(task, "image", TaskImage(scene.image, f"scene {seed}"), tuple(LABELS), masks)
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is labeled: a shape or a texture by label, and what there is to draw scenes from."""
+
+    labels: Mapping[str, str]
+    shapes: Sequence[str] = KNOWN_SHAPES
+    textures: Sequence[str] = KNOWN_TEXTURES
+
+    @property
+    def xml(self) -> str:
+        """Its labeling configuration."""
+        return label_config(list(self.labels))
+
+    def sample(self, task: int, seed: int) -> Sample:
+        """A scene as an accepted task."""
+        scene = generate(seed, shapes=self.shapes, textures=self.textures)
+        masks = {}
+        for label, concept in self.labels.items():
+            meant = [thing.mask for thing in scene.objects if _is(thing, concept)]
+            if meant:
+                masks[label] = np.logical_or.reduce(meant)
+        image = TaskImage(scene.image, f"scene {seed}")
+        return Sample(task, "image", image, tuple(self.labels), masks)
+
+
+# What the demo checkpoints were never shown, under names that they were never told: half of the
+# shapes that there are, and a third of the textures.
+NEW = Subject(
+    {"Sprocket": "hourglass", "Grommet": "flower", "Motley": "halved"},
+    (*KNOWN_SHAPES, *["hourglass", "flower"] * 3),
+    (*KNOWN_TEXTURES, *["halved"] * 2),
+)
+KNOWN = Subject({"Star": "star", "Cross": "cross", "Checkered": "checkered"})
 
 
 def _is(thing: SceneObject, concept: str) -> bool:
@@ -64,7 +83,7 @@ def submitted(project: int, one: Sample, url: str) -> dict[str, Any]:
     annotation = {"id": one.task, "task": one.task, "result": regions, "completed_by": 1}
     return {
         "action": "ANNOTATION_CREATED",
-        "project": {"id": project, "label_config": XML},
+        "project": {"id": project, "label_config": NEW.xml},
         "annotation": {**annotation, "updated_at": "2026-01-01T00:00:00Z"},
         "task": {"id": one.task, "data": {"image": url}},
     }

@@ -33,7 +33,7 @@ from backend.learning.drawn import iou
 from backend.learning.registry import Registry
 from backend.prompting import Query, queries
 from backend.showcase import serving
-from benchmarks.annotator import JUDGED, LABELS, POOL, SPAN, XML, picture, sample, submitted
+from benchmarks.annotator import JUDGED, NEW, POOL, SPAN, Subject, picture, submitted
 from benchmarks.learning_results import STAGES, Before, Life, Step, plot, section, write
 from demo import CHECKPOINT
 from demo.evaluate import EXEMPLAR
@@ -55,16 +55,16 @@ DONE = Path("out/bench-learning/rounds.json")
 class Judge:
     """Scores segmenters on scenes that nobody accepted."""
 
-    def __init__(self) -> None:
-        self.base = Segmenter.from_pretrained(CHECKPOINT, device="cpu")
-        self.config = parse_label_config(XML)
+    def __init__(self, checkpoint: Path = CHECKPOINT, subject: Subject = NEW) -> None:
+        self.base = Segmenter.from_pretrained(checkpoint, device="cpu")
+        self.subject, self.config = subject, parse_label_config(subject.xml)
         self.asked = queries(self.config, THRESHOLD)
 
     @cached_property
     def _scenes(self) -> list[tuple[Sample, Any]]:
         judge, samples = Predictor(self.base, FeatureCache(0)), []
         for number in range(SCENES):
-            one = sample(number, JUDGED + number)
+            one = self.subject.sample(number, JUDGED + number)
             samples.append((one, judge.encode([(one.image.digest, one.image.image)])[0]))
         return samples
 
@@ -75,7 +75,7 @@ class Judge:
         """
         judge = Predictor(segmenter, FeatureCache(0))
         rows = {query: judge.asking(query) for query in asked}
-        scores: dict[str, list[float]] = {label: [] for label in LABELS}
+        scores: dict[str, list[float]] = {label: [] for label in self.subject.labels}
         marked = []
         for one, features in self._scenes:
             for answer in judge.find(features, rows):
@@ -115,7 +115,7 @@ class Project:
         self._url = url
         self._life = life
         self.samples = {
-            task: sample(task, POOL + seed * SPAN + task) for task in range(1, TASKS + 1)
+            task: NEW.sample(task, POOL + seed * SPAN + task) for task in range(1, TASKS + 1)
         }
         for task, one in self.samples.items():
             (images / f"{task}.png").write_bytes(picture(one))
@@ -143,7 +143,7 @@ class Project:
             some = tasks[start : start + 20]
             body = {
                 "tasks": [{"id": task, "data": {"image": _url(task)}} for task in some],
-                "label_config": XML,
+                "label_config": NEW.xml,
                 "project": f"{PROJECT}.1",
             }
             answer = requests.post(f"{self._url}/predict", json=body, timeout=300).json()
@@ -186,7 +186,7 @@ def steps(judge: Judge, seed: int, life: Life, bar: tqdm[None]) -> Iterator[Step
             project = Project(url, images, seed, life)
             registry, books, made = Registry(models), Books(models), judge.base
             if life is Life.WORDS:
-                wordy = [Entry(label).setting(exemplars=()) for label in LABELS]
+                wordy = [Entry(label).setting(exemplars=()) for label in NEW.labels]
                 books.put(PROJECT, "words alone", *wordy)
             for number in STAGES:
                 project.accept(number)

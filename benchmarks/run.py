@@ -13,6 +13,7 @@ import torch
 from benchmarks import (
     bench_brush,
     bench_busy,
+    bench_groupvit,
     bench_interactive,
     bench_masks,
     bench_models,
@@ -87,6 +88,10 @@ def main() -> None:
         "names of the label: one that means nothing, the best word, the best description. The "
         "second table has the same in the mean over all concepts, and its least among the seeds.",
         bench_prompts.table(),
+        "## Tuning GroupViT",
+        "The visual projection of the demo GroupViT learns from accepted scenes, and is asked by "
+        "the labels' names, the mean of three rounds; the other columns as above.",
+        bench_groupvit.table(),
         "## A large photograph, and many prompts",
         "4000x3000 pixels, 5 prompts, published size, float32.",
         bench_masks.table(),
