@@ -25,7 +25,7 @@ ENOUGH = 5  # masks: before, no threshold moves, and held-out ones prove nothing
 PULL = 5  # masks that the threshold of before weighs as much as
 CLEARLY = 0.02  # of mean IoU, by which other words have to be better
 HURTS = 0.005  # of mean IoU, that an exemplar may cost
-JUDGES = 3  # masks of other tasks that may say that one hurts
+TELLING = 3  # masks of other tasks, from which on they can tell that one hurts
 WEIGHTS = tuple(step / 4 for step in range(5))
 PRIOR = 0.3  # IoU that a label's words are presumed to reach
 MUTE = 0.6  # the exemplars' weight, at most, that is presumed where words find nothing anywhere
@@ -71,8 +71,8 @@ class Choice:
         way = self._mixed(texts, shots, handicaps or ((weight or 0.0, 0.0),))
         (rating,) = self.jury.rate(way)
         threshold = self._threshold(rating)
-        shown_from = self.jury.rate_confidences(way, threshold)
-        confidence = self._confidence(shown_from, threshold)
+        by_confidence = self.jury.rate_confidences(way, threshold)
+        confidence = self._confidence(by_confidence, threshold)
         return Entry(
             self.query.label,
             texts=phrases,
@@ -80,11 +80,11 @@ class Choice:
             weight=weight,
             threshold=None if threshold == self.default else threshold,
             confidence=confidence,
-            proof=self._proof(way, threshold, confidence, rating),
+            proof=self._proof(way, threshold, confidence, by_confidence),
             handicaps=handicaps,
             weights=weights,
             thresholds=_curve(rating),
-            confidences=_curve(shown_from),
+            confidences=_curve(by_confidence),
             masks=rating.masks,
         )
 
@@ -172,12 +172,12 @@ class Choice:
                 # its own task counts for neither side
                 fair = whole.asked & rating.asked & self._others(shot)
                 if (fair & whole.present).any():
-                    less, all_of_them = rating.on(fair), whole.on(fair)
+                    without_it, with_it = rating.on(fair), whole.on(fair)
                     gained, error = gain(
-                        less.at(threshold), all_of_them.at(threshold), less.weights
+                        without_it.at(threshold), with_it.at(threshold), with_it.weights
                     )
                     gains[shot.id] = round(gained, 4)
-                    if less.masks >= JUDGES and -gained > max(HURTS, error):
+                    if with_it.masks >= TELLING and -gained > max(HURTS, error):
                         harmful.append(shot.id)
             shown |= {name: replace(shown[name], gain=one) for name, one in gains.items()}
             worst = min(harmful, key=lambda name: gains[name], default=None)
@@ -198,10 +198,12 @@ class Choice:
         if not shots:
             return None, (), ()
         ways = [self._mixed(texts, shots, ((weight, 0.0),)) for weight in WEIGHTS]
-        said, *ratings = self.jury.rate(_always(self._said(texts)), *ways)
+        words = self._said(texts)
+        said, *ratings = self.jury.rate(_always(words), *ways)
         found, masks = said.iou(self._threshold(said)) or 0.0, ratings[0].masks
         presumed = 1 - (said.masks * found + PRIOR) / (said.masks + 1)
-        if self.jury.images and not self.jury.finds(self._said(texts), self._threshold(said)):
+        mute = not found and not self.jury.finds(words, self._threshold(said))
+        if mute and self.jury.images:
             presumed = min(presumed, MUTE)
         scores = [self._score(one) for one in ratings]
         curve = tuple((w, round(score, 4)) for w, score in zip(WEIGHTS, scores, strict=True))
@@ -228,7 +230,7 @@ class Choice:
         return way
 
     def _proof(
-        self, way: Way, threshold: float, confidence: float | None, chosen: Rating
+        self, way: Way, threshold: float, confidence: float | None, by_confidence: Rating
     ) -> Proof | None:
         """How good it is beside the labeling configuration alone, on held-out masks."""
         (now,) = self.judges.rate(way)
@@ -240,12 +242,12 @@ class Choice:
                 now.masks,
                 Part.HELD_OUT.value,
             )
-        after = chosen.iou(threshold)
+        after = by_confidence.iou(confidence or 0.0)
         if after is None:
             return None
         (configured,) = self.jury.rate(_always(self._said(self.query.prompts)))
-        before_it = configured.on(chosen.asked).iou(self.query.threshold)
-        return Proof(after, before_it or 0.0, chosen.masks, "training and validation")
+        before_it = configured.on(by_confidence.asked).iou(self.query.threshold)
+        return Proof(after, before_it or 0.0, by_confidence.masks, "training and validation")
 
     def _served(self, way: Way, threshold: float, confidence: float | None = None) -> float:
         """Mean IoU of masks as they are served, on the judges that have the label."""

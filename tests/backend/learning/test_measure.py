@@ -303,6 +303,10 @@ def test_doubtful_parts_are_left_out_where_they_are_seldom_right(
     assert entry.confidence is not None
     assert 0.1 < entry.confidence < 1
     assert np.interp(entry.confidence, list(at), list(at.values())) > at[0.1]
+    assert entry.proof is not None  # of what is served, not of all parts
+    assert entry.proof.iou == pytest.approx(
+        np.interp(entry.confidence, list(at), list(at.values())), abs=0.001
+    )
     (query,) = queries(parse_label_config(xml), 0.4, books.serving(7, BASE))
     assert query.confidence == entry.confidence
 
