@@ -115,8 +115,7 @@ def _exemplar(image: Image.Image, mask: NDArray[np.bool_], rng: np.random.Genera
     """An object by its mask, or by a box as people draw it: too large, or a little too small."""
     if rng.uniform() >= BOXED:
         return Exemplar(image, mask)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    edges = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+    edges = np.array(Image.fromarray(mask).getbbox(), np.float64)
     sides = np.tile(edges[2:] - edges[:2], 2)
     left, top, right, bottom = edges + rng.uniform(-0.02, 0.08, 4) * sides * (-1, -1, 1, 1)
     return Exemplar(image, box=(float(left), float(top), float(right), float(bottom)))

@@ -111,8 +111,7 @@ def test_a_box_shows_as_much_as_a_mask(segmenter: Segmenter) -> None:
         target = scene.objects[0]
         other = generate(1000 + seed, include=[target.look])
         mask = other.objects[0].mask
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        box = (columns[0] - 1, rows[0] - 1, columns[-1] + 2, rows[-1] + 2)
+        box = tuple(np.add(np.array(Image.fromarray(mask).getbbox()), (-1, -1, 1, 1)))
         shown = [Exemplar(other.image, box=box), Exemplar(other.image, mask)]
         features = segmenter.encode_image([scene.image])
         answers = segmenter.segment(features, segmenter.encode_exemplar(shown))[0].numpy()
