@@ -105,8 +105,12 @@ class CLIPTokenizer:
         ]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids per text, with start and end of text, of any length."""
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        """Token ids per text, with start and end of text, of any length.
+
+        A half of a character that stands alone is read as one that is not known.
+        """
+        whole = [text.encode("utf-8", "replace").decode() for text in texts]
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(whole)]
 
     def padded(
         self,

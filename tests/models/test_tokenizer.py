@@ -47,3 +47,7 @@ def test_vocab_and_merges_do_what_tokenizer_json_does(tmp_path: Path) -> None:
 def test_no_text_is_refused() -> None:
     with pytest.raises(ValueError, match="no text"):
         TOKENIZER([])
+
+
+def test_half_a_character_that_stands_alone_is_read_as_one_that_is_not_known() -> None:
+    assert TOKENIZER.encode(["\ud800 star"]) == TOKENIZER.encode(["? star"])
