@@ -44,6 +44,14 @@ class Query:
     shown: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     """The mean of the exemplars' conditions, (C,)."""
     confidence: float = 0.0  # mean probability that a part of a mask needs to be shown
+    probed: str = ""  # names the probe that parts are looked at with; "" for none
+    chance: float = 0.0  # of being right, that a part needs to be shown, as the probe gives it
+    probe: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    """Its numbers, (D + 1,)."""
+
+    def showing_all(self) -> Self:
+        """The same question, whose answer is shown however doubtful its parts are."""
+        return replace(self, confidence=0.0, probed="", chance=0.0, probe=None)
 
     def saying(self, phrase: str) -> Self:
         """The same question in other words, and without exemplars, if the phrase has any.
@@ -123,6 +131,8 @@ def _beyond(query: Query) -> list[dict[str, Any]]:
         beyond["contest"] = query.contest
     if query.confidence:
         beyond["confidence"] = query.confidence
+    if query.probed:
+        beyond["probe"] = [query.probed, query.chance]
     return [beyond] if beyond else []
 
 

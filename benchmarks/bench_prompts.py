@@ -151,19 +151,24 @@ class Judge:
             book = books.serving(1, "demo")
         entry = book.entry(label)
         (whole,) = queries(config, threshold, book)
-        alone = replace(entry, weight=1.0, handicaps=(), threshold=None, confidence=None)
-        (shown,) = queries(config, threshold, book.having(alone))
+        alone = replace(
+            entry, weight=1.0, handicaps=(), threshold=None, confidence=None, probe=None
+        )
+        (plainly,) = queries(config, threshold, book.having(alone))
+        said = replace(whole, exemplars=(), weights=(), shown=None)
+        shown = replace(whole, weights=((1.0, 0.0),)) if whole.weights else plainly
         left_out = sum(not one.used for one in entry.exemplars)
-        return Asked(whole, replace(whole, exemplars=(), weights=(), shown=None), shown, left_out)
+        return Asked(whole, said, shown, plainly, left_out)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a book asks for a label, and its parts alone."""
+    """What a book asks for a label, and its parts alone, with the same threshold and probe."""
 
     whole: Query
     said: Query
     shown: Query
+    plainly: Query  # what is shown, alone, with the default threshold and without a probe
     left_out: int  # exemplars
 
 
@@ -223,12 +228,12 @@ def exemplar_row(segmenter: Segmenter, seed: int, number: int) -> Row:
     (name,) = judge.said(["widget 7"])
     told = float(np.mean(judge.said([judge.suggested(task) for task in TASKS[:SINGLE]])))
     kind, full = max(kinds, key=held.__getitem__), max(held, key=held.__getitem__)
-    singles = [judge.book("Widget-7", [task]).shown for task in TASKS[:SINGLE]]
+    singles = [judge.book("Widget-7", [task]).plainly for task in TASKS[:SINGLE]]
     shown, parts = [float(np.mean(judge.score(singles)))], []
     for count in COUNTS:
         books = [judge.book(label, TASKS[:count]) for label in ("Widget-7", kind, full)]
         if count > 1:
-            shown.append(judge.score([books[0].shown])[0])
+            shown.append(judge.score([books[0].plainly])[0])
         parts.append([judge.score([book.whole, book.said, book.shown]) for book in books])
     return Row(
         seed,
@@ -354,8 +359,9 @@ def threshold_table(judges: Sequence[Judge]) -> str:
         pairs, chosen = [], []
         for judge in judges:
             query = judge.book(judge.concept.meant.simple(), TASKS, default).whole
-            before = replace(query, threshold=default, confidence=0.0)
-            pairs.append(judge.score([before, query]))
+            before = replace(query.showing_all(), threshold=default)
+            after = replace(query.showing_all(), threshold=query.threshold)
+            pairs.append(judge.score([before, replace(after, confidence=query.confidence)]))
             chosen.append(query.threshold)
         scores = np.array(pairs)
         gains = scores[:, 1] - scores[:, 0]

@@ -75,6 +75,9 @@ class Engine(Protocol):
     def probabilities(self, features: ImageFeatures, conditions: Tensor) -> Tensor:
         """One image against N conditions: (N, h', w') in [0, 1]."""
 
+    def patches(self, features: ImageFeatures) -> Tensor:
+        """What is in each patch of an image, as numbers: (D, h, w)."""
+
 
 class CLIPSegEngine:
     """Each condition gets a mask of its own; conditions do not compete."""
@@ -157,6 +160,10 @@ class CLIPSegEngine:
             for part in conditions.split(PROMPTS_PER_PASS)
         ]
         return torch.cat(logits).float().sigmoid()
+
+    def patches(self, features: ImageFeatures) -> Tensor:
+        """The deepest of the decoder's inputs, without the class token."""
+        return features.parts[0][0, 1:].T.reshape(-1, *features.grid)
 
 
 class GroupViTEngine:
@@ -249,6 +256,12 @@ class GroupViTEngine:
         shares = shared_out(cosines, self._model.logit_scale, self._background)
         patches = torch.einsum("wgn,wghx->wnhx", shares, maps)
         return gathered(patches, features.grid, features.windows).float()
+
+    def patches(self, features: ImageFeatures) -> Tensor:
+        """The groups that have gathered them, as far as each has."""
+        groups, maps = features.parts
+        patches = torch.einsum("wgd,wghx->wdhx", groups, maps)
+        return gathered(patches, features.grid, features.windows)
 
 
 def background_of(model: GroupViTModel) -> float:

@@ -251,6 +251,11 @@ class Segmenter:
         return torch.cat([self.probabilities(features, row) for row in conditions])
 
     @torch.inference_mode()
+    def patches(self, features: ImageFeatures) -> Tensor:
+        """What is in each patch of an image, whatever it is asked for: (D, h, w)."""
+        return self._engine.patches(features).float()
+
+    @torch.inference_mode()
     def segment(self, features: Sequence[ImageFeatures], conditions: Tensor) -> list[Tensor]:
         """Every image against every condition: per image (N, H, W) in [0, 1], H and W its own."""
         return [resize(self.probabilities(one, conditions), one.size) for one in features]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backend.inference.promptbook import Curve, Entry, Phrase, PromptBook
+from backend.inference.promptbook import Curve, Entry, Phrase, Probed, PromptBook
 from backend.report import table
 
 BAR = 30  # characters of the longest one in a curve
@@ -17,8 +17,8 @@ def head(book: PromptBook) -> str:
     if book.note.tuned:
         measured += f", version {book.note.tuned}"
     return (
-        f"{told}. Figures were measured with {measured}; exemplars, weights, thresholds and "
-        "confidences that were measured count with that checkpoint alone."
+        f"{told}. Figures were measured with {measured}; exemplars, weights, thresholds, "
+        "confidences and probes that were measured count with that checkpoint alone."
     )
 
 
@@ -37,13 +37,14 @@ def overview(book: PromptBook) -> str:
                 _weight(entry),
                 _figure(entry.threshold),
                 _figure(entry.confidence),
+                _figure(entry.probe.chance if entry.probe else None),
                 _figure(proof.iou if proof else None, 3),
                 _figure(proof.before if proof else None, 3),
                 f"{proof.masks} {proof.part}" if proof else "-",
                 ", ".join(sorted(entry.by_hand)) or "-",
             ]
         )
-    asked = ["label", "texts", "exemplars", "weight", "threshold", "confidence"]
+    asked = ["label", "texts", "exemplars", "weight", "threshold", "confidence", "probe"]
     return table([*asked, "IoU", "before", "on", "by hand"], rows)
 
 
@@ -87,7 +88,22 @@ def of_label(entry: Entry) -> str:
     ):
         if curve:
             parts.append(f"IoU by {name}, on {entry.masks} masks:\n{_drawn(curve, chosen)}")
+    if entry.probe is not None:
+        parts.append(_probed(entry.probe))
     return "\n\n".join(parts)
+
+
+def _probed(probe: Probed) -> str:
+    """What the second look at parts does, and its curve."""
+    told = (
+        "A probe looks at the parts of masks, and leaves out those whose chance of being right is "
+        f"below {probe.chance:.2f}. It learned from {probe.right} right and {probe.wrong} wrong "
+        "ones"
+    )
+    if probe.gain is not None:
+        told += f", and gains {probe.gain:.3f} on accepted images with and without the label"
+    curve = f":\n{_drawn(probe.curve, probe.chance)}" if probe.curve else "."
+    return told + curve
 
 
 def _used(used: bool, reason: str) -> str:

@@ -22,6 +22,7 @@ from backend.cli.options import (
     studio_settings,
 )
 from backend.errors import BackendError, BadPrompt, BadPromptBook, BadRequest
+from backend.inference import booktext
 from backend.inference.books import Books
 from backend.inference.promptbook import FIELDS, Entry, Origin, Phrase, PromptBook
 from backend.labelstudio.config import parse_label_config
@@ -45,6 +46,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     chosen.add_argument("--threshold", type=float, metavar="P")
     chosen.add_argument(
         "--confidence", type=float, metavar="P", help="show no part that is less sure"
+    )
+    chosen.add_argument(
+        "--no-probe", action="store_true", help="show parts however they look inside"
     )
     chosen.add_argument("--weight", type=float, metavar="W", help="the exemplars' share, 0 to 1")
     chosen.add_argument("--without", action="append", metavar="EXEMPLAR", help="leave one out")
@@ -112,18 +116,21 @@ def _set(books: Books, options: argparse.Namespace) -> str:
         changes["weight"] = _within(options.weight, "--weight", 0, 1)
     if not options.label.strip():
         raise BadRequest("--label has to name a label.")
-    if not changes and not options.without:
+    if not changes and not options.without and not options.no_probe:
         raise BadRequest(
-            "There is nothing to set: give --text, --threshold, --confidence, --weight or --reset."
+            "There is nothing to set: give --text, --threshold, --confidence, --no-probe, --weight "
+            "or --reset."
         )
 
     def edit(book: PromptBook) -> PromptBook:
         entry = book.entry(options.label)
         if options.without:
             changes["exemplars"] = _without(entry, options.without)
-        return book.having(entry.setting(**changes))
+        entry = entry.setting(**changes)
+        return book.having(entry.without_probe() if options.no_probe else entry)
 
-    names = ", ".join(dict.fromkeys([*changes, *(["exemplars"] if options.without else [])]))
+    also = {"exemplars": options.without, "probe": options.no_probe}
+    names = ", ".join(dict.fromkeys([*changes, *(name for name, is_set in also.items() if is_set)]))
     book = books.change(options.project, f'{names} of "{options.label}" set by hand', edit)
     return f"{_moved(book)}\n\n{of_label(book.entry(options.label))}"
 
@@ -165,7 +172,7 @@ def _import(books: Books, options: argparse.Namespace) -> str:
     name = "what is piped in" if piped else options.file.name
     try:
         text = sys.stdin.read() if piped else options.file.read_text(encoding="utf-8")
-        raw = json.loads(text)
+        raw = booktext.parsed(text.removeprefix("\ufeff"))  # as some editors begin a file
     except OSError as error:
         raise BadRequest(f"{options.file} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:

@@ -1,13 +1,14 @@
-"""Prompt books on disk, a file for each version, beside the conditions of their exemplars.
+"""Prompt books on disk, a file for each version, beside the numbers that they name.
 
     MODEL_DIR/<project>/prompts/000012.json                 a version; the highest number counts
-    MODEL_DIR/<project>/prompts/conditions/<id>.safetensors what an exemplar shows, (C,)
+    MODEL_DIR/<project>/prompts/conditions/<id>.safetensors what an exemplar shows, (C,), and what
+                                                            a probe knows, (D + 1,)
 
 Every change is a new version, and no version is ever written over; going back is a new version
 too. Any process on any host that shares the folder may do anything at any time: writers of a
 project take turns and begin from what the one before left, readers need no lock. A version that
 cannot be read, such as one edited by hand into nonsense, is told in the log, and the one before it
-counts. Conditions are named by what they were made of, so that they never change.
+counts. Numbers are named by what they are or were made of, so that they never change.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "prompts"
 CONDITIONS = "conditions"
-NAME = re.compile(r"\d{6}\.json")
+NAME = re.compile(r"\d{6,}\.json")
 UNFINISHED = ".new-"
 
 Json = dict[str, Any]
@@ -67,7 +68,7 @@ class Books:
         return held[1]
 
     def serving(self, project: int | None, base: str | None) -> PromptBook:
-        """The book to ask the checkpoint of a digest with; exemplars have their conditions.
+        """The book to ask the checkpoint of a digest with; exemplars and probes have their numbers.
 
         Cheap enough to be asked before every task: the newest version's file is looked at, and
         read only when it changed.
@@ -89,11 +90,16 @@ class Books:
             yield self._showing(book.fitting(base), read)
 
     def _showing(self, book: PromptBook, read: dict[str, Condition | None]) -> PromptBook:
-        """A book with its exemplars' conditions; `read` are those that were read before."""
-        names = {one.id for entry in book.entries.values() for one in entry.exemplars}
+        """A book with the numbers that it names; `read` are those that were read before."""
+        shown, probes = _exemplars(book), _probes(book)
+        names = shown | probes
         read |= {name: self.condition(book.project, name) for name in names - read.keys()}
         found = {name: one for name in sorted(names) if (one := read[name]) is not None}
-        return replace(book, conditions=conditions.alike(found))
+        return replace(
+            book,
+            conditions=conditions.alike({name: found[name] for name in found if name in shown}),
+            probes={name: found[name] for name in found if name in probes},
+        )
 
     def history(self, project: int) -> list[PromptBook]:
         """Every version that can be read, oldest first."""
@@ -114,7 +120,7 @@ class Books:
         """
         path = self._path(project, number)
         try:
-            return booktext.read(json.loads(path.read_bytes()), number)
+            return booktext.read(booktext.parsed(path.read_bytes()), number)
         except FileNotFoundError:
             raise NoSuchVersion(
                 f"Project {project} has no version {number} of its prompt book: "
@@ -169,7 +175,7 @@ class Books:
         return self.change(project, by, lambda book: book.having(*entries))
 
     def rollback(self, project: int, number: int | None = None) -> PromptBook:
-        """Make a version count again, as a new one; None is the one before the newest.
+        """Make a version count again, as a new one; None is the one before that counts.
 
         Raises:
             NoSuchVersion: there is none.
@@ -177,10 +183,10 @@ class Books:
         """
 
         def back(now: PromptBook) -> PromptBook:
-            chosen = now.number - 1 if number is None else number
-            if chosen == 0:
-                return PromptBook(project)
-            return self.version(project, chosen)
+            if number is None:
+                older = [one for one in self._numbers(project) if one < now.number]
+                return self._readable(project, older)
+            return PromptBook(project) if number == 0 else self.version(project, number)
 
         if not self._numbers(project):
             raise NoSuchVersion(f"Project {project} has no prompt book to roll back.")
@@ -188,9 +194,9 @@ class Books:
         return self.change(project, f"rolled back to {told}", back)
 
     def exported(self, project: int, number: int | None = None) -> Json:
-        """A version with the conditions of its exemplars, to be imported elsewhere."""
+        """A version with the numbers that it names, to be imported elsewhere."""
         book = self.book(project) if number is None else self.version(project, number)
-        names = sorted({one.id for entry in book.entries.values() for one in entry.exemplars})
+        names = sorted(_exemplars(book) | _probes(book))
         found = {name: self.condition(project, name) for name in names}
         told = {
             name: conditions.as_text(condition)
@@ -211,6 +217,12 @@ class Books:
         brought = conditions.from_texts(held.pop("conditions", {}))
         book = booktext.read(held)
         self._check_shown(project, book, brought)
+        for name in _probes(book):
+            if self._known(project, name, brought) is None:
+                raise BadPromptBook(
+                    f"what probe {name} knows is neither among the conditions nor known to the "
+                    "project; import all that `promptbrush prompts export` wrote, or leave it out"
+                )
         for name, condition in brought.items():
             self.keep(project, name, condition)
         return self.change(project, by, lambda _: book)
@@ -222,8 +234,7 @@ class Books:
         sizes = set()
         for entry in book.entries.values():
             for name in (one.id for one in entry.exemplars if one.used):
-                kept = self.condition(project, name) if self.holds(project, name) else None
-                shown = brought.get(name) if kept is None else kept
+                shown = self._known(project, name, brought)
                 if shown is None:
                     raise BadPromptBook(
                         f'label "{entry.label}": what exemplar {name} shows is neither among the '
@@ -237,8 +248,13 @@ class Books:
                 f"conditions: they have {told} numbers, and so are of different checkpoints"
             )
 
+    def _known(self, project: int, name: str, brought: Mapping[str, Condition]) -> Condition | None:
+        """Numbers that the project has, or else is brought."""
+        kept = self.condition(project, name) if self.holds(project, name) else None
+        return brought.get(name) if kept is None else kept
+
     def keep(self, project: int, name: str, condition: Condition) -> None:
-        """Store what an exemplar shows, (C,), unless that is there."""
+        """Store what an exemplar shows, (C,), or a probe knows, unless that is there."""
         if self.holds(project, name) and self.condition(project, name) is not None:
             return
         path = self._condition(project, name)
@@ -248,11 +264,11 @@ class Books:
         unfinished.replace(path)
 
     def holds(self, project: int, name: str) -> bool:
-        """Whether an exemplar's condition is stored."""
+        """Whether an exemplar's condition, or a probe, is stored."""
         return self._condition(project, name).exists()
 
     def condition(self, project: int, name: str) -> Condition | None:
-        """What an exemplar shows, (C,); None, told in the log, where that is lost."""
+        """What an exemplar shows, (C,), or a probe knows; None, told in the log, if it is lost."""
         return conditions.from_file(self._condition(project, name))
 
     def _readable(self, project: int, numbers: list[int]) -> PromptBook:
@@ -270,7 +286,7 @@ class Books:
             names = [path.name for path in (self._folder / str(project) / FOLDER).iterdir()]
         except FileNotFoundError:
             return []
-        return sorted(int(name[:6]) for name in names if NAME.fullmatch(name))
+        return sorted(int(Path(name).stem) for name in names if NAME.fullmatch(name))
 
     def _stamp(self, project: int, number: int) -> tuple[object, ...]:
         try:
@@ -293,6 +309,19 @@ class Books:
             for left in folder.glob(f"{UNFINISHED}*"):  # by who was killed: nobody else is here
                 left.unlink(missing_ok=True)
             yield folder
+
+
+def _exemplars(book: PromptBook) -> set[str]:
+    return {one.id for entry in book.entries.values() for one in entry.exemplars}
+
+
+def _probes(book: PromptBook) -> set[str]:
+    return {entry.probe.id for entry in book.entries.values() if entry.probe is not None}
+
+
+def probe_id(row: Condition) -> str:
+    """Names a probe by its numbers, (D + 1,)."""
+    return hashlib.sha256(row.astype("<f4").tobytes()).hexdigest()[:16]
 
 
 def exemplar_id(base: str, image: str, mask: Mask) -> str:

@@ -1,29 +1,53 @@
 """A prompt book as JSON that people can read, compare and edit.
 
-What is the default is left out. What people write is read strictly: a word out of place is told
-with its place, since a book that is half understood would be asked wrongly.
+What is the default is left out. What people write is read strictly: a word out of place, or twice,
+is told with its place, since a book that is half understood would be asked wrongly.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from backend.errors import BadPromptBook
 from backend.inference.promptbook import (
     FIELDS,
+    Curve,
     Entry,
     Note,
     Origin,
     Phrase,
+    Probed,
     PromptBook,
     Proof,
     Shown,
 )
 from backend.labelstudio.labels import LONGEST_PROMPT
 
+DIGITS = 4  # after the point, of what is written
+
 T = TypeVar("T")
 Json = dict[str, Any]
+
+
+def parsed(text: str | bytes) -> object:
+    """The JSON of a book.
+
+    Raises:
+        ValueError: it is none, or says something twice.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, object]]) -> Json:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return found
 
 
 def written(book: PromptBook) -> Json:
@@ -62,7 +86,7 @@ def _plain(held: Any) -> Json:
     values = {name: getattr(held, name) for name in held.__dataclass_fields__}
     defaults = {name: one.default for name, one in held.__dataclass_fields__.items()}
     return {
-        name: round(value, 4) if isinstance(value, float) else value
+        name: round(value, DIGITS) if isinstance(value, float) else value
         for name, value in values.items()
         if value != defaults[name]
     }
@@ -76,19 +100,27 @@ def _of_entry(entry: Entry) -> Json:
             told[name] = [_plain(one) for one in told[name]]
     for name in ("handicaps", "weights", "thresholds", "confidences"):
         if name in told:
-            told[name] = [[round(x, 4), round(y, 4)] for x, y in told[name]]
+            told[name] = _rounded(told[name])
     if "by_hand" in told:
         told["by_hand"] = sorted(told["by_hand"])
     if entry.proof is not None:
         told["proof"] = _plain(entry.proof)
+    if entry.probe is not None:
+        told["probe"] = _plain(entry.probe)
+        if entry.probe.curve:
+            told["probe"]["curve"] = _rounded(entry.probe.curve)
     return told
+
+
+def _rounded(curve: Curve) -> list[list[float]]:
+    return [[round(x, DIGITS), round(y, DIGITS)] for x, y in curve]
 
 
 def _entry(label: str, raw: object) -> Entry:
     where = f'label "{label}"'
     known = {name for name in Entry.__dataclass_fields__ if name != "label"}
     held = _object(raw, where, known)
-    proof = held.get("proof")
+    proof, probe = held.get("proof"), held.get("probe")
     return Entry(
         label,
         texts=_each(held, "texts", where, _phrase),
@@ -97,6 +129,7 @@ def _entry(label: str, raw: object) -> Entry:
         weight=_maybe(_share)(held.get("weight"), f"{where}, weight"),
         threshold=_maybe(_probability)(held.get("threshold"), f"{where}, threshold"),
         confidence=_maybe(_probability)(held.get("confidence"), f"{where}, confidence"),
+        probe=None if probe is None else _probed(probe, f"{where}, probe"),
         by_hand=frozenset(_each(held, "by_hand", where, _settable)),
         proof=None if proof is None else _proof(proof, f"{where}, proof"),
         handicaps=_each(held, "handicaps", where, _handicap),
@@ -113,7 +146,7 @@ def _phrase(raw: object, where: str) -> Phrase:
     if not text.strip() or len(text) > LONGEST_PROMPT:
         raise BadPromptBook(f"{where}, text: expected 1 to {LONGEST_PROMPT} characters")
     origin = held.get("origin", Origin.HAND.value)
-    if origin not in set(Origin):
+    if origin not in list(Origin):
         raise BadPromptBook(f"{where}, origin: expected one of {', '.join(Origin)}")
     return Phrase(
         text.strip(),
@@ -130,12 +163,9 @@ def _phrase(raw: object, where: str) -> Phrase:
 
 def _shown(raw: object, where: str) -> Shown:
     held = _object(raw, where, set(Shown.__dataclass_fields__))
-    name = _text(held.get("id"), f"{where}, id")
-    if not name.isalnum():
-        raise BadPromptBook(f"{where}, id: {name!r} names no exemplar")
     gain = held.get("gain")
     return Shown(
-        name,
+        _name(held.get("id"), f"{where}, id", "no exemplar"),
         _whole(held.get("task"), f"{where}, task"),
         iou=_maybe(_share)(held.get("iou"), f"{where}, iou"),
         gain=None if gain is None else _number(gain, f"{where}, gain"),
@@ -152,6 +182,19 @@ def _proof(raw: object, where: str) -> Proof:
         _share(held.get("before"), f"{where}, before"),
         _whole(held.get("masks"), f"{where}, masks"),
         _text(held.get("part"), f"{where}, part"),
+    )
+
+
+def _probed(raw: object, where: str) -> Probed:
+    held = _object(raw, where, set(Probed.__dataclass_fields__))
+    gain = held.get("gain")
+    return Probed(
+        _name(held.get("id"), f"{where}, id", "no probe"),
+        _probability(held.get("chance"), f"{where}, chance"),
+        gain=None if gain is None else _number(gain, f"{where}, gain"),
+        right=_whole(held.get("right", 0), f"{where}, right"),
+        wrong=_whole(held.get("wrong", 0), f"{where}, wrong"),
+        curve=_each(held, "curve", where, _point),
     )
 
 
@@ -197,7 +240,17 @@ def _object(raw: object, where: str, known: set[str] | None) -> Mapping[str, Any
 def _text(raw: object, where: str) -> str:
     if not isinstance(raw, str):
         raise BadPromptBook(f"{where}: expected a text")
+    if any("\ud800" <= sign <= "\udfff" for sign in raw):
+        raise BadPromptBook(f"{where}: a half of a character stands there alone, as \\ud800")
     return raw
+
+
+def _name(raw: object, where: str, otherwise: str) -> str:
+    """A name that is a file's, too."""
+    name = _text(raw, where)
+    if not name.isalnum():
+        raise BadPromptBook(f"{where}: {name!r} names {otherwise}")
+    return name
 
 
 def _yes(raw: object, where: str) -> bool:
@@ -228,7 +281,7 @@ def _share(raw: object, where: str) -> float:
 
 def _probability(raw: object, where: str) -> float:
     expected = "above 0 and below 1"
-    number = _number(raw, where, expected)
+    number = round(_number(raw, where, expected), DIGITS)  # as it is written
     if not 0 < number < 1:
         raise BadPromptBook(f"{where}: expected a number {expected}, not {number}")
     return number

@@ -1,4 +1,4 @@
-"""What exemplars show, as numbers, (C,): in files, and as text in a prompt book that travels."""
+"""What exemplars show, (C,), and what probes know: in files, and as text in a book that travels."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from backend.errors import BadPromptBook
 log = logging.getLogger(__name__)
 
 KEY = "condition"
+LARGEST = 1e6  # of a number in it: models have some tens at most, and squares are summed
 
 Condition = NDArray[np.float32]
 
@@ -31,10 +32,10 @@ def from_file(path: Path) -> Condition | None:
     """What a file holds; None, told in the log, where that is lost or nothing that can be shown."""
     try:
         condition = load(path.read_bytes())[KEY]
-        if condition.ndim != 1 or not np.isfinite(condition).all():
-            raise ValueError("it holds something else than a row of finite numbers")
+        if condition.ndim != 1 or not _usable(condition):
+            raise ValueError("it holds something else than a row of numbers to ask with")
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        log.error("%s cannot be read, and the exemplar is not shown: %s", path, error)
+        log.error("%s cannot be read, and its prompt book does without: %s", path, error)
         return None
     return condition.astype(np.float32, copy=False)
 
@@ -45,7 +46,7 @@ def as_text(condition: Condition) -> str:
 
 
 def from_texts(raw: object) -> dict[str, Condition]:
-    """The inverse of `as_text`, of several by the names of their exemplars.
+    """The inverse of `as_text`, of several by their names.
 
     Raises:
         BadPromptBook: one cannot be meant; the message says which.
@@ -58,9 +59,17 @@ def from_texts(raw: object) -> dict[str, Condition]:
             found[name] = np.frombuffer(base64.b64decode(content, validate=True), "<f4")
         except (TypeError, ValueError) as error:
             raise BadPromptBook(f"conditions, {name}: cannot be read ({error})") from None
-        if not name.isalnum() or not found[name].size or not np.isfinite(found[name]).all():
-            raise BadPromptBook(f"conditions, {name}: expected finite numbers under a plain name")
+        if not name.isalnum() or not found[name].size or not _usable(found[name]):
+            raise BadPromptBook(
+                f"conditions, {name}: expected numbers under a plain name, none of them beyond "
+                f"{LARGEST:g}, and not all 0"
+            )
     return found
+
+
+def _usable(condition: Condition) -> bool:
+    """Whether a model can be asked with it, and answers in numbers."""
+    return bool((np.abs(condition) <= LARGEST).all() and condition.any())
 
 
 def alike(found: Mapping[str, Condition]) -> dict[str, Condition]:

@@ -69,7 +69,7 @@ def answer(
     if interaction.mistaken:
         raise BadPrompt(interaction.mistaken)
     query, has_phrase = _addressed(predictor, asked, interaction)
-    query = replace(query, confidence=0.0)  # who asks is shown what there is, however doubtful
+    query = query.showing_all()  # for who asks for it looks at it
     image = images[query.image_key]
     if interaction.points:
         return _pointed(predictor, query, image, interaction.points)

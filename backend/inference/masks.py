@@ -28,12 +28,12 @@ def clean(
     cleaned = probabilities.copy()
     marked = cleaned >= threshold
     least = SPECK * marked.size
-    parts, sizes = _parts(marked)
+    numbered, sizes = _parts(marked)
     if len(sizes):
         gone = sizes < min(least, KEEP_LARGEST * sizes.max())
         if confidence > threshold:
-            gone |= _means(cleaned, parts, len(sizes)) < confidence
-        cleaned[np.isin(parts, 1 + np.flatnonzero(gone))] = 0.0
+            gone |= _means(cleaned, numbered, len(sizes)) < confidence
+        cleaned[np.isin(numbered, 1 + np.flatnonzero(gone))] = 0.0
     holes, sizes = _parts(cleaned < threshold)
     at_border = np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))
     small = 1 + np.flatnonzero(sizes < least)
@@ -43,9 +43,16 @@ def clean(
 
 def confidences(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
     """The mean probability of each part that reaches a threshold, (N,), the least first."""
-    parts, sizes = _parts(probabilities >= threshold)
-    means: NDArray[np.float64] = np.sort(_means(probabilities, parts, len(sizes)))
+    numbered, sizes = _parts(probabilities >= threshold)
+    means: NDArray[np.float64] = np.sort(_means(probabilities, numbered, len(sizes)))
     return means
+
+
+def parts(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+    """The connected parts that reach a threshold: (h, w) -> (N, h, w)."""
+    numbered, sizes = _parts(probabilities >= threshold)
+    each: NDArray[np.bool_] = numbered == np.arange(1, len(sizes) + 1)[:, None, None]
+    return each
 
 
 def under(
@@ -59,15 +66,15 @@ def under(
     unwanted point go. A part that has both is shared out: a pixel stays if a wanted point is as
     near as any unwanted one.
     """
-    parts, sizes = _parts(mask)
+    numbered, sizes = _parts(mask)
     stays = np.full(len(sizes) + 1, not wanted)
-    stays[[parts[place] for place in wanted]] = True
-    spoilt = {int(parts[place]) for place in unwanted} - {0}
-    shared = spoilt & {int(parts[place]) for place in wanted}
+    stays[[numbered[place] for place in wanted]] = True
+    spoilt = {int(numbered[place]) for place in unwanted} - {0}
+    shared = spoilt & {int(numbered[place]) for place in wanted}
     stays[[0, *(spoilt - shared)]] = False
-    kept: NDArray[np.bool_] = stays[parts]
+    kept: NDArray[np.bool_] = stays[numbered]
     for part in shared:
-        pixels = np.argwhere(parts == part)
+        pixels = np.argwhere(numbered == part)
         nearer = _distance(pixels, wanted) > _distance(pixels, unwanted)
         kept[tuple(pixels[nearer].T)] = False
     return kept

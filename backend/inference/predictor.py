@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -15,10 +16,13 @@ from torch import Tensor
 from backend.errors import BadPrompt
 from backend.inference.asking import Asking
 from backend.inference.features import FeatureCache
-from backend.inference.masks import clean
+from backend.inference.masks import clean, parts
+from backend.inference.probe import Probe, describe
 from backend.prompting import Query
 from models import Exemplar, ImageFeatures, Segmenter
 from models.segmenter import marked
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Found:
 
     query: Query
     mask: NDArray[np.bool_] | None  # (H, W) as displayed; None where nothing was found
-    score: float  # mean probability inside the mask; the highest one where there is none
+    score: float  # how likely the mask is, in the mean; the likeliest pixel where there is none
 
     @property
     def certainty(self) -> float:
@@ -120,12 +124,18 @@ class Predictor:
         return asking.conditions[asking.choice(answers, threshold)]
 
     def closest(self, phrase: str, labels: Sequence[Query]) -> Query:
-        """The query whose prompts mean most nearly what `phrase` does (cosine of conditions)."""
+        """The query whose prompts mean most nearly what `phrase` does (cosine of conditions).
+
+        Raises:
+            BadPrompt: the phrase is empty or longer than the model reads, or so are all prompts.
+        """
         asked = self.condition([phrase])
+        reads = [all(self.segmenter.reads(query.prompts)) for query in labels]
+        known = [query for query, can in zip(labels, reads, strict=True) if can] or labels
         likeness = [
-            torch.cosine_similarity(asked, self.condition(query.prompts), dim=0) for query in labels
+            torch.cosine_similarity(asked, self.condition(query.prompts), dim=0) for query in known
         ]
-        return labels[int(torch.stack(likeness).argmax())]
+        return known[int(torch.stack(likeness).argmax())]
 
     def find(self, features: ImageFeatures, asked: Mapping[Query, Asking]) -> list[Found]:
         """The answer to every query on one image.
@@ -155,7 +165,13 @@ class Predictor:
             ]
         )
         left = resolved(list(asked), likely, dict(zip(unwanted, unlikely, strict=True)))
-        found = [scored(query, one, features.size) for query, one in zip(asked, left, strict=True)]
+        patches = None
+        if any(query.probe is not None for query in asked):
+            patches = self.segmenter.patches(features)
+        found = [
+            scored(query, one, features.size, patches)
+            for query, one in zip(asked, left, strict=True)
+        ]
         return _apart(found)
 
 
@@ -191,13 +207,50 @@ def _apart(found: Sequence[Found]) -> list[Found]:
     return apart
 
 
-def scored(query: Query, probabilities: Tensor, size: tuple[int, int]) -> Found:
-    """Clean, bring to the image's size, threshold, score: (h, w) probabilities -> Found."""
-    cleaned = clean(probabilities.numpy(), query.threshold, query.confidence)
+def scored(
+    query: Query, probabilities: Tensor, size: tuple[int, int], patches: Tensor | None = None
+) -> Found:
+    """Clean, look at the parts, bring to the image's size, threshold, score.
+
+    Args:
+        query: What was asked.
+        probabilities: (h, w).
+        size: Of the image, (H, W).
+        patches: What is in them, (D, h', w'); without it, parts are not looked at.
+    """
+    likely = probabilities.numpy()
+    cleaned = clean(likely, query.threshold, query.confidence)
+    if query.probe is not None and patches is not None:
+        likely, cleaned = probed(query, likely, cleaned, patches)
     inside = cleaned >= query.threshold
     if not inside.any():
-        return Found(query, None, float(probabilities.max()))
+        return Found(query, None, float(likely.max()))
     mask = marked(torch.from_numpy(cleaned), query.threshold, size).numpy()
     if not mask.any():  # an image of fewer pixels than the model's grid can lose a small part
-        return Found(query, None, float(probabilities.max()))
-    return Found(query, mask, float(probabilities[torch.from_numpy(inside)].mean()))
+        return Found(query, None, float(likely.max()))
+    return Found(query, mask, float(likely[inside].mean()))
+
+
+def probed(
+    query: Query,
+    likely: NDArray[np.float32],
+    cleaned: NDArray[np.float32],
+    patches: Tensor,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What is likely, (h, w), and what is left of the parts, (h, w), after a look at them.
+
+    How likely a part is lies between what the decoder and what the probe says: that tells better
+    than either which parts are right.
+    """
+    row = query.probe
+    if row is None or len(row) != len(patches) + 1:
+        log.error("The probe of %r is of another checkpoint: all parts are shown.", query.label)
+        return likely, cleaned
+    each = parts(cleaned, query.threshold)
+    chances = Probe.of(row).chances(describe(each, patches))
+    likely, cleaned = likely.copy(), cleaned.copy()
+    for part, chance in zip(each, chances, strict=True):
+        likely[part] = (likely[part] + chance) / 2
+        if chance < query.chance:
+            cleaned[part] = 0.0
+    return likely, cleaned

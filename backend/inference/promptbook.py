@@ -1,7 +1,7 @@
 """The prompt book: what a project's labels are asked with, where it came from, and its proof.
 
-What a person set beats what was measured. For each of a label's texts, exemplars, weight, threshold
-and confidence, the first of these counts that says something:
+What a person set beats what was measured. For each of a label's texts, exemplars, weight,
+threshold, confidence and probe, the first of these counts that says something:
 
 1. the book, where a person set it (`promptbrush prompts set`);
 2. the labeling configuration, where it says it: `predicted_values`, `model_score_threshold`;
@@ -25,7 +25,7 @@ from backend.labelstudio.labels import Label
 from backend.prompting import Query
 
 # that a person may set
-FIELDS = ("texts", "exemplars", "negatives", "weight", "threshold", "confidence")
+FIELDS = ("texts", "exemplars", "negatives", "weight", "threshold", "confidence", "probe")
 
 Curve = tuple[tuple[float, float], ...]
 
@@ -78,6 +78,18 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
+class Probed:
+    """A second look at the parts of a label's masks: those that are likely wrong are left out."""
+
+    id: str  # names the probe's numbers
+    chance: float  # of being right, that a part needs to be shown
+    gain: float | None = None  # of the label's mean IoU, where it is and where it is not
+    right: int = 0  # parts that it learned from
+    wrong: int = 0
+    curve: Curve = ()  # mean IoU by chance
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One label in the book; None and nothing leave it to the labeling configuration."""
 
@@ -88,6 +100,7 @@ class Entry:
     weight: float | None = None  # the exemplars' share beside that of the texts, all in all
     threshold: float | None = None
     confidence: float | None = None  # mean probability that a part of a mask needs to be shown
+    probe: Probed | None = None  # None shows all parts that are sure enough
     by_hand: frozenset[str] = frozenset()  # which of FIELDS a person set
     proof: Proof | None = None
     handicaps: Curve = ()  # weights that an image may be asked with, and how far each is behind
@@ -118,8 +131,12 @@ class Entry:
         unset = {name for name, value in changed.items() if value is None}
         values = {name: value for name, value in changed.items() if value is not None}
         values |= dict.fromkeys(unset & {"texts", "negatives"}, ())
-        values |= dict.fromkeys(unset & {"weight", "threshold", "confidence"})
+        values |= dict.fromkeys(unset & {"weight", "threshold", "confidence", "probe"})
         return replace(self, **values, by_hand=(self.by_hand | changed.keys()) - unset)
+
+    def without_probe(self) -> Self:
+        """The same as a person sets it who wants no second look."""
+        return replace(self, probe=None, by_hand=self.by_hand | {"probe"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +161,10 @@ class PromptBook:
         default_factory=dict, compare=False, repr=False
     )
     """Of exemplars, (C,) each, where it is read to be asked from."""
+    probes: Mapping[str, NDArray[np.float32]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Their numbers, likewise."""
 
     def entry(self, label: str) -> Entry:
         """What it says of a label; an empty entry where that is nothing."""
@@ -176,6 +197,9 @@ class PromptBook:
             query = replace(query, threshold=entry.threshold)
         if entry.confidence is not None:
             query = replace(query, confidence=entry.confidence)
+        if entry.probe is not None and entry.probe.id in self.probes:
+            probed, chance = entry.probe.id, entry.probe.chance
+            query = replace(query, probed=probed, chance=chance, probe=self.probes[probed])
         if entry.negatives:
             said = tuple(phrase.text for phrase in entry.negatives if phrase.used)
             query = replace(query, negatives=said)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +12,15 @@ from torch import Tensor
 
 from backend.errors import BadPrompt
 from backend.inference.asking import Asking
+from backend.inference.books import probe_id
 from backend.inference.predictor import Predictor
-from backend.inference.promptbook import Curve, Entry, Origin, Phrase, Proof, Shown
+from backend.inference.promptbook import Curve, Entry, Origin, Phrase, Probed, Proof, Shown
 from backend.labelstudio.labels import Label
 from backend.learning.dataset import Part
 from backend.learning.drawn import iou
 from backend.learning.evidence import GRID, Evidence, Jury, Rating, Seen, Shot, Way, gain
 from backend.learning.lessons import shrunk
+from backend.learning.probing import Learned, learn
 from backend.prompting import Query
 
 ENOUGH = 5  # masks: before, no threshold moves, and held-out ones prove nothing
@@ -50,7 +52,9 @@ class Choice:
         label: Label,
         before: Entry,
         threshold: float,
+        keep: Callable[[str, NDArray[np.float32]], None],
     ) -> None:
+        """`keep` is given a probe's name and numbers, if the label gets one."""
         seen = [one for one in evidence.seen if one.image_key == query.image_key]
         self.predictor, self.query, self.label, self.before = predictor, query, label, before
         self.jury = Jury(predictor, [one for one in seen if not one.held_out], query.label)
@@ -60,6 +64,12 @@ class Choice:
         # where the threshold is said, it is what every way to ask is judged at
         said = before.threshold if "threshold" in before.by_hand else label.threshold
         self.said, self.default = said, threshold if said is None else said
+        self.keep = keep
+
+    def knows_less(self) -> bool:
+        """Whether there is less to go by than what the book stands on."""
+        masks = int(self.jury.present.sum())
+        return masks < self.before.masks or len(self.shots) < len(self.before.exemplars)
 
     def entry(self) -> Entry:
         """What the book is to say of the label; nothing where nothing is known of it."""
@@ -73,6 +83,15 @@ class Choice:
         threshold = self._threshold(rating)
         by_confidence = self.jury.rate_confidences(way, threshold)
         confidence = self._confidence(by_confidence, threshold)
+        served = replace(self.query, threshold=threshold, confidence=confidence or 0.0)
+        after = by_confidence.iou(served.confidence)
+        learned = learn(self.jury, way, threshold, served.confidence)
+        probe = self._probe(learned, by_confidence.at(served.confidence))
+        if probe is not None and learned is not None:
+            row = learned.probe.row
+            self.keep(probe.id, row)
+            served = replace(served, probed=probe.id, chance=probe.chance, probe=row)
+            after = learned.rating.iou(probe.chance)
         return Entry(
             self.query.label,
             texts=phrases,
@@ -80,7 +99,8 @@ class Choice:
             weight=weight,
             threshold=None if threshold == self.default else threshold,
             confidence=confidence,
-            proof=self._proof(way, threshold, confidence, by_confidence),
+            probe=self.before.probe if "probe" in self.before.by_hand else probe,
+            proof=self._proof(way, served, after, rating.masks),
             handicaps=handicaps,
             weights=weights,
             thresholds=_curve(rating),
@@ -98,6 +118,23 @@ class Choice:
             return self.before.confidence
         confidence = calibrated(rating, threshold)
         return confidence if confidence > threshold else None
+
+    def _probe(self, learned: Learned | None, before: NDArray[np.float64]) -> Probed | None:
+        """A second look at parts, if it is worth one beside what all of them have, (I,)."""
+        if learned is None or "probe" in self.before.by_hand:
+            return None
+        chance = calibrated(learned.rating, 0.0, before)
+        if not chance:
+            return None
+        gained, _ = gain(before, learned.rating.at(chance), learned.rating.weights)
+        return Probed(
+            probe_id(learned.probe.row),
+            chance,
+            round(gained, 4),
+            learned.right,
+            learned.wrong,
+            _curve(learned.rating),
+        )
 
     def _score(self, rating: Rating) -> float:
         """How good a way to ask is at the threshold that it would be served with."""
@@ -229,29 +266,29 @@ class Choice:
 
         return way
 
-    def _proof(
-        self, way: Way, threshold: float, confidence: float | None, by_confidence: Rating
-    ) -> Proof | None:
-        """How good it is beside the labeling configuration alone, on held-out masks."""
+    def _proof(self, way: Way, served: Query, after: float | None, masks: int) -> Proof | None:
+        """How good it is beside the labeling configuration alone, on held-out masks.
+
+        Where those are too few, `after` tells: its mean IoU on the others.
+        """
         (now,) = self.judges.rate(way)
         if now.masks >= ENOUGH:
             before = _always(self._said(self.query.prompts))
             return Proof(
-                self._served(way, threshold, confidence),
-                self._served(before, self.query.threshold),
+                self._served(way, served),
+                self._served(before, self.query),
                 now.masks,
                 Part.HELD_OUT.value,
             )
-        after = by_confidence.iou(confidence or 0.0)
         if after is None:
             return None
         (configured,) = self.jury.rate(_always(self._said(self.query.prompts)))
-        before_it = configured.on(by_confidence.asked).iou(self.query.threshold)
-        return Proof(after, before_it or 0.0, by_confidence.masks, "training and validation")
+        asked = np.array([way(image) is not None for image in self.jury.images], bool)
+        before_it = configured.on(asked).iou(self.query.threshold)
+        return Proof(after, before_it or 0.0, masks, "training and validation")
 
-    def _served(self, way: Way, threshold: float, confidence: float | None = None) -> float:
+    def _served(self, way: Way, query: Query) -> float:
         """Mean IoU of masks as they are served, on the judges that have the label."""
-        query = replace(self.query, threshold=threshold, confidence=confidence or 0.0)
         scores = []
         for image in self.judges.images:
             asking, truth = way(image), image.truths[query.label]
@@ -293,16 +330,18 @@ def _curve(rating: Rating) -> Curve:
     return tuple((round(threshold, 4), round(score, 4)) for threshold, score in points)
 
 
-def calibrated(rating: Rating, default: float) -> float:
+def calibrated(rating: Rating, default: float, before: NDArray[np.float64] | None = None) -> float:
     """The threshold for a label: the best one, as far as the evidence goes.
 
     It stays where it is if moving gains next to nothing, or less than its own standard error.
+    `before` is what each image has there, (I,), if the rating does not tell.
     """
     if rating.masks < ENOUGH:
         return default
     best = float(GRID[int(_smoothed(rating.mean).argmax())])
     moved = default + (best - default) * rating.masks / (rating.masks + PULL)
-    gained, error = gain(rating.at(default), rating.at(moved), rating.weights)
+    held = rating.at(default) if before is None else before
+    gained, error = gain(held, rating.at(moved), rating.weights)
     return default if gained < max(HURTS, error) else round(moved, 2)
 
 

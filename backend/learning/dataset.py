@@ -112,6 +112,7 @@ class Account:
     ground_truth: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[int]] = field(default_factory=dict)
+    unseen: set[int] = field(default_factory=set)  # tasks with an image that could not be had
 
     def leave_out(self, task: int, reason: str) -> None:
         """Count something of a task that is not used."""
@@ -204,6 +205,7 @@ def samples(
                 if reason not in account.left_out:
                     log.warning("the image of task %d cannot be had: %s", task, error)
                 account.leave_out(task, reason)
+                account.unseen.add(task)
                 continue
             size = image.image.height, image.image.width
             masks, unclear = _merged(counted, view, size, task, account)

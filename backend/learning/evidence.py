@@ -6,8 +6,10 @@ An exemplar's own task never counts for it: a way to ask may have nothing to ask
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,11 +18,13 @@ from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
 
+from backend.errors import BadPrompt
 from backend.inference.asking import Asking
 from backend.inference.books import Books, exemplar_id
 from backend.inference.masks import SPECK, clean, confidences
 from backend.inference.predictor import Predictor
 from backend.inference.suggest import absent_weight
+from backend.labelstudio.labels import LONGEST_PROMPT
 from backend.labelstudio.shapes import Mask
 from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.lessons import shrunk
@@ -28,6 +32,8 @@ from backend.learning.train import Source
 from backend.prompting import Query, named
 from models import Exemplar, ImageFeatures
 from models.segmenter import resize
+
+log = logging.getLogger(__name__)
 
 GRID = np.arange(1, 20) / 20  # thresholds that are tried
 SIDE = 176  # pixels of the longer side at which masks are compared
@@ -155,8 +161,8 @@ class Jury:
         there = [one for one in looked if one.truths[label].any()][:MOST_PRESENT]
         gone = [one for one in looked if not one.truths[label].any()][:MOST_ABSENT]
         self.images = [*there, *gone]
-        self._present = np.array([True] * len(there) + [False] * len(gone), bool)
-        self._predictor = predictor
+        self.present = np.array([True] * len(there) + [False] * len(gone), bool)
+        self.predictor = predictor
         self._label = label
 
     def rate(self, *ways: Way) -> list[Rating]:
@@ -167,38 +173,62 @@ class Jury:
             places = [n for n, asking in enumerate(askings) if asking is not None]
             if places:
                 curves[places, i] = self._curves(image, [one for one in askings if one is not None])
-        return [Rating(one, self._present) for one in curves]
+        return [Rating(one, self.present) for one in curves]
 
     def rate_confidences(self, way: Way, threshold: float) -> Rating:
         """The rating of a way to ask by how sure a part has to be, instead of by threshold."""
         curves = np.full((len(self.images), len(GRID)), np.nan)
         for i, image in enumerate(self.images):
-            asking = way(image)
-            if asking is not None:
-                small = self._predictor.segmenter.each(image.features, asking.conditions)
-                answer = small[asking.choice(small, threshold)].float().cpu().numpy()
-                # most levels leave out the same parts
-                out = np.searchsorted(confidences(answer, threshold), GRID)
-                _, levels, places = np.unique(out, return_index=True, return_inverse=True)
-                cleaned = np.stack(
-                    [clean(answer, threshold, float(GRID[level])) for level in levels]
-                )
-                truth = image.truths[self._label]
-                found = resize(torch.from_numpy(cleaned), (truth.shape[0], truth.shape[1]))
-                curves[i] = _overlaps((found >= threshold).flatten(1).numpy(), truth)[places]
-        return Rating(curves, self._present)
+            answer = self.answer(image, way, threshold)
+            if answer is not None:
+                sure = confidences(answer, threshold)
+                cleaned = partial(clean, answer, threshold)
+                curves[i] = self.by_level(image, threshold, sure, cleaned)
+        return Rating(curves, self.present)
+
+    def answer(self, image: Seen, way: Way, threshold: float) -> NDArray[np.float32] | None:
+        """The probabilities (h, w) that a way to ask gets; None where it cannot ask."""
+        asking = way(image)
+        if asking is None:
+            return None
+        small = self.predictor.segmenter.each(image.features, asking.conditions)
+        answer: NDArray[np.float32] = small[asking.choice(small, threshold)].float().cpu().numpy()
+        return answer
+
+    def by_level(
+        self,
+        image: Seen,
+        threshold: float,
+        levels: NDArray[np.float64],
+        answer: Callable[[float], NDArray[np.float32]],
+    ) -> Curve:
+        """IoU by level, (T,), of probabilities (h, w) that change where one of `levels` is passed.
+
+        `levels` go upwards: most of the levels that are tried leave out the same parts.
+        """
+        passed = np.searchsorted(levels, GRID)
+        _, tried, places = np.unique(passed, return_index=True, return_inverse=True)
+        answers = np.stack([answer(float(GRID[one])) for one in tried])
+        truth = self.truth(image)
+        found = resize(torch.from_numpy(answers), (truth.shape[0], truth.shape[1]))
+        curve: Curve = _overlaps((found >= threshold).flatten(1).numpy(), truth)[places]
+        return curve
+
+    def truth(self, image: Seen) -> Mask:
+        """Where the label is, (h, w)."""
+        return image.truths[self._label]
 
     def finds(self, condition: Tensor, threshold: float) -> bool:
         """Whether a condition (C,) marks more than a speck of any image."""
-        segmenter = self._predictor.segmenter
+        segmenter = self.predictor.segmenter
         answers = (segmenter.each(image.features, condition[None]) for image in self.images)
         return any(float((one >= threshold).float().mean()) >= SPECK for one in answers)
 
     def _curves(self, image: Seen, askings: Sequence[Asking]) -> Curve:
         """IoU by threshold of N ways to ask: (N, T)."""
         rows = torch.cat([asking.conditions for asking in askings])
-        small = self._predictor.segmenter.each(image.features, rows).float().cpu()
-        truth = image.truths[self._label]
+        small = self.predictor.segmenter.each(image.features, rows).float().cpu()
+        truth = self.truth(image)
         likely = resize(small, (truth.shape[0], truth.shape[1])).flatten(1).numpy()
         steps = likely[:, None] >= GRID.astype(np.float32)[:, None]
         overlaps = _overlaps(steps, truth)
@@ -296,7 +326,8 @@ def _typed(
 ) -> Iterable[tuple[str, str]]:
     """The labels that phrases were typed for, as far as they were accepted, with the phrases.
 
-    A phrase that names no label was answered for the one that it is nearest to.
+    A phrase that names no label was answered for the one that it is nearest to. One that no model
+    reads, such as a caption that somebody wrote there, is none.
     """
     there = [
         query
@@ -305,8 +336,15 @@ def _typed(
     ]
     for phrase in sample.typed if there else ():
         query = named(phrase, asked)
-        if query is None:
-            nearest = there[0] if len(there) == 1 else predictor.closest(phrase, there)
-            query = nearest.saying(phrase)
+        try:
+            if query is None:
+                nearest = there[0] if len(there) == 1 else predictor.closest(phrase, there)
+                query = nearest.saying(phrase)
+            predictor.condition(query.prompts)
+        except BadPrompt as error:
+            log.warning("What was typed in task %d is not tried: %s", sample.task, error)
+            continue
+        if len(query.prompts[0]) > LONGEST_PROMPT:
+            continue
         if query not in asked and query.label in sample.masks:  # a label's name asks nothing new
             yield query.label, query.prompts[0]

@@ -6,14 +6,18 @@ its own task. What a person set stays as it is.
 
 Little evidence moves little: the weight of exemplars is at first what the words leave to be found,
 and goes towards the best one as masks come; so does a threshold, which stays where it is below five
-masks. Other words than the label's have to be clearly better.
+masks. A probe that looks at the parts of masks once more comes with the same number, if it has
+something to leave out. Other words than the label's have to be clearly better.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+from backend.errors import BadPrompt
 from backend.inference.books import Books
 from backend.inference.predictor import Predictor
 from backend.inference.promptbook import Entry, PromptBook
@@ -26,6 +30,8 @@ from backend.learning.dataset import Account
 from backend.learning.evidence import gather
 from backend.learning.train import Source
 from backend.prompting import Query, queries
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +72,19 @@ def measure(
     encoder = f"{digest} {predictor.encoder}".strip()
     evidence = gather(predictor, books, project, encoder, asked, source, account)
     before = books.book(project).fitting(digest)
-    entries = []
+    keep, entries = partial(books.keep, project), []
     for label, query in _labels(config, asked).items():
         known = before.entry(query.label)
-        entries.append(Choice(predictor, evidence, query, label, known, threshold).entry())
+        choice = Choice(predictor, evidence, query, label, known, threshold, keep)
+        if account.unseen and choice.knows_less():
+            log.warning("%r stays as it was: images it was measured on cannot be had", query.label)
+            entries.append(known)
+            continue
+        try:
+            entries.append(choice.entry())
+        except BadPrompt as error:  # the others are measured nevertheless
+            log.warning("%r cannot be measured: %s", query.label, error)
+            entries.append(known)
 
     books_so_far = books.ever_serving(project, digest)
     became = credit(acceptance, (queries(config, threshold, one) for one in books_so_far))

@@ -96,6 +96,17 @@ def test_an_exemplar_competes_like_a_label(groupvit: Segmenter) -> None:
     assert masks.shape == (2, 60, 80)
 
 
+def test_patches_hold_what_the_groups_that_gathered_them_are(groupvit: Segmenter) -> None:
+    (features,) = groupvit.encode_image(picture(90, 60))
+    groups, maps = features.parts
+    patches = groupvit.patches(features)
+    assert patches.shape == (groups.shape[-1], *features.grid)
+    # each patch is shared out among groups, and so lies between the least and the most of them
+    assert (patches <= groups.amax(dim=(0, 1))[:, None, None] + 1e-4).all()
+    assert (patches >= groups.amin(dim=(0, 1))[:, None, None] - 1e-4).all()
+    assert maps.sum(dim=1).allclose(torch.ones(()), atol=1e-4)
+
+
 def test_windows_cover_everything_and_overlap() -> None:
     for length in range(1, 60):
         starts = slides(length, 8)

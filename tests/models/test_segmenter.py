@@ -53,6 +53,16 @@ def test_an_image_is_encoded_once_for_any_number_of_prompts(
     assert passes == [1]
 
 
+def test_patches_are_where_their_part_of_the_image_is(segmenter: Segmenter) -> None:
+    image, other = picture(64, 64, 1), picture(64, 64, 1)
+    other.paste(picture(32, 64, 2), (32, 0))  # another right half
+    one, two = (segmenter.patches(seen) for seen in segmenter.encode_image([image, other]))
+    assert one.shape[1:] == segmenter.encode_image(image)[0].grid
+    changed = (one - two).norm(dim=0)
+    half = changed.shape[1] // 2
+    assert changed[:, half:].mean() > 1.5 * changed[:, :half].mean()
+
+
 def test_a_prompt_among_many_gives_the_mask_it_gives_alone(segmenter: Segmenter) -> None:
     features = segmenter.encode_image([picture(64, 64, 1), picture(64, 64, 2)])
     prompts = [f"a {colour} {shape}" for colour in ("red", "blue") for shape in ("star", "ring")]

@@ -8,9 +8,9 @@ import pytest
 from safetensors.numpy import save
 
 from backend.errors import BadPromptBook, NoSuchVersion
-from backend.inference.books import Books, exemplar_id
+from backend.inference.books import Books, exemplar_id, probe_id
 from backend.inference.conditions import as_text
-from backend.inference.promptbook import Entry, Note, Origin, Phrase, PromptBook, Shown
+from backend.inference.promptbook import Entry, Note, Origin, Phrase, Probed, PromptBook, Shown
 from backend.labelstudio.labels import Label
 from backend.prompting import Query
 
@@ -158,13 +158,52 @@ def test_conditions_are_kept_and_go_with_an_export(books: Books, tmp_path: Path)
     assert not elsewhere.serving(9, "another").entries
 
 
+def test_what_is_exported_brings_its_probes(books: Books, tmp_path: Path) -> None:
+    row = np.array([1.0, -2.0, 0.5], np.float32)
+    entry = Entry("Widget", probe=Probed(probe_id(row), 0.3, 0.02, 9, 7, ((0.05, 0.5), (0.3, 0.6))))
+    books.keep(7, probe_id(row), row)
+    books.put(7, "measured", entry)
+    assert books.serving(7, None).probes[probe_id(row)].tolist() == row.tolist()
+    exported = json.loads(json.dumps(books.exported(7)))
+    elsewhere = Books(tmp_path / "elsewhere")
+    assert elsewhere.imported(9, exported, "imported").entries == {"Widget": entry}
+    assert elsewhere.serving(9, None).probes[probe_id(row)].tolist() == row.tolist()
+    with pytest.raises(BadPromptBook, match=f"what probe {probe_id(row)} knows is neither"):
+        Books(tmp_path / "third").imported(9, {**exported, "conditions": {}}, "imported")
+
+
+def test_going_back_passes_over_a_version_that_cannot_be_read(books: Books, tmp_path: Path) -> None:
+    for threshold in (0.1, 0.2, 0.3):
+        books.put(7, "set", Entry("Widget").setting(threshold=threshold))
+    file(tmp_path, 2).write_text("nonsense")
+    assert books.rollback(7).entry("Widget").threshold == 0.1
+
+
+def test_versions_go_on_beyond_six_digits(books: Books, tmp_path: Path) -> None:
+    books.put(7, "one", WIDGET)
+    file(tmp_path, 1).rename(file(tmp_path, 999_999))
+    assert books.put(7, "two", GASKET).number == 1_000_000
+    assert books.book(7).entries == {"Widget": WIDGET, "Gasket": GASKET}
+
+
+def test_a_label_that_stands_twice_in_a_file_is_told_as_nonsense(
+    books: Books, tmp_path: Path
+) -> None:
+    books.put(7, "one", WIDGET)
+    twice = '{"project": 7, "labels": {"Nut": {"weight": 1}, "Nut": {"weight": 0.5}}}'
+    file(tmp_path, 2).write_text(twice)
+    with pytest.raises(BadPromptBook, match="'Nut' stands twice"):
+        books.version(7, 2)
+    assert books.book(7).entries == {"Widget": WIDGET}
+
+
 def test_a_lost_condition_is_told_and_missed_no_more_than_that(
     books: Books, caplog: pytest.LogCaptureFixture
 ) -> None:
     entry = Entry("Widget", exemplars=(Shown("ab", 3),), weight=0.5)
     books.put(7, "measured", entry)
     assert books.serving(7, "b").conditions == {}
-    assert "the exemplar is not shown" in caplog.text
+    assert "does without" in caplog.text
 
 
 def test_what_exemplars_show_in_different_lengths_is_told_and_the_usual_one_counts(
@@ -222,6 +261,8 @@ def test_a_book_whose_exemplars_cannot_be_shown_is_not_imported(
         {"project": 7, "conditions": {"../ab": "AACAPw=="}},
         {"project": 7, "conditions": {"ab": "AAA="}},
         {"project": 7, "conditions": {"ab": "AADAfw=="}},
+        {"project": 7, "conditions": {"ab": "AAAAAA=="}},
+        {"project": 7, "conditions": {"ab": as_text(np.full(4, 3e38, np.float32))}},
         {"project": 7, "labels": {"Widget": {"threshold": 2}}, "conditions": {"ab": "AACAPw=="}},
     ],
 )

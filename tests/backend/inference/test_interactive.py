@@ -89,7 +89,10 @@ def test_who_asks_is_shown_what_there_is_however_doubtful(
     predictor: Predictor, scene: Scene
 ) -> None:
     images = {"image": TaskImage(scene.image, f"{id(scene)}")}
-    sure = [replace(query, confidence=0.99) for query in ASKED[:2]]
+    never = np.append(np.zeros(64), -9).astype(np.float32)  # what says of all parts that they go
+    sure = [
+        replace(query, confidence=0.99, probed="aa", chance=0.5, probe=never) for query in ASKED[:2]
+    ]
     star, circle = around(first(scene, BLUE_STAR)), first(scene, RED_CIRCLE)
     for asked in (
         Interaction("red circle", to_name="image"),

@@ -106,3 +106,13 @@ def test_labels_of_different_controls_do_not_compete(demo: Predictor, scene: Sce
     alone, together = ask(demo, scene, [one])[0], ask(demo, scene, [one, other])[0]
     assert alone.mask is not None
     np.testing.assert_array_equal(alone.mask, together.mask)
+
+
+def test_a_label_that_cannot_be_read_is_nearest_to_no_phrase(demo: Predictor) -> None:
+    far, long = (
+        Query("image", name, (text,), 0.4, ())
+        for name, text in (("Far", "a cat"), ("Long", "a word " * 70))
+    )
+    assert demo.closest("red ball", [long, far]) == far
+    with pytest.raises(BadPrompt, match="tokens"):
+        demo.closest("red ball", [long])

@@ -14,6 +14,7 @@ from backend.inference.promptbook import (
     Note,
     Origin,
     Phrase,
+    Probed,
     PromptBook,
     Proof,
     Shown,
@@ -107,6 +108,23 @@ def test_how_sure_parts_have_to_be_is_asked_with_if_measured_or_set() -> None:
     assert (widget.confidence, said.confidence) == (0.6, 0.5)
 
 
+def test_parts_are_looked_at_where_the_numbers_of_the_probe_are_known() -> None:
+    entry = replace(MEASURED, probe=Probed("dd", 0.3))
+    row = np.ones(5, np.float32)
+    widget, _ = asked(entry, probes={"dd": row})
+    assert (widget.probed, widget.chance) == ("dd", 0.3)
+    assert widget.probe is row
+    lost, _ = asked(entry)
+    assert (lost.probed, lost.probe) == ("", None)
+    assert widget.showing_all() == lost == asked(MEASURED)[0]
+
+
+def test_who_wants_no_second_look_has_none_until_it_is_given_back() -> None:
+    without = replace(MEASURED, probe=Probed("dd", 0.3)).without_probe()
+    assert (without.probe, without.by_hand) == (None, frozenset({"probe"}))
+    assert without.setting(probe=None) == MEASURED
+
+
 def test_a_field_can_be_given_back_to_measuring() -> None:
     entry = Entry("Said").setting(threshold=0.3).setting(threshold=None)
     assert entry == Entry("Said")
@@ -128,14 +146,17 @@ def test_whatever_is_asked_with_is_in_the_version() -> None:
         replace(MEASURED, texts=()),
         replace(MEASURED, threshold=0.25),
         replace(MEASURED, confidence=0.6),
+        replace(MEASURED, probe=Probed("aa", 0.3)),
+        replace(MEASURED, probe=Probed("bb", 0.3)),
+        replace(MEASURED, probe=Probed("aa", 0.4)),
         replace(MEASURED, weight=0.5),
         replace(MEASURED, weight=0.0),
         replace(MEASURED, handicaps=((0.75, 0.0), (1.0, 0.1))),
         replace(MEASURED, exemplars=MEASURED.exemplars[:1]),
         replace(MEASURED, negatives=(Phrase("a shadow", Origin.HAND),)),
     ]
-    versions = {model_version("m", "0" * 64, asked(entry)) for entry in changes}
-    assert len(versions | {model_version("m", "0" * 64, asked())}) == 10
+    versions = {model_version("m", "0" * 64, asked(entry, probes=CONDITIONS)) for entry in changes}
+    assert len(versions | {model_version("m", "0" * 64, asked())}) == 1 + len(changes)
 
 
 def test_figures_alone_do_not_change_the_version() -> None:
@@ -169,6 +190,15 @@ shown = st.builds(
     st.booleans(),
     st.text(max_size=9),
 )
+probes = st.builds(
+    Probed,
+    st.text("0123456789abcdef", min_size=1, max_size=16),
+    st.floats(0.01, 0.99).map(lambda x: round(x, 4)),
+    st.none() | st.floats(-1, 1).map(lambda x: round(x, 4)),
+    st.integers(0, 99),
+    st.integers(0, 99),
+    st.lists(st.tuples(shares, shares), max_size=3).map(tuple),
+)
 entries = st.builds(
     Entry,
     words,
@@ -178,6 +208,7 @@ entries = st.builds(
     st.none() | shares,
     st.none() | st.floats(0.01, 0.99).map(lambda x: round(x, 4)),
     st.none() | st.floats(0.01, 0.99).map(lambda x: round(x, 4)),
+    st.none() | probes,
     st.frozensets(st.sampled_from(["texts", "threshold"])),
     st.none() | st.builds(Proof, shares, shares, st.integers(0, 99), words),
     st.lists(st.tuples(shares, shares), max_size=3).map(tuple),
@@ -203,6 +234,11 @@ def test_a_book_is_read_as_it_was_written(held: list[Entry]) -> None:
         (("labels", "Widget", "treshold"), 0.3, "'treshold' is none of"),
         (("labels", "Widget", "threshold"), "0.3", "threshold: expected a number"),
         (("labels", "Widget", "threshold"), 1, "above 0 and below 1"),
+        (("labels", "Widget", "threshold"), 0.00004, "above 0 and below 1"),
+        (("labels", "Widget", "probe"), {"id": "aa"}, "chance: expected a number"),
+        (("labels", "Widget", "probe"), {"id": "a/b", "chance": 0.5}, "names no probe"),
+        (("labels", "Widget", "texts", 0, "text"), "\ud800", "half of a character"),
+        (("labels", "Widget", "texts", 0, "origin"), [], "origin: expected one of"),
         (("labels", "Widget", "confidence"), 0, "confidence: expected a number above 0"),
         (("labels", "Widget", "threshold"), float("nan"), "threshold: expected a number"),
         (("labels", "Widget", "weight"), -0.1, "weight: expected a number between 0 and 1"),

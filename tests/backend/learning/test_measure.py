@@ -59,11 +59,17 @@ def tasks(part: Part, count: int) -> list[int]:
 
 
 def run(
-    demo: Segmenter, books: Books, accepted: Sequence[Sample], xml: str = XML, base: str = BASE
+    demo: Segmenter,
+    books: Books,
+    accepted: Sequence[Sample],
+    xml: str = XML,
+    base: str = BASE,
+    unseen: Collection[int] = (),
 ) -> Measured:
     def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
+        account.unseen.update(unseen)
         for one in accepted:
-            if part_of(one.task) in parts:
+            if part_of(one.task) in parts and one.task not in unseen:
                 account.use(one)
                 yield one
 
@@ -309,6 +315,80 @@ def test_doubtful_parts_are_left_out_where_they_are_seldom_right(
     )
     (query,) = queries(parse_label_config(xml), 0.4, books.serving(7, BASE))
     assert query.confidence == entry.confidence
+
+
+RING = label_config(["Widget"]).replace('value="Widget"', 'value="Widget" predicted_values="ring"')
+
+
+def test_parts_that_are_mostly_wrong_are_told_by_what_is_inside(
+    demo: Segmenter, books: Books
+) -> None:
+    books.put(7, "by hand", Entry("Widget").setting(exemplars=()))
+    entry = widget(run(demo, books, accepted(14), RING).book)
+    assert entry.probe is not None
+    assert entry.probe.gain is not None
+    assert entry.probe.gain > 0.005
+    assert entry.probe.right >= 14
+    assert entry.probe.wrong >= 5
+    (looked,) = queries(parse_label_config(RING), 0.4, books.serving(7, BASE))
+    assert looked.probed == entry.probe.id
+    found = {True: 0, False: 0}  # pixels of what is no widget, on images that taught nothing
+    predictor = Predictor(demo, FeatureCache(0))
+    for one in map(sample, range(1000, 1015)):
+        (features,) = predictor.encode([(one.image.digest, one.image.image)])
+        for query in (looked, looked.showing_all()):
+            (seen,) = predictor.find(features, {query: predictor.asking(query)})
+            if seen.mask is not None:
+                found[query is looked] += int((seen.mask & ~one.mask("Widget")).sum())
+    assert found[True] < 0.5 * found[False]
+
+
+def test_few_wrong_parts_teach_no_probe(demo: Segmenter, books: Books) -> None:
+    books.put(7, "by hand", Entry("Widget").setting(exemplars=()))
+    assert widget(run(demo, books, accepted(3), RING).book).probe is None
+
+
+def test_who_wants_no_probe_gets_none(demo: Segmenter, books: Books) -> None:
+    books.put(7, "by hand", Entry("Widget").setting(exemplars=()).without_probe())
+    assert widget(run(demo, books, accepted(14), RING).book).probe is None
+
+
+def test_a_caption_that_no_model_reads_is_no_phrase(
+    demo: Segmenter, books: Books, caplog: pytest.LogCaptureFixture
+) -> None:
+    caption, endless = "a table with many things on it " * 12, "x" * 600
+    one, other = accepted(2)
+    both = {"Widget": one.mask("Widget"), "Gone": one.mask("Widget")}
+    typed = [replace(one, typed=(caption,), masks=both), replace(other, typed=(endless, "ring"))]
+    entry = widget(run(demo, books, typed).book)
+    assert {phrase.text for phrase in entry.texts} == {"ring", "widget"}
+    assert f"typed in task {one.task} is not tried" in caplog.text
+    assert widget(books.book(7)) == entry  # and the book can be read
+
+
+def test_a_label_that_cannot_be_read_keeps_no_other_from_being_measured(
+    demo: Segmenter, books: Books, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = Entry("Gone").setting(texts=(Phrase("a word " * 70, Origin.HAND),))
+    books.put(7, "by hand", long)
+    (one,) = accepted(1)
+    both = replace(one, masks={"Widget": one.mask("Widget"), "Gone": one.mask("Widget")})
+    book = run(demo, books, [both]).book
+    assert len(widget(book).exemplars) == 1
+    assert book.entry("Gone").by_hand == {"texts"}
+    assert "'Gone' cannot be measured" in caplog.text
+
+
+def test_what_was_measured_stays_while_its_images_cannot_be_had(
+    demo: Segmenter, books: Books
+) -> None:
+    whole = run(demo, books, accepted(3)).book
+    first, second, third = tasks(Part.TRAINING, 3)
+    for unseen in ({first}, {second, third}, {first, second, third}):
+        assert run(demo, books, accepted(3), unseen=unseen).book.entries == whole.entries
+    # one that is gone for good is missed no longer than until as much is known again
+    entry = widget(run(demo, books, accepted(4), unseen={first}).book)
+    assert [one.task for one in entry.exemplars] == tasks(Part.TRAINING, 4)[1:]
 
 
 def test_the_exemplars_weight_is_one_that_finds_about_the_most(
