@@ -21,6 +21,7 @@ from backend.learning.drawn import iou
 from backend.learning.evidence import GRID, Evidence, Jury, Rating, Seen, Shot, Way, gain
 from backend.learning.lessons import shrunk
 from backend.learning.probing import Learned, learn
+from backend.learning.weighing import WEIGHTS, handicapped, presumed
 from backend.prompting import Query
 
 ENOUGH = 5  # masks: before, no threshold moves, and held-out ones prove nothing
@@ -28,14 +29,6 @@ PULL = 5  # masks that the threshold of before weighs as much as
 CLEARLY = 0.02  # of mean IoU, by which other words have to be better
 HURTS = 0.005  # of mean IoU, that an exemplar may cost
 TELLING = 3  # masks of other tasks, from which on they can tell that one hurts
-WEIGHTS = tuple(step / 4 for step in range(5))
-PRIOR = 0.3  # IoU that a label's words are presumed to reach
-MUTE = 0.6  # the exemplars' weight, at most, that is presumed where words find nothing anywhere
-# Beside what is measured, a weight that is off the presumed one by d counts as a loss of so much
-# times the square of d, in IoU of one mask.
-BELIEF = 2.0
-TRUST = 0.3  # what is measured on one mask counts so much beside what an image's answer promises
-FURTHEST = 0.15  # a weight that is further behind is asked of no image
 MOST_TEXTS = 16  # that are tried for a label
 
 Texts = tuple[str, ...]
@@ -238,13 +231,13 @@ class Choice:
         words = self._said(texts)
         said, *ratings = self.jury.rate(_always(words), *ways)
         found, masks = said.iou(self._threshold(said)) or 0.0, ratings[0].masks
-        presumed = 1 - (said.masks * found + PRIOR) / (said.masks + 1)
-        mute = not found and not self.jury.finds(words, self._threshold(said))
-        if mute and self.jury.images:
-            presumed = min(presumed, MUTE)
+        looked = bool(self.jury.images) and not found
+        mute = looked and not self.jury.finds(words, self._threshold(said))
         scores = [self._score(one) for one in ratings]
         curve = tuple((w, round(score, 4)) for w, score in zip(WEIGHTS, scores, strict=True))
-        handicaps = handicapped(scores, masks, presumed)
+        shown = ratings[-1].iou(self._threshold(ratings[-1])) or 0.0
+        weight = presumed(found, said.masks, shown, masks, mute)
+        handicaps = handicapped(scores, masks, weight)
         best = min(handicaps, key=lambda pair: pair[1])[0]
         return best, handicaps, curve if masks else ()
 
@@ -343,29 +336,6 @@ def calibrated(rating: Rating, default: float, before: NDArray[np.float64] | Non
     held = rating.at(default) if before is None else before
     gained, error = gain(held, rating.at(moved), rating.weights)
     return default if gained < max(HURTS, error) else round(moved, 2)
-
-
-def handicapped(scores: Sequence[float], masks: int, presumed: float) -> Curve:
-    """The exemplars' weights that an image may be asked with, and how far each is behind the best.
-
-    What words leave to be found is a fair presumption: where they find nearly all, exemplars can
-    only harm, and where they mean nothing, only exemplars help. Unlike exemplars, words are judged
-    by the very first mask; so that luck with that does not decide, one more counts of which they
-    find `PRIOR`. What is measured then tells more with each mask, and fewer weights are left.
-
-    Args:
-        scores: How good each of `WEIGHTS` is, in [0, 1].
-        masks: How many the scores stand on.
-        presumed: What the weight is without them.
-    """
-    weights = np.array(WEIGHTS)
-    worth = TRUST * (masks * np.array(scores) - BELIEF * (weights - presumed) ** 2)
-    behind = np.round(worth.max() - worth, 3)
-    return tuple(
-        (float(weight), float(lost))
-        for weight, lost in zip(weights, behind, strict=True)
-        if lost <= FURTHEST
-    )
 
 
 def _smoothed(curve: NDArray[np.float64]) -> NDArray[np.float64]:

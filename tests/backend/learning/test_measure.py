@@ -6,7 +6,6 @@ How well it goes on many scenes is measured in `benchmarks/bench_prompts.py`.
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,15 +16,16 @@ from hypothesis.extra.numpy import arrays
 from backend.inference.books import Books
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
-from backend.inference.promptbook import Curve, Entry, Origin, Phrase, PromptBook
+from backend.inference.promptbook import Entry, Origin, Phrase, PromptBook
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.starter import label_config
 from backend.learning.acceptance import Acceptance
-from backend.learning.choice import ENOUGH, FURTHEST, WEIGHTS, calibrated, handicapped
+from backend.learning.choice import ENOUGH, calibrated
 from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.evidence import GRID, Rating, gain
 from backend.learning.measure import Measured, measure
+from backend.learning.weighing import WEIGHTS
 from backend.prompting import queries
 from demo import CHECKPOINT
 from demo.scenes import Look, generate
@@ -409,48 +409,6 @@ def test_images_choose_among_weights_at_least_as_well_as_the_best_weight_does(
     assert len(entry.handicaps) > 1
     at = dict(entry.thresholds)
     assert np.interp(0.4, list(at), list(at.values())) >= max(s for _, s in entry.weights) - 0.02
-
-
-def least(handicaps: Curve) -> float:
-    return min(handicaps, key=lambda pair: pair[1])[0]
-
-
-def test_more_masks_leave_fewer_weights_and_move_the_best_away_from_what_was_presumed() -> None:
-    best_is_all = list(WEIGHTS)
-    found = [handicapped(best_is_all, masks, 0.2) for masks in (0, 1, 3, 20)]
-    assert [least(one) for one in found] == sorted(least(one) for one in found)
-    assert (least(found[0]), least(found[-1])) == (0.25, 1.0)
-    assert len(found[0]) > len(found[-1]) == 1
-
-
-@given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 40))
-def test_what_makes_no_difference_stays_as_presumed(
-    presumed: float, score: float, masks: int
-) -> None:
-    found = least(handicapped([score] * len(WEIGHTS), masks, presumed))
-    assert found == pytest.approx(presumed, abs=0.13)
-
-
-@given(
-    arrays(float, len(WEIGHTS), elements=st.floats(0, 1)),
-    st.integers(0, 1000),
-    st.floats(0, 1),
-)
-def test_one_weight_has_no_handicap_and_none_is_hopeless(
-    scores: np.ndarray[Any, Any], masks: int, presumed: float
-) -> None:
-    found = handicapped(scores.tolist(), masks, presumed)
-    assert min(behind for _, behind in found) == 0
-    assert max(behind for _, behind in found) <= FURTHEST
-    assert {weight for weight, _ in found} <= set(WEIGHTS)
-
-
-@given(arrays(float, len(WEIGHTS), elements=st.floats(0, 1)), st.floats(0, 1))
-def test_with_many_masks_the_best_weight_costs_next_to_nothing(
-    scores: np.ndarray[Any, Any], presumed: float
-) -> None:
-    best = least(handicapped(scores.tolist(), 1000, presumed))
-    assert scores[WEIGHTS.index(best)] >= scores.max() - 0.004
 
 
 def test_finding_nothing_is_no_way_to_do_well() -> None:
