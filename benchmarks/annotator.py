@@ -21,7 +21,7 @@ SPAN = 1000  # seeds that one round of the benchmark has for itself
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is labeled: a shape or a texture by label, and what there is to draw scenes from."""
+    """What is labeled: a shape, a texture or both by label, and what scenes are drawn from."""
 
     labels: Mapping[str, str]
     shapes: Sequence[str] = KNOWN_SHAPES
@@ -52,10 +52,15 @@ NEW = Subject(
     (*KNOWN_TEXTURES, *["halved"] * 2),
 )
 KNOWN = Subject({"Star": "star", "Cross": "cross", "Checkered": "checkered"})
+# Names that the demo checkpoints know, and that say less than what is meant.
+VAGUE = Subject(
+    {"Star": "striped star", "Ring": "dotted ring", "Cross": "checkered cross"},
+    ("star", "ring", "cross"),
+)
 
 
 def _is(thing: SceneObject, concept: str) -> bool:
-    return concept in (thing.shape, thing.texture)
+    return all(word in (thing.shape, thing.texture) for word in concept.split())
 
 
 def picture(one: Sample) -> bytes:
