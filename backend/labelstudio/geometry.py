@@ -74,7 +74,8 @@ class Ellipse:
         dx, dy = columns + 0.5 - centre_x, rows + 0.5 - centre_y
         turn = math.radians(self.rotation)
         u, v = dx * math.cos(turn) + dy * math.sin(turn), dy * math.cos(turn) - dx * math.sin(turn)
-        held = (u / across) ** 2 + (v / along) ** 2 <= 1
+        with np.errstate(over="ignore"):  # one that is thinner than numbers can tell
+            held = (u / across) ** 2 + (v / along) ** 2 <= 1
         mask[first_row:last_row, first_column:last_column] = held
         return mask
 

@@ -2,13 +2,17 @@
 
 A stroke's edge is anti-aliased, so that a pixel counts from half its opacity. Where a tool takes
 its labels from a `<Labels>` tag, a region comes twice under one id: the area, and its labels.
+
+Label Studio checks nothing of what an import or a script writes into a region. What is read of one
+is checked here, and only here: its `fault`, or the ValueError of its mask, says what is wrong.
 """
 
 from __future__ import annotations
 
 import io
 from base64 import b64decode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +25,9 @@ from backend.labelstudio import brush
 from backend.labelstudio.geometry import Ellipse, Polygon, Rectangle, Size
 
 OPAQUE = 128  # alpha from which a pixel counts
+FARTHEST = 1e6  # percent of an image, or degrees: what is beyond was not drawn
+LONGEST_SIDE = 2**31  # pixels
+MOST_PIXELS = 2**28  # of an image that nobody has seen: a mask takes a byte each, and more to draw
 OUTLINES = ("polygon", "rectangle", "ellipse")
 FORMS = ("brush", "bitmask", *OUTLINES)
 
@@ -40,22 +47,34 @@ class Area:
     value: Mapping[str, Any]
     id: str = ""
     origin: str = ""  # "manual", "prediction", or "prediction-changed"
-    score: float | None = None  # of who predicted it
+    score: float | None = None  # of who predicted it, in [0, 1]
+    fault: str = ""  # why it cannot be read, whatever its pixels
 
-    def mask(self) -> Mask:
+    def mask(self, size: Size | None = None) -> Mask:
         """Its pixels, (H, W), on the image as displayed; there may be none.
 
+        Args:
+            size: Of the image, which it has to be drawn on; None believes the region.
+
         Raises:
-            ValueError: it cannot be read; the message says why.
+            ValueError: it cannot be read, or is of another image; the message says why.
         """
+        if self.fault:
+            raise ValueError(self.fault)
         if self.turned:
             raise ValueError("the image was turned with the editor's rotation tool")
+        height, width = self.size
         if min(self.size) < 1:
             raise ValueError("the size of its image is not told")
+        if size is not None and size != self.size:
+            raise ValueError(
+                f"it was drawn on {width} x {height} pixels, "
+                f"and the image has {size[1]} x {size[0]}"
+            )
+        if size is None and height * width > MOST_PIXELS:
+            raise ValueError(f"it says that its image has {width} x {height} pixels")
         try:
             return self._mask()
-        except (KeyError, TypeError, OSError) as error:
-            raise ValueError(f"its {self.form} is malformed ({error})") from error
         except BadRequest:  # a rectangle between the pixels
             return np.zeros(self.size, bool)
 
@@ -63,70 +82,152 @@ class Area:
         value = self.value
         match self.form:
             case "brush":
-                rle = value["rle"]
-                stream = b64decode(rle) if isinstance(rle, str) else rle
-                return brush.decode(stream, *self.size) >= OPAQUE
+                return _brush(value.get("rle"), self.size)
             case "bitmask":
-                return _bitmask(value["imageDataURL"], self.size)
+                return _bitmask(value.get("imageDataURL"), self.size)
             case "polygon":
-                return Polygon(tuple((float(x), float(y)) for x, y in value["points"])).mask(
-                    self.size
-                )
+                return Polygon(_points(value.get("points"))).mask(self.size)
             case "ellipse":
-                x, y, across, along = (float(value[k]) for k in ("x", "y", "radiusX", "radiusY"))
+                x, y, across, along = (_place(value, k) for k in ("x", "y", "radiusX", "radiusY"))
                 return Ellipse(x, y, across, along, _rotation(value)).mask(self.size)
             case _:
-                x, y, across, along = (float(value[k]) for k in ("x", "y", "width", "height"))
+                x, y, across, along = (_place(value, k) for k in ("x", "y", "width", "height"))
                 return Rectangle(x, y, across, along, _rotation(value)).mask(self.size)
 
 
-def areas(result: Sequence[Mapping[str, Any]]) -> Iterator[Area]:
-    """The areas of an annotation's `result`; keypoints, texts and the like are left out."""
+def areas(regions: Iterable[Mapping[str, Any]]) -> Iterator[Area]:
+    """The areas among an annotation's regions; keypoints, texts and the like are left out."""
+    regions = list(regions)
     separate = {
-        region.get("id"): _labels(region) for region in result if region.get("type") == "labels"
+        _id(region): _labels(region, "labels")
+        for region in regions
+        if region.get("type") == "labels"
     }
-    for region in result:
+    if None in separate:
+        separate[None] = None  # they are of any area without an id
+    for region in regions:
         kind = str(region.get("type"))
         form = kind.removesuffix("labels")
-        value = region.get("value")
-        if form not in FORMS or not isinstance(value, Mapping):
+        if form not in FORMS:
             continue
-        own = _labels(region) if form != kind else separate.get(region.get("id"), ())
+        value = region.get("value")
+        labels = _labels(region, kind) if form != kind else separate.get(_id(region), ())
+        fault = "" if labels is not None else "it does not tell what labels it has"
+        if not isinstance(value, Mapping):
+            fault = "its value is no object"
         yield Area(
             control=str(region.get("from_name")),
             to_name=str(region.get("to_name")),
             form=form,
-            labels=own,
+            labels=labels or (),
             size=(_pixels(region, "original_height"), _pixels(region, "original_width")),
             turned=bool(region.get("image_rotation")),
-            value=value,
-            id=str(region.get("id")),
+            value=value if isinstance(value, Mapping) else {},
+            id=_id(region) or "",
             origin=str(region.get("origin")),
-            score=score if isinstance(score := region.get("score"), int | float) else None,
+            score=_score(region.get("score")),
+            fault=fault,
         )
 
 
-def _labels(region: Mapping[str, Any]) -> tuple[str, ...]:
+def _id(region: Mapping[str, Any]) -> str | None:
+    """What a region shares with its labels, if that can be told."""
+    told = region.get("id")
+    return str(told) if isinstance(told, str | int) else None
+
+
+def _labels(region: Mapping[str, Any], kind: str) -> tuple[str, ...] | None:
+    """Those of a region; None where it has some and does not tell which."""
     value = region.get("value")
-    named = value.get(region["type"]) if isinstance(value, Mapping) else None
-    return tuple(label for label in named if isinstance(label, str)) if named else ()
+    if not isinstance(value, Mapping):
+        return None
+    named = value.get(kind)
+    names = [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
+    return tuple(names) if names or not named else None
 
 
 def _pixels(region: Mapping[str, Any], key: str) -> int:
     length = region.get(key)
-    return length if isinstance(length, int) else 0
+    if isinstance(length, bool) or not isinstance(length, int):
+        return 0
+    return length if 0 < length < LONGEST_SIDE else 0
+
+
+def _score(told: object) -> float | None:
+    if isinstance(told, bool) or not isinstance(told, int | float):
+        return None
+    return float(told) if 0 <= told <= 1 else None  # nor a NaN
+
+
+def _number(told: object, name: str) -> float:
+    """A number of an outline, which scripts also write as text.
+
+    Raises:
+        ValueError: it is none, or no place could have it.
+    """
+    if isinstance(told, int | float | str) and not isinstance(told, bool):
+        with suppress(ValueError, OverflowError):
+            number = float(told)
+            if abs(number) < FARTHEST:  # nor a NaN
+                return number
+    raise ValueError(f"{name} cannot be read, or is too large")
+
+
+def _place(value: Mapping[str, Any], key: str) -> float:
+    return _number(value.get(key), f'its "{key}"')
 
 
 def _rotation(value: Mapping[str, Any]) -> float:
-    return float(value.get("rotation") or 0)
+    return _number(value.get("rotation") or 0, 'its "rotation"')
 
 
-def _bitmask(url: str, size: Size) -> Mask:
-    """The opaque pixels of a PNG in a data URL."""
-    with Image.open(io.BytesIO(b64decode(url.partition(",")[2])), formats=["PNG"]) as picture:
-        alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
-    if alpha.shape != size:
-        raise ValueError(
-            f"its mask has {alpha.shape[1]} x {alpha.shape[0]} pixels, not the image's"
-        )
+def _points(told: object) -> tuple[tuple[float, float], ...]:
+    """The corners of a polygon.
+
+    Raises:
+        ValueError: they are no places.
+    """
+    if not isinstance(told, list):
+        raise ValueError('its "points" are no list of pairs')
+    points = []
+    for point in told:
+        if not isinstance(point, list) or len(point) != 2:
+            raise ValueError('its "points" are no list of pairs')
+        x, y = (_number(one, 'a number in its "points"') for one in point)
+        points.append((x, y))
+    return tuple(points)
+
+
+def _brush(told: object, size: Size) -> Mask:
+    """The opaque pixels of brush RLE, a list of bytes or base64.
+
+    Raises:
+        ValueError: it is neither, or of another size.
+    """
+    if not isinstance(told, str | list):
+        raise ValueError('its "rle" is no list of bytes')
+    try:
+        stream = b64decode(told) if isinstance(told, str) else told
+    except ValueError as error:
+        raise ValueError('its "rle" is no base64') from error
+    return brush.decode(stream, *size) >= OPAQUE
+
+
+def _bitmask(told: object, size: Size) -> Mask:
+    """The opaque pixels of a PNG in a data URL.
+
+    Raises:
+        ValueError: it is none, or has another size.
+    """
+    try:
+        encoded = b64decode(told.partition(",")[2]) if isinstance(told, str) else b""
+        with Image.open(io.BytesIO(encoded), formats=["PNG"]) as picture:
+            width, height = picture.size
+            # before it is decoded: a few bytes may say that they are a picture of gigabytes
+            fits = (height, width) == size
+            alpha = np.asarray(picture.convert("RGBA").getchannel("A")) if fits else None
+    except Exception as error:  # broken files make Pillow's decoders raise nearly anything
+        raise ValueError('its "imageDataURL" is no PNG that can be read') from error
+    if alpha is None:
+        raise ValueError(f"its mask has {width} x {height} pixels, not the image's")
     return alpha >= OPAQUE

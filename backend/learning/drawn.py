@@ -15,6 +15,7 @@ Size = tuple[int, int]  # height, width
 # What an image without a label weighs beside one with it, where a mean is taken over both: a mask
 # that is wrong goes with one key, and one that is missing has to be drawn.
 ABSENT = 0.25
+LONGEST_SHOWN = 40  # characters of a label that the labeling configuration does not have
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Drawn:
     """The masks, (H, W), that are not empty; labels of which a region could not be read.
 
     A label that is drawn somewhere, but so small that no pixel is of it, could not be read either.
+    Nor could any that is not drawn beside a region that does not tell its label.
     """
 
     masks: dict[str, Mask] = field(default_factory=dict)
@@ -65,15 +67,17 @@ def drawn(result: Sequence[Mapping[str, Any]], view: View, size: Size | None = N
         view: Others' regions are passed over.
         size: Of the image, height and width; None takes the size that the first region tells.
     """
-    found, specks = Drawn(), set[str]()
+    found, doubted = Drawn(), set[str]()
     for area in areas(result):
         if area.to_name not in view.tags:
             continue
         if reason := meant_otherwise(area, view):
             found.left_out.append(reason)
+            if reason == area.fault:  # it may be of any label
+                doubted.update(view.labels)
             continue
         try:
-            mask = _fitting(area, size or area.size)
+            mask = area.mask(size)
         except ValueError as error:
             found.left_out.append(str(error))
             found.unclear.update(area.labels)
@@ -82,7 +86,7 @@ def drawn(result: Sequence[Mapping[str, Any]], view: View, size: Size | None = N
         # a brush that was erased whole says that nothing is there
         if not mask.any() and area.form in OUTLINES:
             found.left_out.append(f"the {area.form} covers no pixel")
-            specks.update(area.labels)
+            doubted.update(area.labels)
             continue
         found.forms[area.form] += 1
         for label in area.labels:
@@ -90,7 +94,7 @@ def drawn(result: Sequence[Mapping[str, Any]], view: View, size: Size | None = N
             found.masks[label] = mask if held is None else held | mask
     for label in [label for label, mask in found.masks.items() if not mask.any()]:
         del found.masks[label]
-    found.unclear |= specks - found.masks.keys()
+    found.unclear |= doubted - found.masks.keys()
     return found
 
 
@@ -107,22 +111,12 @@ def meant_otherwise(area: Area, view: View) -> str | None:
     if area.form == "rectangle" and area.control not in view.outputs:
         return "the rectangle is of a tool to prompt with"
     if not area.labels:
-        return "the region has no label"
+        return area.fault or "the region has no label"
     if not set(area.labels) & set(view.labels):
-        return f'the label "{area.labels[0]}" is not looked for'
+        return f'the label "{_shown(area.labels[0])}" is not looked for'
     return None
 
 
-def _fitting(area: Area, size: Size) -> Mask:
-    """The region's pixels.
-
-    Raises:
-        ValueError: it cannot be read, or was drawn on an image of another size.
-    """
-    mask = area.mask()
-    if mask.shape != size:
-        raise ValueError(
-            f"it was drawn on {mask.shape[1]} x {mask.shape[0]} pixels, "
-            f"and the image has {size[1]} x {size[0]}"
-        )
-    return mask
+def _shown(label: str) -> str:
+    """A label that may be any text at all, for a report: what no terminal can print is a "?"."""
+    return "".join(sign if sign.isprintable() else "?" for sign in label[:LONGEST_SHOWN])

@@ -83,6 +83,11 @@ def test_an_ellipse_beyond_the_image_is_cut_off() -> None:
     assert half.sum() == pytest.approx(np.pi * 60 * 40 / 2, rel=0.02)
 
 
+@given(st.floats(0, 1e-30))
+def test_an_ellipse_thinner_than_numbers_can_tell_holds_nothing(radius: float) -> None:
+    assert not Ellipse(50, 50, radius, 10, 30).mask(SIZE).any()
+
+
 @given(st.floats(10, 30), st.floats(10, 30), st.floats(5, 60), st.floats(5, 60), st.booleans())
 def test_a_polygon_of_four_corners_is_the_rectangle(
     x: float, y: float, width: float, height: float, backwards: bool

@@ -1,5 +1,6 @@
 """Accepted work held against what was predicted, with a key and without."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,32 @@ def test_a_prediction_that_cannot_be_read_is_no_row(tmp_path: Path) -> None:
     studio = Studio(annotation(1, region("Car", 5), parent=1))
     studio.predicts(1, broken)
     assert measure(studio, PROJECT, tmp_path).rows() == []
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        {"value": None},
+        {"value": {"rle": [1], "brushlabels": 5}},
+        {"id": [1]},
+        {"score": math.nan},
+        {"original_width": 10**8, "original_height": 10**8},
+    ],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_region_that_cannot_be_read_leaves_the_others_measured(
+    tmp_path: Path, malformed: Json, known: bool
+) -> None:
+    studio = Studio(
+        annotation(1, region("Dog", 3) | malformed, region("Car", 5), parent=1),
+        annotation(2, region("Car", 5), parent=2),
+    )
+    if known:
+        studio.predicts(1, region("Dog", 3) | malformed, region("Car", 5))
+        studio.predicts(2, region("Car", 5))
+    rows = [row for row in measure(studio, PROJECT, tmp_path).rows(TUNED) if row.label == "Car"]
+    assert [row.untouched for row in rows] == [True, True]
+    assert all(row.score == 0.8 for row in rows)
 
 
 def test_what_was_accepted_makes_scores_of_confidences(tmp_path: Path) -> None:

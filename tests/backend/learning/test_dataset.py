@@ -151,6 +151,34 @@ def test_a_label_whose_region_cannot_be_read_is_neither_present_nor_absent() -> 
     assert account.left_out.total() == 1
 
 
+def test_a_region_that_does_not_tell_its_label_leaves_open_what_nobody_drew() -> None:
+    nameless = stroke("Car", mask((0, 0))) | {"value": {"rle": [1], "brushlabels": 5}}
+    (sample,), account = read(annotation(1, nameless, stroke("Dog", mask((1, 1)))))
+    assert sample.labels == ("Dog",)  # the other one may be a car
+    assert (sample.mask("Dog") == mask((1, 1))).all()
+    assert "it does not tell what labels it has" in str(account)
+
+
+def test_a_region_without_a_value_is_left_out_and_told() -> None:
+    (sample,), account = read(
+        annotation(1, stroke("Car", mask(), value=None), stroke("Dog", mask((1, 1))))
+    )
+    assert sample.labels == ("Dog",)
+    assert "its value is no object" in str(account)
+
+
+def test_a_tool_to_prompt_with_leaves_nothing_open_whatever_it_holds() -> None:
+    tool = stroke("Car", mask()) | {"from_name": "box", "type": "rectanglelabels", "value": None}
+    (sample,), _ = read(annotation(1, tool))
+    assert sample.labels == ("Car", "Dog")
+
+
+def test_a_label_that_no_terminal_prints_is_told_in_what_it_does() -> None:
+    _, account = read(annotation(1, stroke("Ca\ud800t\n" + 10**6 * "s", mask((0, 0)))))
+    assert f'the label "Ca?t?{35 * "s"}" is not looked for' in str(account)
+    str(account).encode()
+
+
 def test_a_region_drawn_on_another_size_is_left_out_and_told() -> None:
     (sample,), account = read(annotation(1, stroke("Car", np.ones((9, 9), bool))))
     assert sample.labels == ("Dog",)

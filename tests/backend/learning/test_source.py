@@ -1,6 +1,7 @@
 """Accepted work from Label Studio, and without an API key from what its webhooks brought."""
 
 import json
+import math
 from base64 import b64encode
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -83,6 +84,95 @@ def test_without_a_key_an_export_holds_what_webhooks_brought(
     assert "1 images" in told
     assert "the image cannot be had (ImageRefused)" in told
     assert "set LABEL_STUDIO_URL to the address" in caplog.text  # what to do about it
+
+
+CORNERS = [[0, 0], [50, 0], [50, 50], [0, 50]]
+BOX = {"x": 0, "y": 0, "width": 50, "height": 50}
+MALFORMED: dict[str, tuple[str, Any, str]] = {  # a region's type, its value, and what is told
+    **{
+        f"a corner at {number}": (
+            "polygonlabels",
+            {"points": [*CORNERS, [1, number]], "polygonlabels": ["Car"]},
+            'its "points" cannot be read',
+        )
+        for number in (math.nan, math.inf, "1e999")
+    },
+    "an endless ellipse": (
+        "ellipselabels",
+        {"x": 5, "y": 5, "radiusX": math.inf, "radiusY": 5, "ellipselabels": ["Car"]},
+        'its "radiusX" cannot be read',
+    ),
+    "an endless rectangle": (
+        "rectanglelabels",
+        {**BOX, "width": math.inf, "rectanglelabels": ["Car"]},
+        'its "width" cannot be read',
+    ),
+    "no picture": ("bitmasklabels", {"imageDataURL": None, "bitmasklabels": ["Car"]}, "is no PNG"),
+    "labels that are a number": (
+        "polygonlabels",
+        {"points": CORNERS, "polygonlabels": 5},
+        "does not tell what labels",
+    ),
+    "no value": ("brushlabels", 5, "its value is no object"),
+}
+
+
+def imported(task: int, image: str, *result: Any) -> dict[str, Any]:
+    """The body of a webhook, as an import or a script has it sent, through a broker."""
+    body = {
+        "action": "ANNOTATION_CREATED",
+        "annotation": {"id": 10 + task, "task": task, "result": [*result]},
+        "task": {"id": task, "data": {"image": image}},
+        "project": {
+            "id": 7,
+            "label_config": "<View><Image name='image' value='$image'/>"
+            + "".join(
+                f"<{form}Labels name='{form}' toName='image'><Label value='Car'/>"
+                f"<Label value='Dog'/></{form}Labels>"
+                for form in ("Polygon", "Rectangle")
+            )
+            + "</View>",
+        },
+    }
+    told: dict[str, Any] = json.loads(json.dumps(asdict(Event.from_json(body))))
+    return told
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_region_that_cannot_be_read_costs_neither_its_annotation_nor_its_project(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    kind, value, reason = MALFORMED[name]
+    dog = {**region(MASK), "value": {**region(MASK)["value"], "brushlabels": ["Dog"]}}
+    broken = {**region(MASK), "id": "x", "type": kind, "from_name": "Polygon", "value": value}
+    if kind == "rectanglelabels":
+        broken["from_name"] = "Rectangle"
+    collected = Collected(settings.model_dir)
+    collected.take(imported(1, "/data/local-files/?d=one.png", broken, dog))
+    collected.take(imported(2, "/data/local-files/?d=one.png", region(MASK)))
+    assert cli.main(["export", "--project", "7", "--out", str(tmp_path / "out")]) == 0
+    assert reason in capsys.readouterr().out
+    listed = json.loads((tmp_path / "out" / "coco-rle.json").read_text())
+    assert [image["labels"] for image in listed["images"]] == [["Dog"], ["Car", "Dog"]]
+    accepted = accepted_in_studio(settings, studio_of(settings), 7)
+    first, second = accepted.source(tuple(Part), Account())  # as training and measuring have it
+    assert (first.mask("Dog") == MASK).all()
+    assert (second.mask("Car") == MASK).all()
+    assert len(accepted.acceptance().works) == 2
+
+
+def test_ids_that_pair_nothing_cost_neither_their_annotation_nor_their_project(
+    settings: Settings,
+) -> None:
+    box = {**region(MASK), "id": [1], "type": "rectangle", "from_name": "Rectangle", "value": BOX}
+    label = {**box, "type": "labels", "value": {**BOX, "labels": ["Car"]}}
+    collected = Collected(settings.model_dir)
+    collected.take(imported(1, "/data/local-files/?d=one.png", box, label, region(MASK)))
+    source = accepted_in_studio(settings, studio_of(settings), 7).source
+    account = Account()
+    (sample,) = source(tuple(Part), account)
+    assert (sample.mask("Car") == MASK).all()
+    assert account.left_out == {"it does not tell what labels it has": 1}
 
 
 def test_a_project_that_nothing_is_known_of_is_told(
