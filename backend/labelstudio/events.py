@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from backend.errors import BadRequest
+from backend.labelstudio.annotations import lead_time, regions
 from backend.labelstudio.tasks import project_id
 
 Region = dict[str, Any]
@@ -115,24 +116,27 @@ def _saved(body: Mapping[str, Any]) -> tuple[Annotated, ...]:
     data = {task["id"]: task["data"] for task in _objects(body.get("task")) if _is_task(task)}
     return tuple(
         Annotated(
-            annotation=one["id"],
-            task=one["task"],
-            data=data.get(one["task"], {}),
-            result=tuple(packed(region) for region in _objects(one.get("result"))),
+            annotation=number,
+            task=task,
+            data=data.get(task, {}),
+            result=tuple(packed(region) for region in regions(one)),
             cancelled=bool(one.get("was_cancelled")),
             ground_truth=bool(one.get("ground_truth")),
-            completed_by=_number(one.get("completed_by")),
+            completed_by=_id(one.get("completed_by")),
             updated_at=_text(one.get("updated_at")),
-            lead_time=_seconds(one.get("lead_time")),
-            parent_prediction=_number(one.get("parent_prediction")),
+            lead_time=lead_time(one),
+            parent_prediction=_id(one.get("parent_prediction")),
         )
         for one in _objects(body.get("annotation"))
-        if isinstance(one.get("id"), int) and isinstance(one.get("task"), int)
+        # what is no list of regions does not say either that there are none
+        if isinstance(one.get("result"), list | None)
+        and (number := _id(one.get("id")))
+        and (task := _id(one.get("task")))
     )
 
 
 def _is_task(raw: Mapping[str, Any]) -> bool:
-    return isinstance(raw.get("id"), int) and isinstance(raw.get("data"), Mapping)
+    return bool(_id(raw.get("id"))) and isinstance(raw.get("data"), Mapping)
 
 
 def packed(region: Mapping[str, Any]) -> Region:
@@ -156,12 +160,11 @@ def _text(raw: object) -> str:
     return raw if isinstance(raw, str) else ""
 
 
-def _number(raw: object) -> int | None:
-    return raw if isinstance(raw, int) else None
-
-
-def _seconds(raw: object) -> float | None:
-    return float(raw) if isinstance(raw, int | float) else None
+def _id(raw: object) -> int | None:
+    """A number that a row of Label Studio's database can have."""
+    if isinstance(raw, bool) or not isinstance(raw, int):
+        return None
+    return raw if 0 < raw < 2**63 else None
 
 
 def _objects(raw: object) -> list[Mapping[str, Any]]:
@@ -173,4 +176,4 @@ def _ids(raw: object) -> tuple[int, ...]:
     """Ids, given as such or as objects that have them."""
     rows = raw if isinstance(raw, list) else []
     found = (row.get("id") if isinstance(row, Mapping) else row for row in rows)
-    return tuple(one for one in found if isinstance(one, int))
+    return tuple(number for one in found if (number := _id(one)))

@@ -60,6 +60,6 @@ def image_url(task: Task, key: str) -> str:
 def project_id(raw: object) -> int | None:
     """The number of a project; Label Studio writes "{id}.{when it was created}"."""
     if isinstance(raw, int) and not isinstance(raw, bool):
-        return raw if raw > 0 else None
+        return raw if 0 < raw < 10**18 else None
     match = _PROJECT.fullmatch(raw) if isinstance(raw, str) else None
     return int(match[1]) if match else None

@@ -24,6 +24,7 @@ import numpy as np
 from backend.durable import rewrite
 from backend.filelock import locked
 from backend.inference.scores import Scores, fit, keep
+from backend.labelstudio.annotations import lead_time, regions
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.origin import confidence_in, prompts_of, weights_in, weights_of
 from backend.labelstudio.shapes import Area, areas
@@ -225,14 +226,14 @@ def measure(studio: Studio, project: int, folder: Path) -> Acceptance:
 
 
 def _work(task: int, annotation: Json, looked: Sequence[View], studio: Studio) -> Work:
-    result = annotation.get("result") or ()
+    result = regions(annotation)
     parent = annotation.get("parent_prediction")
     prediction = studio.began_with(task, annotation)
     prompts = None
     if prediction is not None:
         version = str(prediction.get("model_version"))
         weights, prompts = weights_of(version), prompts_of(version)
-        predicted = prediction.get("result") or ()
+        predicted = regions(prediction)
         rows = [row for view in looked for row in _compared(predicted, result, view)]
     else:
         told = [found for area in areas(result) if (found := weights_in(area.id))]
@@ -247,7 +248,7 @@ def _work(task: int, annotation: Json, looked: Sequence[View], studio: Studio) -
         prompts=prompts,
         known=prediction is not None,
         regions=sum(len(_counted(result, view)) for view in looked),
-        seconds=annotation.get("lead_time"),
+        seconds=lead_time(annotation),
         rows=tuple(rows) if weights else (),
     )
 

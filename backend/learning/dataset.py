@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.errors import BackendError
+from backend.labelstudio.annotations import regions
 from backend.labelstudio.config import LabelConfig
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.interaction import phrases
@@ -200,7 +201,7 @@ def samples(
             continue
         for view in views(config):
             try:
-                image = images.fetch(image_url(Task(task, raw["data"]), view.key))
+                image = images.fetch(image_url(Task.from_json(raw), view.key))
             except BackendError as error:
                 reason = f"the image cannot be had ({error.name})"
                 if reason not in account.left_out:
@@ -229,6 +230,8 @@ def _counted(annotations: Sequence[Json], task: int, account: Account) -> list[J
     for annotation in annotations:
         if annotation.get("was_cancelled"):
             account.leave_out(task, "the annotation is a skip")
+        elif not isinstance(annotation.get("result"), list | None):
+            account.leave_out(task, "the annotation is no list of regions")
         else:
             finished.append(annotation)
     true = [annotation for annotation in finished if annotation.get("ground_truth")]
@@ -236,7 +239,7 @@ def _counted(annotations: Sequence[Json], task: int, account: Account) -> list[J
         account.ground_truth += 1
         for _ in range(len(finished) - len(true)):
             account.leave_out(task, "the task has a ground truth beside it")
-    newest: dict[object, Json] = {}
+    newest: dict[str, Json] = {}
     for annotation in sorted(true or finished, key=lambda one: str(one.get("updated_at"))):
         if newest.pop(_annotator(annotation), None) is not None:
             account.leave_out(task, "its annotator made a newer one")
@@ -250,11 +253,11 @@ def _typed(annotations: Sequence[Json], config: LabelConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys(said))
 
 
-def _annotator(annotation: Json) -> object:
-    """Who made it: an id, or of an export an object with one."""
+def _annotator(annotation: Json) -> str:
+    """Who made it, in a word: by an id, or of an export an object with one."""
     by = annotation.get("completed_by")
     known = by.get("id") if isinstance(by, Mapping) else by
-    return annotation.get("id") if known is None else ("annotator", known)
+    return f"of annotation {annotation.get('id')}" if known is None else str(known)
 
 
 def _merged(
@@ -267,7 +270,7 @@ def _merged(
     votes: dict[str, NDArray[np.uint8]] = {}
     unclear: set[str] = set()
     for annotation in annotations:
-        found = drawn(annotation.get("result") or (), view, size)
+        found = drawn(regions(annotation), view, size)
         account.regions.update(found.forms)
         for reason in found.left_out:
             account.leave_out(task, reason)
@@ -295,7 +298,7 @@ def _corrected(
         prediction = began_with(sample.task, annotation)
         if prediction is None:
             continue
-        predicted = drawn(prediction.get("result") or (), view, sample.size)
+        predicted = drawn(regions(prediction), view, sample.size)
         changed = {
             label: predicted.masks.get(label, np.zeros(sample.size, bool)) ^ sample.mask(label)
             for label in sample.labels

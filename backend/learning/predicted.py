@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from backend.diskcache import DiskCache
+from backend.labelstudio.annotations import regions
 from backend.labelstudio.events import packed
 from backend.labelstudio.origin import weights_in
 from backend.settings import Settings
@@ -50,8 +51,8 @@ class Predicted:
         newest = self._of(task)
         if annotation.get("parent_prediction") is None or not newest:
             return None
-        result = annotation.get("result") or ()
-        ids = {region.get("id") for region in result}
+        result = regions(annotation)
+        ids = {name for region in result if isinstance(name := region.get("id"), str)}
         left = [sum(region["id"] in ids for region in one["result"]) for one in newest]
         if any(left):
             return newest[left.index(max(left))]

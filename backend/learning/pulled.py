@@ -59,7 +59,7 @@ class Pulled:
             return found
         prediction = self.api.prediction(number)
         if prediction is not None:
-            prediction["result"] = [packed(region) for region in prediction.get("result") or ()]
+            prediction["result"] = _packed(prediction.get("result"))
             self._kept.put(name, json.dumps(prediction).encode())
         return prediction
 
@@ -73,7 +73,7 @@ class Pulled:
     def _keep(self, task: Json) -> Json:
         """A task as fetched, which counts from now on."""
         results = {
-            str(annotation["id"]): [packed(region) for region in annotation.get("result") or ()]
+            str(annotation["id"]): _packed(annotation.get("result"))
             for annotation in task["annotations"]
         }
         self._kept.put(self._name_of(task), json.dumps(results).encode())
@@ -86,7 +86,14 @@ class Pulled:
         return json.dumps([self.api.url, *about])
 
 
-def _with(results: Mapping[str, list[Json]], task: Json) -> Json:
+def _packed(result: object) -> object:
+    """Regions with their masks as base64; what is none stays as it is, for who reads it to say."""
+    if not isinstance(result, list):
+        return result
+    return [packed(region) if isinstance(region, Mapping) else region for region in result]
+
+
+def _with(results: Mapping[str, object], task: Json) -> Json:
     """A task whose annotations have their regions, by their ids."""
     annotations = [
         {**annotation, "result": results[str(annotation["id"])]}

@@ -1,4 +1,5 @@
 import json
+import math
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,29 @@ def test_what_is_no_event_is_refused(raw: object) -> None:
 def test_junk_inside_an_event_is_left_out(action: str, junk: object) -> None:
     body = {"action": action, "annotation": junk, "task": junk, "tasks": junk, "project": junk}
     assert Event.from_json(body).saved == ()
+
+
+@pytest.mark.parametrize("number", [True, 0, -5, 10**300, 1.0, "1", [1], None])
+def test_what_no_row_of_a_database_has_is_no_id(number: object) -> None:
+    one = annotation(1, 2)
+    for odd in ({**one, "id": number}, {**one, "task": number}, {**one, "result": 5}):
+        body = {"action": "ANNOTATIONS_CREATED", "annotation": [odd, one]}
+        assert [saved.annotation for saved in Event.from_json(body).saved] == [1]
+    (saved,) = Event.from_json(
+        {
+            "action": "ANNOTATION_UPDATED",
+            "annotation": {**one, "completed_by": number, "parent_prediction": number},
+        }
+    ).saved
+    assert (saved.completed_by, saved.parent_prediction) == (None, None)
+    deleted = {"action": "TASKS_DELETED", "tasks": [number, {"id": number}, 3]}
+    assert Event.from_json({**deleted, "project": number}).tasks == (3,)
+
+
+@pytest.mark.parametrize("told", [math.nan, math.inf, -1, 10**400, True, "9"])
+def test_a_time_that_no_clock_tells_is_not_known(told: object) -> None:
+    body = {"action": "ANNOTATION_UPDATED", "annotation": annotation(1, 2, lead_time=told)}
+    assert Event.from_json(body).saved[0].lead_time is None
 
 
 def test_a_mask_that_is_no_bytes_is_kept_as_it_came() -> None:

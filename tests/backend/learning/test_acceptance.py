@@ -236,6 +236,22 @@ def test_a_region_that_cannot_be_read_leaves_the_others_measured(
     assert all(row.score == 0.8 for row in rows)
 
 
+@pytest.mark.parametrize("result", [None, 5, "[]", {"id": "r"}, [None, 5]])
+def test_what_is_no_list_of_regions_holds_none(tmp_path: Path, result: object) -> None:
+    studio = Studio(annotation(1, parent=1, result=result))
+    studio.predicts(1)
+    studio.predictions[1]["result"] = result
+    (work,) = measure(studio, PROJECT, tmp_path).works
+    assert (work.regions, work.rows) == (0, ())
+
+
+@pytest.mark.parametrize("told", [math.nan, math.inf, -1, 10**400, True, "9", [9]])
+def test_a_time_that_no_clock_tells_is_not_known(tmp_path: Path, told: object) -> None:
+    studio = Studio(annotation(1, region("Car", 5), lead_time=told))
+    (work,) = measure(studio, PROJECT, tmp_path).works
+    assert work.seconds is None
+
+
 def test_what_was_accepted_makes_scores_of_confidences(tmp_path: Path) -> None:
     annotations, studio = [], Studio()
     for number in range(1, 41):

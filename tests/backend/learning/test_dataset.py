@@ -173,6 +173,25 @@ def test_a_tool_to_prompt_with_leaves_nothing_open_whatever_it_holds() -> None:
     assert sample.labels == ("Car", "Dog")
 
 
+def test_an_annotation_that_is_no_list_of_regions_says_nothing() -> None:
+    found, account = read(annotation(1, result={"id": "s"}), annotation(2, result="[]", by=2))
+    assert not found
+    assert account.left_out == {"the annotation is no list of regions": 2}
+
+
+def test_annotators_are_told_apart_whatever_names_them() -> None:
+    names: list[Any] = [[1], {"id": [2]}, 3, [1]]
+    _, account = read(*(annotation(number, by=by) for number, by in enumerate(names, start=1)))
+    assert account.left_out == {"its annotator made a newer one": 1}
+
+
+def test_a_task_without_data_is_told() -> None:
+    account = Account()
+    task = {"id": 1, "data": [], "annotations": [annotation(1)]}
+    assert not list(samples([task], CONFIG, Images(), account))
+    assert account.left_out == {"the image cannot be had (BadRequest)": 1}
+
+
 def test_a_label_that_no_terminal_prints_is_told_in_what_it_does() -> None:
     _, account = read(annotation(1, stroke("Ca\ud800t\n" + 10**6 * "s", mask((0, 0)))))
     assert f'the label "Ca?t?{35 * "s"}" is not looked for' in str(account)

@@ -75,6 +75,13 @@ def test_what_did_not_begin_with_ours_is_not_known(predicted: Predicted) -> None
     assert predicted.began_with(1, annotation({"id": "x", "origin": "prediction"})) is None
 
 
+def test_ids_that_are_no_text_are_nobodys(predicted: Predicted) -> None:
+    mine = region()
+    predicted.keep(1, prediction(mine))
+    assert ids(predicted.began_with(1, annotation({"id": [1]}, mine))) == [mine["id"]]
+    assert ids(predicted.began_with(1, {**annotation(), "result": 5})) == [mine["id"]]
+
+
 def test_a_task_has_its_newest_predictions_and_no_more(predicted: Predicted) -> None:
     given = [region() for _ in range(MOST + 1)]
     for one in given:

@@ -190,3 +190,14 @@ def test_whatever_happens_between_pulls_they_tell_what_is_there(
                 found = Pulled(LabelStudio(studio.url, TOKEN), kept).annotated_tasks(project)
                 there = [task for task in studio.tasks.values() if task["annotations"]]
                 assert json.dumps(told(list(found))) == json.dumps(told(there))
+
+
+@pytest.mark.parametrize("result", [None, 5, {"id": "r"}, [None, 5, {"id": "r"}]])
+def test_what_is_no_region_is_passed_on_as_it_is(
+    studio: FakeLabelStudio, pulled: Callable[[], Pulled], result: Any
+) -> None:
+    project = studio.add_project()
+    studio.annotate(studio.add_task(project, image="a.jpg"), result)
+    for _ in ("fetched", "kept"):
+        (task,) = pulled().annotated_tasks(project)
+        assert task["annotations"][0]["result"] == result
