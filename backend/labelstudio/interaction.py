@@ -6,6 +6,7 @@ phrase that was typed earlier is found in the drafts.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +21,7 @@ REMARK = "⚠"  # what follows it in a prompt is our answer, never part of the p
 PROMPT = "prompt"  # the text area of that name is asked first
 NOTES = ("note", "message")  # names of a text area that is not smart and takes our answers
 LONGEST_REMARK = 300  # characters
+_TORN = re.compile("[\ud800-\udfff]")  # half a sign, which JSON can write and no encoder takes
 
 Json = dict[str, Any]
 
@@ -190,7 +192,7 @@ def _lines(region: Mapping[str, Any], control: TextControl | None) -> list[str]:
         return []
     held = _value(region).get("text")
     lines = held if isinstance(held, list) else [held]
-    return [line for line in lines if isinstance(line, str)]
+    return [line for line in lines if isinstance(line, str) and not _TORN.search(line)]
 
 
 def _draft(drafts: object, regions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -139,6 +139,12 @@ def test_an_annotation_keeps_the_phrases_that_were_typed_without_our_remarks() -
     assert phrases(None, config) == phrases(result, LabelConfig((), (NOTE,))) == []
 
 
+def test_a_phrase_with_half_a_sign_was_not_typed() -> None:
+    result = [typed("prompt", "a \ud83d car", "the \U0001f697")]
+    assert phrases(result, LabelConfig((), (PROMPT,))) == ["the \U0001f697"]
+    assert prompt({"result": [typed("prompt", "a \udc00 car")]}, PROMPT) is None
+
+
 def test_a_request_without_anything_asks_nothing() -> None:
     assert not Interaction.read({"result": []}, [draft(typed("prompt", "dog"))], CONFIG).asks
 
