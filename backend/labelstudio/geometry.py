@@ -93,11 +93,13 @@ class Polygon:
         # How often the ring winds around a pixel is the sum of the edges crossed on the way there
         # from the left, each counted by its direction.
         crossings = np.zeros((height, width + 1), np.int16)
-        for (x, y), (next_x, next_y) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-            low, high = sorted((y, next_y))
-            first, last = (min(max(math.ceil(edge - 0.5), 0), height) for edge in (low, high))
-            rows = np.arange(first, last)
-            at = x + (rows + 0.5 - y) * ((next_x - x) / (next_y - y)) if len(rows) else rows
+        ends = np.roll(ring, -1, axis=0)
+        low, high = np.sort([ring[:, 1], ends[:, 1]], axis=0)
+        first, last = (np.ceil(y - 0.5).clip(0, height).astype(np.intp) for y in (low, high))
+        for edge in np.flatnonzero(first < last):  # of very many corners most cross no row
+            (x, y), (next_x, next_y) = ring[edge], ends[edge]
+            rows = np.arange(first[edge], last[edge])
+            at = x + (rows + 0.5 - y) * ((next_x - x) / (next_y - y))
             columns = np.clip(np.ceil(at - 0.5), 0, width).astype(np.intp)
             crossings[rows, columns] += 1 if next_y > y else -1
         inside: NDArray[np.bool_] = np.cumsum(crossings[:, :-1], axis=1, dtype=np.int16) != 0
