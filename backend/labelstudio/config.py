@@ -94,6 +94,7 @@ class LabelConfig:
     tools: tuple[Tool, ...] = ()
     choice: ChoiceControl | None = None
     problems: tuple[str, ...] = ()
+    images: frozenset[str] = frozenset()  # names of the tags that show one
 
 
 def parse_label_config(xml: str) -> LabelConfig:
@@ -127,7 +128,7 @@ def parse_label_config(xml: str) -> LabelConfig:
     )
     tools = tuple(_tools(named, problems))
     choice = next(_choices(named, pictured), None)
-    return LabelConfig(outputs, texts, tools, choice, tuple(problems))
+    return LabelConfig(outputs, texts, tools, choice, tuple(problems), frozenset(images))
 
 
 def _parse_xml(xml: str) -> ET.Element:

@@ -15,7 +15,7 @@ Size = tuple[int, int]  # height, width
 # What an image without a label weighs beside one with it, where a mean is taken over both: a mask
 # that is wrong goes with one key, and one that is missing has to be drawn.
 ABSENT = 0.25
-LONGEST_SHOWN = 40  # characters of a label that the labeling configuration does not have
+LONGEST_SHOWN = 40  # characters of a name that the labeling configuration does not have
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class View:
 
     key: str  # the field of the task's data that holds the image
     tags: frozenset[str]  # which show it
+    others: frozenset[str]  # tags that show another image
     outputs: frozenset[str]  # names of the controls to fill
     labels: tuple[str, ...]
 
@@ -48,10 +49,12 @@ def views(config: LabelConfig) -> tuple[View, ...]:
     for key in dict.fromkeys(control.image_key for control in config.outputs):
         controls = [control for control in config.outputs if control.image_key == key]
         labels = dict.fromkeys(label.value for control in controls for label in control.labels)
+        tags = frozenset(control.to_name for control in controls)
         found.append(
             View(
                 key,
-                frozenset(control.to_name for control in controls),
+                tags,
+                config.images - tags,
                 frozenset(control.name for control in controls),
                 tuple(labels),
             )
@@ -69,7 +72,12 @@ def drawn(result: Sequence[Mapping[str, Any]], view: View, size: Size | None = N
     """
     found, doubted = Drawn(), set[str]()
     for area in areas(result):
-        if area.to_name not in view.tags:
+        if area.to_name in view.others:
+            continue
+        if area.to_name not in view.tags:  # this image had another name, perhaps
+            told = _shown(area.to_name)
+            found.left_out.append(f'the labeling configuration has no image "{told}" to look at')
+            found.unclear.update(area.labels)
             continue
         if reason := meant_otherwise(area, view):
             found.left_out.append(reason)
@@ -117,6 +125,6 @@ def meant_otherwise(area: Area, view: View) -> str | None:
     return None
 
 
-def _shown(label: str) -> str:
-    """A label that may be any text at all, for a report: what no terminal can print is a "?"."""
-    return "".join(sign if sign.isprintable() else "?" for sign in label[:LONGEST_SHOWN])
+def _shown(name: str) -> str:
+    """A name that may be any text at all, for a report: what no terminal can print is a "?"."""
+    return "".join(sign if sign.isprintable() else "?" for sign in name[:LONGEST_SHOWN])

@@ -167,6 +167,24 @@ def test_a_region_without_a_value_is_left_out_and_told() -> None:
     assert "its value is no object" in str(account)
 
 
+def test_what_was_drawn_while_the_image_had_another_name_is_told_and_says_of_no_absence() -> None:
+    (sample,), account = read(annotation(1, stroke("Car", mask((0, 0)), to_name="photo")))
+    assert (sample.labels, sample.masks) == (("Dog",), {})
+    told = 'the labeling configuration has no image "photo" to look at'
+    assert account.left_out == Counter({told: 1})
+
+
+def test_what_is_on_another_image_is_of_no_account_here() -> None:
+    beside = '<Image name="map" value="$map"/><Brush name="b" toName="map"/></View>'
+    config = parse_label_config(XML.replace("</View>", beside))
+    drawn = annotation(1, stroke("Car", mask((0, 0)), to_name="map"))
+    account = Account()
+    task = {"id": 1, "data": {"image": "u", "map": "v"}, "annotations": [drawn]}
+    (sample,) = samples([task], config, Images(), account)
+    assert (sample.labels, sample.masks) == (("Car", "Dog"), {})
+    assert not account.left_out
+
+
 def test_a_tool_to_prompt_with_leaves_nothing_open_whatever_it_holds() -> None:
     tool = stroke("Car", mask()) | {"from_name": "box", "type": "rectanglelabels", "value": None}
     (sample,), _ = read(annotation(1, tool))
