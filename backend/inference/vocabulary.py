@@ -92,8 +92,8 @@ class Vocabulary:
             for name in names:
                 pattern = rf"\b{re.escape(name.casefold())}\b"
                 if re.search(pattern, said):
-                    others = (other for other in names if other != name)
-                    found |= dict.fromkeys(re.sub(pattern, other, said) for other in others)
+                    parts = re.split(pattern, said)  # re.sub would read a backslash in a word
+                    found |= dict.fromkeys(other.join(parts) for other in names if other != name)
         found.pop(said, None)
         return list(found)
 

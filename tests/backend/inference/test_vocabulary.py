@@ -34,6 +34,12 @@ def test_synonyms_stand_for_whole_words_in_a_phrase() -> None:
     assert vocabulary.synonyms("circle") == ["disc"]
 
 
+def test_a_synonym_is_put_in_as_it_is_written() -> None:
+    vocabulary = Vocabulary.from_lines([r"circle, a\d disc, \1 ring"])
+    assert vocabulary.synonyms("red circle") == [r"red a\d disc", r"red \1 ring"]
+    assert vocabulary.synonyms(r"red a\d disc") == ["red circle", r"red \1 ring"]
+
+
 def test_the_everyday_words_can_be_read() -> None:
     words = Vocabulary.read(EVERYDAY)
     assert 100 < len(words.things) < 200
