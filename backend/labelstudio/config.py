@@ -20,7 +20,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from backend.errors import BadLabelConfig
-from backend.labelstudio.labels import Label, is_skipped, labels_in, threshold_of
+from backend.labelstudio.labels import (
+    Choice,
+    Label,
+    choices_in,
+    is_skipped,
+    labels_in,
+    threshold_of,
+)
 
 SUGGESTIONS = "suggestions"  # the name of controls that phrases are suggested in
 
@@ -73,7 +80,7 @@ class ChoiceControl:
 
     name: str
     to_name: str
-    choices: tuple[str, ...]
+    choices: tuple[Choice, ...]
     single: bool = True  # one may be ticked at a time
 
 
@@ -249,10 +256,7 @@ def _choices(named: list[ET.Element], pictured: set[str]) -> Iterator[ChoiceCont
         name, to_name = tag.get("name", ""), tag.get("toName", "")
         if not _offers(tag) or to_name not in pictured:
             continue
-        listed = [one for one in tag.iter() if one.tag.lower() == "choice" and not is_skipped(one)]
-        values = (one.get("alias") or one.get("value") or "" for one in listed)
-        choices = tuple(dict.fromkeys(value for value in values if value.strip()))
-        if choices:
+        if choices := choices_in(tag):
             single = tag.get("choice", "single").lower() != "multiple"
             yield ChoiceControl(name, to_name, choices, single)
 

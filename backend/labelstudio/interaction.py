@@ -180,7 +180,12 @@ def _ticked(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[s
     for region in regions:
         choices = _value(region).get("choices")
         if region.get("from_name") == config.choice.name and isinstance(choices, list):
-            ticked += [one for one in choices if one in config.choice.choices]
+            ticked += [
+                known.phrase
+                for one in choices
+                for known in config.choice.choices
+                if known.value == one
+            ]
     return ticked
 
 

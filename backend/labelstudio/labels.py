@@ -4,6 +4,7 @@
 <Label value="Animal" predicted_values="a dog, a cat"/>  prompted with both
 <Label value="Car" negative_values="shadow"/>            what is more of a shadow is not of the car
 <Label value="Other" model_skip="true"/>                 left to people
+<Choice value="red car" alias="rc"/>                     a phrase to choose, "rc" in results
 """
 
 import re
@@ -27,6 +28,14 @@ class Label:
     threshold: float | None = None
     worded: bool = False  # the prompts are given, not made of its value
     negatives: tuple[str, ...] = ()  # what wins over them where it is more likely
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A `<Choice>` as results carry it, and the phrase that people read."""
+
+    value: str
+    phrase: str
 
 
 def words_of(value: str) -> str:
@@ -57,6 +66,19 @@ def labels_in(
     if not labels:
         problems.append(f"{told} is left out: it has no usable <Label>")
     return tuple(labels.values())
+
+
+def choices_in(tag: ET.Element) -> tuple[Choice, ...]:
+    """The usable choices below a tag."""
+    choices: dict[str, Choice] = {}
+    for child in tag.iter():
+        if child.tag.lower() != "choice" or is_skipped(child):
+            continue
+        shown = child.get("value", "")
+        value = child.get("alias") or shown  # as with labels
+        if value.strip():
+            choices.setdefault(value, Choice(value, shown if shown.strip() else value))
+    return tuple(choices.values())
 
 
 def is_skipped(tag: ET.Element) -> bool:

@@ -36,7 +36,7 @@ def about(prompt: str | None) -> str | None:
 def words(config: LabelConfig) -> tuple[str, ...]:
     """The phrases to choose from, if the labeling configuration lists them."""
     control = config.choice
-    return control.choices if control else ()
+    return tuple(dict.fromkeys(one.phrase for one in control.choices)) if control else ()
 
 
 def chosen(prompt: str, lines: Sequence[str], ticked: Sequence[str]) -> str | None:
@@ -90,7 +90,8 @@ def regions(phrases: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[J
         if text.name == SUGGESTIONS
     ]
     control = config.choice
-    there = [one["text"] for one in phrases if control and one["text"] in control.choices]
+    known = {one.phrase: one.value for one in reversed(control.choices)} if control else {}
+    there = [known[one["text"]] for one in phrases if one["text"] in known]
     if control and there:
         ticked = there[:1] if control.single else there[:MOST]
         filled.append(choices_region(control.name, control.to_name, ticked, _id()))

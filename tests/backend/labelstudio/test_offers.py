@@ -5,6 +5,7 @@ import pytest
 from backend.labelstudio import offers
 from backend.labelstudio.config import ChoiceControl, parse_label_config
 from backend.labelstudio.interaction import Interaction, remarks
+from backend.labelstudio.labels import Choice
 from backend.web.payloads import PredictRequest
 
 CONFIG = """<View><TextArea name="prompt" toName="i"/>{controls}<Image name="i" value="$image"/>
@@ -50,10 +51,22 @@ def test_of_single_choices_the_best_is_ticked() -> None:
 
 def test_only_choices_of_that_name_are_suggestions() -> None:
     [control] = [config(CHOICES.format('choice="multiple"')).choice]
-    assert control == ChoiceControl("suggestions", "i", ("red", "blue"), single=False)
+    choices = Choice("red", "red"), Choice("blue", "blue")
+    assert control == ChoiceControl("suggestions", "i", choices, single=False)
     other = CHOICES.format("").replace("suggestions", "quality")
     assert config(other).choice is None
     assert not config(other.replace('name="quality"', "")).problems
+
+
+def test_a_choice_is_ticked_by_its_alias_and_asked_by_what_people_read() -> None:
+    choices = """<Choices name="suggestions" toName="i"><Choice value="blue" alias="b"/>
+    <Choice value="blue"/><Choice alias="red"/><Choice value="rot" alias="b"/></Choices>"""
+    aliased = config(choices)
+    assert offers.words(aliased) == ("blue", "red")
+    [one] = offers.regions(PHRASES, aliased)
+    assert one["value"] == {"choices": ["b"]}
+    assert read([text("prompt", "!"), ticked("b")], choices).prompt == "blue"
+    assert read([text("prompt", "!"), ticked("red")], choices).prompt == "red"
 
 
 @pytest.mark.parametrize(
