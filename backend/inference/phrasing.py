@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +13,10 @@ from backend.prompting import Query
 
 TEMPLATES = ("the {}", "a {}", "a photo of a {}", "every {}")
 NOUNS, ADJECTIVES = 4, 4  # the best of a kind that are combined with all of the other
+
+_BEGINNING = re.compile(
+    r"(?:(an?|the|every)(?:\s+|$))?(?:(\d+)\s+)?(.*)", re.IGNORECASE | re.DOTALL
+)
 
 
 class Source(StrEnum):
@@ -103,16 +108,31 @@ def compositions(label: str, best: Sequence[Candidate], vocabulary: Vocabulary) 
 
 def worded(best: Sequence[Candidate]) -> list[Candidate]:
     """Phrases as people would write them in a sentence."""
+    bare = (" ".join(filter(None, _parts(phrase.text)[1:])) for phrase in best)
     return distinct(
-        Candidate(template.format(phrase.text), Source.TEMPLATE)
-        for phrase in best
+        Candidate(template.format(text), Source.TEMPLATE)
+        for text in bare
+        if text
         for template in TEMPLATES
     )
 
 
 def joined(adjective: str, noun: str) -> str:
-    """An attribute and a thing: "red ball", "ball with dots"."""
-    return f"{noun} {adjective}" if adjective.startswith("with ") else f"{adjective} {noun}"
+    """An attribute and a thing: "red ball", "ball with dots", "a red ball"; "" for no thing."""
+    article, count, thing = _parts(noun)
+    if not thing:
+        return ""
+    if adjective.startswith("with "):
+        return f"{noun} {adjective}"
+    if article.lower() in {"a", "an"}:
+        article = "an" if adjective[:1].lower() in {*"aeiou"} else "a"
+    return " ".join(filter(None, (article, count, adjective, thing)))
+
+
+def _parts(phrase: str) -> tuple[str, str, str]:
+    """A phrase's article, how many things it tells of, and the thing; "" for what it lacks."""
+    article, count, thing = _BEGINNING.findall(phrase.strip())[0]
+    return article, count, thing
 
 
 def distinct(phrases: Iterable[Candidate]) -> list[Candidate]:

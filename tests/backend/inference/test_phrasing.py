@@ -1,4 +1,14 @@
-from backend.inference.phrasing import Candidate, Source, compositions, distinct, plain, worded
+import pytest
+
+from backend.inference.phrasing import (
+    Candidate,
+    Source,
+    compositions,
+    distinct,
+    joined,
+    plain,
+    worded,
+)
 from backend.inference.vocabulary import Vocabulary
 
 WORDS = Vocabulary((("car", "automobile"), ("ball",)), (("red",), ("dotted", "with dots")))
@@ -34,6 +44,43 @@ def test_an_attribute_is_not_added_twice() -> None:
 def test_attributes_that_follow_do_so() -> None:
     words = Vocabulary((("ball",),), (("with dots",),))
     assert compositions("Part", [], words)[0].text == "part with dots"
+
+
+@pytest.mark.parametrize(
+    ("adjective", "noun", "said"),
+    [
+        ("red", "a ball", "a red ball"),
+        ("red", "An  orange ball", "a red orange ball"),
+        ("orange", "a ball", "an orange ball"),
+        ("red", "the ball", "the red ball"),
+        ("red", "every ball", "every red ball"),
+        ("red", "3 balls", "3 red balls"),
+        ("red", "the 3 balls", "the 3 red balls"),
+        ("with dots", "a ball", "a ball with dots"),
+        ("red", "another ball", "red another ball"),
+        ("red", "3D printer", "red 3D printer"),
+        ("red", "widget 7", "red widget 7"),
+        ("red", "7", "red 7"),
+    ],
+)
+def test_an_attribute_follows_what_a_phrase_begins_with(
+    adjective: str, noun: str, said: str
+) -> None:
+    assert joined(adjective, noun) == said
+
+
+def test_an_article_by_itself_is_no_thing_to_compose_with() -> None:
+    assert compositions("A", [Candidate("a", Source.PROMPT)], WORDS) == []
+
+
+def test_a_phrase_with_an_article_gets_no_second_one() -> None:
+    found = worded([Candidate("a red ball", Source.PROMPT), Candidate("a", Source.NAME)])
+    assert [one.text for one in found] == [
+        "the red ball",
+        "a red ball",
+        "a photo of a red ball",
+        "every red ball",
+    ]
 
 
 def test_phrases_are_put_in_sentences() -> None:
