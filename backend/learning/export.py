@@ -34,6 +34,9 @@ POLYGONS = "coco-polygons.json"
 CONFIG = "label_config.xml"
 REPORT = "report.json"
 
+# what reading JSON raises where something else is in it; RecursionError, where it nests too deep
+_AMISS = ValueError, RecursionError, OverflowError, KeyError, TypeError
+
 Json = dict[str, Any]
 
 
@@ -117,7 +120,7 @@ def _stems(folder: Path) -> set[str]:
     try:
         listed = json.loads((folder / RLE).read_text(encoding="utf-8"))
         return {Path(image["file_name"]).stem for image in listed["images"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *_AMISS):
         return set()
 
 
@@ -133,7 +136,7 @@ def read(
         listed = json.loads((folder / RLE).read_text(encoding="utf-8"))
         config = parse_label_config((folder / CONFIG).read_text(encoding="utf-8"))
         project = int(listed["info"]["project"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *_AMISS) as error:
         raise BadRequest(
             f"{folder} is no export that can be trained on: {error}. "
             "`promptbrush export` makes one."
@@ -172,7 +175,7 @@ def _samples(
                 sample = _sample(folder, image, held.get(image["id"], []), names, max_pixels)
                 account.use(sample)
                 yield sample
-    except (KeyError, TypeError, ValueError) as error:
+    except _AMISS as error:
         raise BadRequest(
             f"{folder / RLE} is damaged: {error!r}. `promptbrush export` makes it anew."
         ) from error

@@ -112,3 +112,13 @@ def test_an_export_that_was_damaged_is_told(tmp_path: Path, old: str, new: str) 
 def test_a_folder_that_is_no_export_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="promptbrush export"):
         read(tmp_path, 10**6, Account())
+
+
+@pytest.mark.parametrize("content", ["[" * 50_000, '{"info": {"project": Infinity}}'])
+def test_what_json_can_hold_and_an_export_never_does_is_told(tmp_path: Path, content: str) -> None:
+    write([sample(3)], XML, 12, Account(), tmp_path)
+    (tmp_path / "coco-rle.json").write_text(content)
+    with pytest.raises(BadRequest, match="promptbrush export"):
+        read(tmp_path, 10**6, Account())
+    write([sample(3)], XML, 12, Account(), tmp_path)
+    assert read(tmp_path, 10**6, Account())[0] == 12
