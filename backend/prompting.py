@@ -21,6 +21,7 @@ from backend.labelstudio.config import Control, LabelConfig
 from backend.labelstudio.labels import Label
 
 _NOT = re.compile(r"(?:^|[\s,;]+)(?:(?:but|and)\s+)?not\s+", re.IGNORECASE)
+_EDGES = " ,;\t"  # what may stand around a name or a phrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,20 +141,33 @@ def named(prompt: str, asked: Sequence[Query]) -> Query | None:
     """The query that a typed prompt names, asking for what was typed; None if it names none.
 
     "car: the red one" names the label before the colon and asks for the rest. "Car" asks what its
-    label is asked with by itself, and one of a label's prompts asks that.
+    label is asked with by itself, and one of a label's prompts asks that. A name counts as a whole,
+    whatever is in it, the longest first: labels may be called "Not OK" or "car: red".
     """
-    name, colon, rest = (part.strip() for part in prompt.partition(":"))
-    if colon and rest:
-        for query in asked:
-            if query.label.casefold() == name.casefold():
-                return query.saying(rest)
+    labels = {query.label.strip().casefold(): query for query in reversed(asked)}
+    for name, rest in _readings(prompt.strip(), max(map(len, labels), default=0)):
+        query = labels.get(name.casefold())
+        if query:
+            return query.saying(rest)
     wanted, _ = understood(prompt)
     for query in asked:
-        if query.label.casefold() == wanted.casefold():
-            return query.saying(prompt.strip()[len(wanted) :])
         if wanted.casefold() in {text.casefold() for text in query.prompts}:
             return query.saying(prompt)
     return None
+
+
+def _readings(typed: str, longest: int) -> list[tuple[str, str]]:
+    """The names that a prompt may begin with, and what it says of each; the longest name first."""
+    colons = ((sign.start(), sign.end()) for sign in re.finditer(":", typed))
+    nots = ((sign.start(), sign.start()) for sign in _NOT.finditer(typed))
+    found: list[tuple[str, str]] = []
+    for end, begin in sorted((*colons, *nots)):
+        name, rest = typed[:end].strip(_EDGES), typed[begin:].strip()
+        if len(name) > longest:  # no text is longer than its folded case
+            break
+        if rest:
+            found.append((name, rest))
+    return [(typed, ""), (typed.strip(_EDGES), ""), *reversed(found)]
 
 
 def understood(phrase: str) -> tuple[str, tuple[str, ...]]:
@@ -162,5 +176,5 @@ def understood(phrase: str) -> tuple[str, tuple[str, ...]]:
     Text encoders do not know what "not" means: "a car, not its shadow" is closer to shadows than
     "a car" is. So what follows a "not" is asked for by itself.
     """
-    wanted, *unwanted = (part.strip(" ,;\t") for part in _NOT.split(phrase.strip()))
+    wanted, *unwanted = (part.strip(_EDGES) for part in _NOT.split(phrase.strip()))
     return wanted, tuple(part for part in unwanted if part)

@@ -75,6 +75,35 @@ def test_one_of_a_labels_prompts_asks_that_for_the_label() -> None:
     assert named("A cat", ASKED) == replace(ASKED[1], prompts=("A cat",))
 
 
+def labelled(*labels: str) -> tuple[Query, ...]:
+    return tuple(Query("image", label, (label.lower(),), 0.4, ()) for label in labels)
+
+
+ODD = labelled("OK", "Not OK", "a", "a: b", "Car", "Car, not bus", "Why?", "Straße", "b")
+
+
+@pytest.mark.parametrize("label", [query.label for query in ODD])
+def test_a_labels_full_name_wins_whatever_is_in_it(label: str) -> None:
+    own = next(query for query in ODD if query.label == label)
+    assert named(label, ODD) == named(f" {label.upper()} ", ODD) == own
+    assert named(f"{label}: a red circle", ODD) == replace(own, prompts=("a red circle",))
+    assert named(f"{label}, not the shadow", ODD) == replace(own, negatives=("the shadow",))
+    said = named(f"{label}: a disc: red, not the shadow", ODD)
+    assert said == replace(own, prompts=("a disc: red",), negatives=("the shadow",))
+
+
+def test_the_longest_name_that_a_prompt_begins_with_wins() -> None:
+    short, long = labelled("a", "a: b")
+    assert named("a: b: c", (short, long)) == replace(long, prompts=("c",))
+    assert named("a: b", (short,)) == replace(short, prompts=("b",))
+    assert named("a: bc", (short, long)) == replace(short, prompts=("bc",))
+
+
+def test_a_labels_name_wins_over_the_same_prompt_of_another() -> None:
+    pet, dog = replace(labelled("Pet")[0], prompts=("dog",)), labelled("Dog")[0]
+    assert named("dog", (pet, dog)) == dog
+
+
 @pytest.mark.parametrize("phrase", ["time: noon", " something blue ", "pet:", ":", ""])
 def test_anything_else_names_no_label(phrase: str) -> None:
     assert named(phrase, ASKED) is None
