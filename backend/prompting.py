@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from backend.labelstudio.config import Control, LabelConfig
 from backend.labelstudio.labels import Label
 
-_NOT = re.compile(r"(?:^|[\s,;]+)(?:(?:but|and)\s+)?not\s+", re.IGNORECASE)
+# a gap is entered where it begins only: from each of its signs anew, a long one would take minutes
+_NOT = re.compile(r"(?:^|(?<![\s,;])[\s,;]+)(?:(?:but|and)\s+)?not\s+", re.IGNORECASE)
 _EDGES = " ,;\t"  # what may stand around a name or a phrase
 
 

@@ -126,6 +126,12 @@ def test_what_follows_a_not_is_not_meant(
     assert understood(phrase) == (wanted, unwanted)
 
 
+def test_a_long_gap_in_a_phrase_is_read_at_once() -> None:
+    gap = " " * 100_000
+    assert understood(f"a{gap}b not c") == (f"a{gap}b", ("c",))
+    assert understood(f"a,{gap}but{gap}not{gap}b") == ("a", ("b",))
+
+
 def test_a_label_may_be_asked_for_without_something() -> None:
     without = replace(ASKED[0], negatives=("the shadow",))
     assert named("RedCar, not the shadow", ASKED) == without
