@@ -34,16 +34,12 @@ class Interaction:
     remarked: bool = False  # the prompt's text area holds an answer of ours
     chose: bool = False  # the prompt is a phrase of ours that was chosen, not what was typed
     mistaken: str | None = None  # why the prompt, which means to choose a phrase, chooses none
+    wonders: str | None = None  # phrases are wanted: for a label, or "", for the image
     to_name: str | None = None  # the <Image> that rectangles and points are on
     label: str | None = None  # of the rectangles and points
     rectangles: tuple[Rectangle, ...] = ()  # oldest first
     points: tuple[Point, ...] = ()
     role: Role | None = None  # that the labeling configuration gives to the rectangles
-
-    @property
-    def wonders(self) -> str | None:
-        """What phrases are wanted for: "" for the image, else a label; None if a mask is wanted."""
-        return None if self.rectangles or self.points else offers.about(self.prompt)
 
     @property
     def asks(self) -> bool:
@@ -58,7 +54,7 @@ class Interaction:
         if not shapes:
             return cls(**asdict(_typed(regions, config)))
         typed = _typed(_draft(drafts, regions), config)
-        if offers.about(typed.prompt) is not None or typed.mistaken:  # no phrase was chosen yet
+        if typed.wonders is not None or typed.mistaken:  # no phrase was chosen yet
             typed = replace(typed, prompt=None)
         newest = shapes[-1][0]
         roles = {tool.name: tool.role for tool in config.tools}
@@ -146,6 +142,7 @@ class _Typed:
     remarked: bool
     chose: bool = False
     mistaken: str | None = None
+    wonders: str | None = None
 
 
 def _typed(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> _Typed:
@@ -168,8 +165,10 @@ def _typed(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> _Typed:
     texts = [line for text in config.texts for one in regions for line in _lines(one, text)]
     lists = [line.rpartition(REMARK)[2] for line in texts]
     chosen = offers.chosen(typed, lists, ticked)
+    if chosen is not None:
+        return _Typed(chosen, remarked, chose=True)
     mistaken = offers.mistaken(typed, lists, ticked)
-    return _Typed(chosen or typed, remarked, chosen is not None, mistaken)
+    return _Typed(typed, remarked, mistaken=mistaken, wonders=offers.about(typed, config))
 
 
 def _ticked(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[str]:

@@ -26,11 +26,27 @@ _LISTED = re.compile(r"(\d+) (.+?)(?: \([\d.]+\))?")
 Json = dict[str, Any]
 
 
-def about(prompt: str | None) -> str | None:
-    """What a prompt wonders about: "" the image, else a label; None if it is a phrase."""
-    if prompt is None or not prompt.endswith(WONDER):
+def about(prompt: str, config: LabelConfig) -> str | None:
+    """What a prompt wonders about: "" the image, else a label; None if it is a phrase.
+
+    A label may be called "Car?": that asks for it, "Car??" how it might be said.
+    """
+    typed = prompt.strip()
+    if not typed.endswith(WONDER):
         return None
-    return prompt.rstrip(f"{WONDER} ").removesuffix(":").strip()
+    said = typed.casefold()
+    values = (label.value for control in config.outputs for label in control.labels)
+    labels = {value.strip().casefold(): value for value in values}
+    if said in labels and said != WONDER:
+        return None
+    named = [
+        name
+        for name in labels
+        if said != name and said.startswith(name) and not said[len(name) :].strip(f"{WONDER}: ")
+    ]
+    if named:
+        return labels[max(named, key=len)]
+    return typed.rstrip(f"{WONDER} ").removesuffix(":").strip()
 
 
 def words(config: LabelConfig) -> tuple[str, ...]:

@@ -236,7 +236,7 @@ def test_scores_are_certainties(pipeline: Pipeline) -> None:
 
 def test_a_question_mark_is_answered_with_phrases(pipeline: Pipeline) -> None:
     low = CONFIG.replace("</View>", CHOICES + "</View>").format(long="red")
-    asked = payload(interaction=Interaction("?").to_json(), label_config=low)
+    asked = payload(interaction=Interaction("?", wonders="").to_json(), label_config=low)
     ((answer, _),) = pipeline.answer([asked])
     assert answer["regions"] == []
     assert {one["text"] for one in answer["phrases"]} <= {"sky", "sea"}
@@ -244,10 +244,10 @@ def test_a_question_mark_is_answered_with_phrases(pipeline: Pipeline) -> None:
 
 
 def test_phrases_for_a_label_are_its_own(pipeline: Pipeline) -> None:
-    asked = payload(interaction=Interaction("dog?").to_json())
+    asked = payload(interaction=Interaction("dog?", wonders="dog").to_json())
     ((answer, _),) = pipeline.answer([asked])
     assert {one["source"] for one in answer["phrases"]} <= {"prompt", "name", "composition"}
-    unknown = payload(interaction=Interaction("whale?").to_json())
+    unknown = payload(interaction=Interaction("whale?", wonders="whale").to_json())
     ((answer, _),) = pipeline.answer([unknown])
     assert answer["error"] == "BadPrompt"
     assert '"whale"' in answer["detail"]

@@ -245,7 +245,8 @@ def test_a_failure_in_the_prompts_own_text_area_leaves_the_phrase_as_it_was(
     answer = said(Interaction(phrase, remarked=again), PROMPT, failed=True)
     assert answer == {"prompt": [f"{phrase} {REMARK} dog: nothing found"]}
     context = {"result": [typed("prompt", *answer["prompt"])]}
-    assert Interaction.read(context, None, CONFIG) == Interaction(phrase, remarked=True)
+    later = Interaction.read(context, None, CONFIG)
+    assert (later.prompt, later.remarked, later.chose) == (phrase, True, False)
 
 
 def test_a_remark_alone_is_no_phrase() -> None:

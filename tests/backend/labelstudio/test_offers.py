@@ -77,6 +77,37 @@ def test_a_question_mark_asks_for_phrases(typed: str, wonders: str | None) -> No
     assert read([text("prompt", typed)]).wonders == wonders
 
 
+@pytest.mark.parametrize(
+    ("typed", "wonders"),
+    [
+        ("Car?", None),
+        (" car? ", None),
+        ("Car??", "Car?"),
+        ("Car? ?", "Car?"),
+        ("car?: ?", "Car?"),
+        ("Car?: red", None),
+        ("Bus?", "Bus"),
+        ("Dog???", "Dog"),
+        ("dog: ?", "dog"),
+        ("?", ""),
+        ("??", "?"),
+    ],
+)
+def test_a_label_that_ends_in_a_question_mark_is_asked_by_its_name(
+    typed: str, wonders: str | None
+) -> None:
+    labels = "".join(f'<Label value="{label}"/>' for label in ("Car?", "Bus", "?"))
+    xml = CONFIG.format(controls="").replace('<Label value="dog"/>', labels)
+    context = {"result": [text("prompt", typed)]}
+    assert Interaction.read(context, None, parse_label_config(xml)).wonders == wonders
+
+
+def test_a_choice_that_ends_in_a_question_mark_is_a_phrase() -> None:
+    choices = CHOICES.format("").replace("blue", "what is it?")
+    asked = read([text("prompt", "!"), ticked("what is it?")], choices)
+    assert (asked.prompt, asked.wonders) == ("what is it?", None)
+
+
 def test_an_empty_prompt_asks_for_phrases_or_takes_what_is_ticked() -> None:
     assert read([text("prompt", "")]).wonders == ""
     assert read([text("prompt")]).asks is False
@@ -94,7 +125,7 @@ def test_a_number_chooses_from_the_list() -> None:
 
 def test_a_number_before_a_list_in_the_prompt_itself_chooses() -> None:
     listed = offers.BETWEEN.join(LINES)
-    [told] = remarks(Interaction("?"), config(), listed, failed=True)
+    [told] = remarks(Interaction("?", wonders=""), config(), listed, failed=True)
     assert told["value"] == {"text": [f"? ⚠ {listed}"]}
     asked = read([text("prompt", f"3 ⚠ {listed}")])
     assert (asked.prompt, asked.chose) == ("red", True)
