@@ -167,7 +167,7 @@ def _typed(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> _Typed:
     chosen = offers.chosen(typed, lists, ticked)
     if chosen is not None:
         return _Typed(chosen, remarked, chose=True)
-    mistaken = offers.mistaken(typed, lists, ticked)
+    mistaken = offers.mistaken(typed, lists, ticked, config)
     return _Typed(typed, remarked, mistaken=mistaken, wonders=offers.about(typed, config))
 
 

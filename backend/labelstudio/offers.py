@@ -68,14 +68,21 @@ def chosen(prompt: str, lines: Sequence[str], ticked: Sequence[str]) -> str | No
     return _offered(lines).get(prompt)
 
 
-def mistaken(prompt: str, lines: Sequence[str], ticked: Sequence[str]) -> str | None:
+def mistaken(
+    prompt: str, lines: Sequence[str], ticked: Sequence[str], config: LabelConfig
+) -> str | None:
     """Why a prompt that means to choose a phrase chooses none, for the annotator; else None.
 
     A number is a phrase like any other where there is no list.
     """
-    if prompt == TAKE and not ticked:
-        return "Nothing is ticked: tick a phrase first, or type one."
     offered = _offered(lines)
+    if prompt == TAKE and not ticked:
+        if config.choice:
+            return "Nothing is ticked: tick a phrase first, or type one."
+        instead = 'type one, or "?" to be offered some'
+        if offered:
+            instead = "type the number of one in the list, or a phrase"
+        return f"There are no phrases to tick here: {instead}."
     if prompt.lstrip("-").isdecimal() and offered and prompt not in offered:
         return (
             f"The list has no phrase {prompt[:9]}: type one of {', '.join(offered)}, or a phrase."

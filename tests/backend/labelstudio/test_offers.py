@@ -143,7 +143,7 @@ def test_an_exclamation_mark_takes_what_is_ticked() -> None:
         ("7", "no phrase 7: type one of 1, 2, 3, 4, 5"),
         ("0", "no phrase 0"),
         ("-1", "no phrase -1"),
-        ("!", "Nothing is ticked"),
+        ("!", "There are no phrases to tick here: type the number of one in the list, or a phrase"),
     ],
 )
 def test_what_chooses_nothing_is_no_phrase(typed: str, told: str) -> None:
@@ -157,6 +157,13 @@ def test_what_chooses_nothing_is_no_phrase(typed: str, told: str) -> None:
     drafts = [{"result": [text("suggestions", *LINES), text("prompt", typed), box]}]
     later = Interaction.read({"result": [box]}, drafts, config(AREA))
     assert (later.prompt, later.mistaken) == (None, None)
+
+
+def test_what_can_be_done_where_nothing_is_ticked_is_told() -> None:
+    tickable = read([text("suggestions", *LINES), text("prompt", "!")], CHOICES.format(""))
+    assert tickable.mistaken == "Nothing is ticked: tick a phrase first, or type one."
+    bare = read([text("prompt", "!")]).mistaken or ""
+    assert bare == 'There are no phrases to tick here: type one, or "?" to be offered some.'
 
 
 def test_a_number_is_a_phrase_where_there_is_no_list() -> None:
