@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 
 from backend import metrics
-from backend.errors import BackendError, InternalError, QueueUnavailable
+from backend.errors import BackendError, BadRequest, InternalError, QueueUnavailable
 from backend.inbox import Inbox
 from backend.inference.books import Books
 from backend.learning.predicted import Predicted
@@ -70,6 +70,7 @@ def create_app(
     app.register_error_handler(BackendError, _known)
     app.register_error_handler(RedisError, _broker)
     app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(RecursionError, _nested)
     app.register_error_handler(Exception, _unknown)
     return app
 
@@ -89,6 +90,11 @@ def _broker(error: RedisError) -> ResponseReturnValue:
 def _http(error: HTTPException) -> ResponseReturnValue:
     name = (error.name or "Error").title().replace(" ", "")
     return {"error": name, "detail": error.description}, error.code or 500
+
+
+def _nested(_: RecursionError) -> ResponseReturnValue:
+    # nothing of ours goes deeper than what was sent, which is read here, and written to the queue
+    return _known(BadRequest("The body nests too deep to be read: no task or event does."))
 
 
 def _unknown(error: Exception) -> ResponseReturnValue:

@@ -259,6 +259,24 @@ def test_a_defect_is_a_named_error_without_a_traceback(
     assert "private" not in answer.text
 
 
+@pytest.mark.parametrize("path", ["/predict", "/prelabel", "/setup", "/webhook", "/train"])
+def test_a_body_that_nests_too_deep_is_refused(client: FlaskClient, path: str) -> None:
+    answer = client.post(path, data="[" * 100_000)
+    assert (answer.status_code, body(answer)["error"]) == (400, "BadRequest")
+    assert "nests too deep" in body(answer)["detail"]
+
+
+def test_what_can_be_read_and_nests_too_deep_to_be_queued_is_refused_too(
+    client: FlaskClient, queue: InstantQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deep(*_: Any, **__: Any) -> Any:
+        raise RecursionError("maximum recursion depth exceeded while encoding a JSON object")
+
+    monkeypatch.setattr(queue, "submit", deep)
+    answer = client.post("/predict", json=recorded("predict-batch-two-tasks"))
+    assert (answer.status_code, body(answer)["error"]) == (400, "BadRequest")
+
+
 def test_the_demo_checkpoint_is_told_at_health(client: FlaskClient) -> None:
     assert "CIDAS/clipseg-rd64-refined" in body(client.get("/health"))["notice"]
 
