@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from backend.labelstudio.tasks import LAST_ID
 from backend.settings import DEMO, DEMO_GROUPVIT, PUBLISHED, Settings, environment
 
 if TYPE_CHECKING:
@@ -27,12 +28,16 @@ def label_studio_options(parser: argparse.ArgumentParser) -> None:
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """What reads an option that is a whole number from `least`."""
+    """What reads an option that is a whole number from `least`, and no longer than an id is."""
 
     def read(text: str) -> int:
-        number = int(text) if text.strip().lstrip("+-").isdecimal() else least - 1
-        if number < least:
-            raise argparse.ArgumentTypeError(f"give a whole number from {least}, not {text!r}")
+        digits = text.strip().lstrip("+-")
+        short = digits.isdecimal() and len(digits) <= len(str(LAST_ID))  # int refuses long texts
+        number = int(text) if short else least - 1
+        if not least <= number <= LAST_ID:
+            raise argparse.ArgumentTypeError(
+                f"give a whole number from {least} to {LAST_ID}, not {text[:40]!r}"
+            )
         return number
 
     return read

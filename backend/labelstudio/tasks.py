@@ -7,7 +7,9 @@ from typing import Any, Self
 
 from backend.errors import BadRequest, ImageMissing
 
-_PROJECT = re.compile(r"([0-9]{1,18})(\..*)?", re.DOTALL)
+LAST_ID = 2**63 - 1  # what databases number their rows up to
+
+_PROJECT = re.compile(r"([0-9]+)(\..*)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,24 @@ def image_url(task: Task, key: str) -> str:
 
 
 def project_id(raw: object) -> int | None:
-    """The number of a project; Label Studio writes "{id}.{when it was created}"."""
+    """The number of a project; Label Studio writes "{id}.{when it was created}".
+
+    Raises:
+        BadRequest: it is beyond all ids.
+    """
     if isinstance(raw, int) and not isinstance(raw, bool):
-        return raw if 0 < raw < 10**18 else None
+        return checked_id("project", str(raw)) if raw > 0 else None
     match = _PROJECT.fullmatch(raw) if isinstance(raw, str) else None
-    return int(match[1]) if match else None
+    return checked_id("project", match[1]) or None if match else None
+
+
+def checked_id(name: str, digits: str) -> int:
+    """The id that digits write; what holds it is told by its name.
+
+    Raises:
+        BadRequest: it is beyond all ids.
+    """
+    counting = digits.lstrip("0") or "0"
+    if len(counting) > len(str(LAST_ID)) or int(counting) > LAST_ID:  # int refuses long texts
+        raise BadRequest(f'"{name}" is at most {LAST_ID}, not {counting[:40]}.')
+    return int(counting)

@@ -11,7 +11,7 @@ from backend.labelstudio import offers
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.interaction import Interaction, note_of, remarks
 from backend.labelstudio.regions import prediction
-from backend.labelstudio.tasks import Task, project_id
+from backend.labelstudio.tasks import Task, checked_id, project_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +148,14 @@ def number(told: Mapping[str, str], name: str) -> int | None:
     """The number that an address tells under a name; None where it tells nothing.
 
     Raises:
-        BadRequest: it is none.
+        BadRequest: it is none, or beyond all ids.
     """
     text = told.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+    if not (text.isascii() and text.isdecimal() and text.strip("0")):
         raise BadRequest(f'"{name}" is a number, not "{text[:40]}".')
-    return int(text)
+    return checked_id(name, text)
 
 
 def setup_request(raw: object) -> tuple[LabelConfig, int | None]:

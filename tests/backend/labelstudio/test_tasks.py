@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from backend.errors import BadRequest, ImageMissing
-from backend.labelstudio.tasks import Task, image_url, project_id
+from backend.labelstudio.tasks import LAST_ID, Task, image_url, project_id
 
 RECORDED = Path(__file__).parents[2] / "recorded"
 
@@ -73,11 +73,20 @@ def test_an_image_field_that_is_no_text_is_refused() -> None:
         ("x.1", None),
         ("-1.5", None),
         (["1"], None),
-        ("9" * 5000, None),
+        (LAST_ID, LAST_ID),
+        (f"{LAST_ID}.1795", LAST_ID),
+        ("007", 7),
+        ("0.1795", None),
     ],
 )
 def test_the_project_id_stands_before_the_dot(raw: object, number: int | None) -> None:
     assert project_id(raw) == number
+
+
+@pytest.mark.parametrize("raw", [LAST_ID + 1, 10**300, str(LAST_ID + 1), "9" * 5000 + ".1795"])
+def test_a_project_id_that_no_database_gives_is_refused(raw: object) -> None:
+    with pytest.raises(BadRequest, match=f'"project" is at most {LAST_ID}, not [0-9]{{19,40}}[.]$'):
+        project_id(raw)
 
 
 def test_recorded_projects_have_their_id() -> None:

@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 
 from backend.inference.books import Books
 from backend.inference.promptbook import Entry
+from backend.labelstudio.tasks import LAST_ID
 from backend.learning.card import Card
 from backend.learning.versions import Versions
 from backend.settings import Settings
@@ -76,6 +77,37 @@ def test_a_project_that_is_no_number_is_told_so(
 ) -> None:
     answer = project_client.get(f"{path}?project={project}")
     assert (answer.status_code, body(answer)["error"]) == (400, "BadRequest")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/versions?project=",
+        "/prompts?project=",
+        "/jobs?project=",
+        "/suggestions?project=",
+        "/prelabel?version=v&project=",
+        "/suggestions?project=1&task=",
+    ],
+)
+@pytest.mark.parametrize("number", [str(LAST_ID + 1), "9" * 300, "9" * 5000])
+def test_a_number_that_no_database_gives_is_told_so(
+    project_client: FlaskClient, path: str, number: str
+) -> None:
+    answer = project_client.get(path + number)
+    assert answer.status_code == 400
+    assert f"is at most {LAST_ID}, not" in body(answer)["detail"]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/prelabel", "/setup", "/train", "/webhook"])
+def test_a_project_that_no_database_numbers_is_refused(
+    project_client: FlaskClient, path: str
+) -> None:
+    request = {**recorded("setup"), "tasks": [], "action": "START_TRAINING"}
+    request |= {"label_config": request["schema"], "project": 10**30}
+    answer = project_client.post(path, json=request)
+    assert answer.status_code == 400
+    assert f'"project" is at most {LAST_ID}' in body(answer)["detail"]
 
 
 def test_phrases_are_asked_of_a_worker(client: FlaskClient, queue: InstantQueue) -> None:
