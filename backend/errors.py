@@ -121,28 +121,27 @@ class LabelStudioRefused(LabelStudioError):
 
 
 class Reported(BackendError):
-    """What another process of ours could not do, told by the name and detail of its error."""
+    """What another process of ours could not do, told by the name and detail of its error.
+
+    The HTTP answer is the one that the error itself would have; 502 if it is not one of ours.
+    """
 
     status = 502
 
     def __init__(self, name: str, detail: str) -> None:
         super().__init__(detail)
         self._name = name
+        kinds = [BackendError]
+        while kinds:
+            kind = kinds.pop()
+            if kind.__name__ == name:
+                self.status = kind.status
+            kinds += kind.__subclasses__()
 
     @property
     def name(self) -> str:
         """The name of the error there."""
         return self._name
-
-    @property
-    def cause(self) -> int:
-        """The HTTP answer that the error itself would have; 502 if it is not one of ours."""
-        kinds, named = [BackendError], 502
-        while kinds:
-            kind = kinds.pop()
-            named = kind.status if kind.__name__ == self._name else named
-            kinds += kind.__subclasses__()
-        return named
 
 
 class NoSuchVersion(BackendError):

@@ -270,8 +270,7 @@ class Routes:
         if answer is None:
             raise DeadlineExceeded(f"No worker had phrases within {limit:g} s: try again later.")
         if "error" in answer:
-            error = Reported(str(answer["error"]), str(answer["detail"]))
-            return {"error": error.name, "detail": str(error)}, error.cause
+            raise Reported(str(answer["error"]), str(answer["detail"]))
         return answer
 
     def webhook(self) -> ResponseReturnValue:

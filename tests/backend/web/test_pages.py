@@ -321,11 +321,16 @@ def test_what_was_typed_is_still_there_after_an_error(client: FlaskClient) -> No
     assert re.search(r'value="03-portrait.jpg" checked', page)
 
 
-def test_what_the_worker_could_not_do_is_told(client: FlaskClient, queue: PlaygroundQueue) -> None:
-    queue.answer = lambda _: {"error": "BadPrompt", "detail": "too long for the model"}
+@pytest.mark.parametrize(
+    ("error", "status"), [("BadPrompt", 400), ("InternalError", 500), ("Strange", 502)]
+)
+def test_what_the_worker_could_not_do_is_told(
+    client: FlaskClient, queue: PlaygroundQueue, error: str, status: int
+) -> None:
+    queue.answer = lambda _: {"error": error, "detail": "too long for the model"}
     answer = ask(client)
-    assert answer.status_code == 502
-    assert "BadPrompt" in answer.text
+    assert answer.status_code == status
+    assert error in answer.text
     assert "too long for the model" in answer.text
 
 
