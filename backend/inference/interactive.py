@@ -128,10 +128,11 @@ def _addressed(
 
     A phrase belongs to the label that it is answered for when it is typed alone.
     """
-    phrase, typed = interaction.prompt, None
-    wanted, _ = understood(phrase or "")
-    if phrase and wanted:
-        typed = named(phrase, asked) or predictor.closest(wanted, asked).saying(phrase)
+    phrase = interaction.prompt or ""
+    wanted, _ = understood(phrase)
+    typed = named(phrase, asked)  # a label may be called "Not OK"
+    if typed is None and wanted:
+        typed = predictor.closest(wanted, asked).saying(phrase)
     if interaction.label is None:
         if typed:
             return typed, True
@@ -143,7 +144,7 @@ def _addressed(
         if typed and (typed.label, typed.controls) == (own.label, own.controls):
             return typed, True
     # a phrase that names no thing says what the label is not
-    return (own.saying(phrase) if phrase and not wanted else own), False
+    return (own.saying(phrase) if typed is None else own), False
 
 
 def _labelled(asked: Sequence[Query], interaction: Interaction) -> Query:

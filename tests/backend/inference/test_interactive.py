@@ -119,6 +119,19 @@ def test_a_phrase_may_name_another_label(ask: Callable[..., Found], scene: Scene
     assert iou(found(answer), like(scene, BLUE_STAR)) > 0.7
 
 
+def test_a_label_may_be_called_what_a_thing_is_not(predictor: Predictor, scene: Scene) -> None:
+    images = {"image": TaskImage(scene.image, f"{id(scene)}")}
+    xml = CONFIG.replace('"Star"/>', '"Not OK" predicted_values="a blue star"/>')
+    asked = queries(parse_label_config(xml), 0.4)
+    for phrase, look in (("not ok", BLUE_STAR), ("Not OK: a red circle", RED_CIRCLE)):
+        answer = interactive.answer(predictor, asked, images, Interaction(phrase, to_name="image"))
+        assert (answer.query.label, answer.query.negatives) == ("Not OK", ())
+        assert iou(found(answer), like(scene, look)) > 0.7
+    box = around(first(scene, BLUE_STAR))
+    other = Interaction("Not OK", label="Odd one", rectangles=(box,), to_name="image")
+    assert interactive.answer(predictor, asked, images, other).query.negatives == ()
+
+
 def test_nothing_found_is_no_mask(ask: Callable[..., Found]) -> None:
     assert ask("a cat").mask is None
 
