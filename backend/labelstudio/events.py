@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from backend.errors import BadRequest
 from backend.labelstudio.annotations import lead_time, regions
-from backend.labelstudio.tasks import project_id
+from backend.labelstudio.tasks import LAST_ID, project_id
 
 Region = dict[str, Any]
 
@@ -164,7 +164,7 @@ def _id(raw: object) -> int | None:
     """A number that a row of Label Studio's database can have."""
     if isinstance(raw, bool) or not isinstance(raw, int):
         return None
-    return raw if 0 < raw < 2**63 else None
+    return raw if 0 < raw <= LAST_ID else None
 
 
 def _objects(raw: object) -> list[Mapping[str, Any]]:

@@ -66,7 +66,6 @@ def test_an_image_field_that_is_no_text_is_refused() -> None:
         ("1.1795303384", 1),
         ("42", 42),
         (7, 7),
-        (10**18, None),
         ("", None),
         (None, None),
         (True, None),
