@@ -89,7 +89,8 @@ class Event:
         """Read a body; what is not understood in it is left out.
 
         Raises:
-            BadRequest: it is not an object with the name of an action.
+            BadRequest: it is not an object with the name of an action, or of a project beyond all
+                ids.
         """
         body = raw if isinstance(raw, Mapping) else {}
         action = body.get("action")
