@@ -59,9 +59,13 @@ class Inbox:
         """Keep an event; the oldest go where there is no room for all."""
         self._connection.eval(_ADD, 0, self._most_bytes, json.dumps(asdict(event)))
 
-    def oldest(self, most: int) -> list[tuple[str, dict[str, Any]]]:
-        """Up to `most` events with their ids, oldest first; they stay until forgotten."""
-        entries: Any = self._connection.xrange(STREAM, count=most)
+    def oldest(self, most: int, after: str = "") -> list[tuple[str, dict[str, Any]]]:
+        """Up to `most` events with their ids, oldest first; they stay until forgotten.
+
+        With the id of one, those that came after it.
+        """
+        begin = f"({after}" if after else "-"
+        entries: Any = self._connection.xrange(STREAM, min=begin, count=most)
         return [(as_text(name), json.loads(fields[b"event"])) for name, fields in entries]
 
     def forget(self, names: Sequence[str], pipeline: Pipeline | None = None) -> None:

@@ -1,8 +1,15 @@
-"""Reads Label Studio's events: what annotators accepted is kept, and counted as news."""
+"""Reads Label Studio's events: what annotators accepted is kept, and counted as news.
+
+No event stands in the way of others. One that can never be read is set aside, where a person can
+find it. One that cannot be kept now, since the disk is full or a folder is closed, stays in the
+broker, and all that stayed is tried again after a while.
+"""
 
 from __future__ import annotations
 
+import errno
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,6 +30,7 @@ from backend.training import TrainingLane
 log = logging.getLogger(__name__)
 
 EVENTS = 50  # taken together
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds until what could not be kept is tried again
 LOCK, READING = "promptbrush:training:reader", 60  # one reads, for so many seconds at most
 
 Json = dict[str, Any]
@@ -54,58 +62,105 @@ class Reader:
         self._settings = settings
         self._inbox = Inbox(connection)
         self._typed: dict[int, set[str]] = {}  # phrases, by project
+        self._after = ""  # the event that was looked at last, while any before it waits
+        self._again: float | None = None  # when what waits is tried again
+        self._pause = FIRST_PAUSE
+        self._waiting: set[int | None] = set()  # projects of which the log says that they wait
 
     def read(self) -> bool:
         """Read some events; gives whether there may be more.
 
         Raises:
             RedisError: the broker does not answer.
-            OSError: what they tell cannot be kept, and they wait.
         """
         lock = self._connection.lock(LOCK, timeout=READING, thread_local=False)
         if not lock.acquire(blocking=False):
             return False
         try:
-            events = self._inbox.oldest(EVENTS)
+            if self._again is not None and time.monotonic() >= self._again:
+                self._after, self._again = "", None
+            events = self._inbox.oldest(EVENTS, self._after)
+            read: list[str] = []
             news: Counter[int] = Counter()
             pressing: set[int] = set()
-            for _, event in events:
-                project, count = event["project"], self._taken(event)
+            for name, event in events:
+                try:
+                    count, new = self._taken(name, event)
+                except OSError as error:
+                    self._wait(event.get("project"), error)
+                    continue
+                read.append(name)
                 if count:
-                    news[project] += count
-                    pressing |= {project} if self._says_something_new(event) else set()
+                    news[event["project"]] += count
+                    pressing |= {event["project"]} if new else set()
             after, quiet = self._settings.train_after, self._settings.train_quiet
             with self._connection.pipeline() as pipeline:
-                self._inbox.forget([name for name, _ in events], pipeline)
+                self._inbox.forget(read, pipeline)
                 for project, count in news.items():
                     self._lane.news(pipeline, project, count, after, quiet)
                 pipeline.execute()
             for project, count in news.items():
                 for gauge in self._gauges:
                     gauge.news(project, count, project in pressing)
-            return len(events) == EVENTS
+            more = len(events) == EVENTS
+            if self._again is not None and events:
+                self._after = events[-1][0]
+            elif self._again is None and not more:
+                self._all_kept()
+            return more
         finally:
             try:
                 lock.release()
             except LockError:
                 log.debug("reading took longer than the lock is held")
 
-    def _taken(self, event: Json) -> int:
-        """Keep what an event tells; gives how many annotations came, changed or went.
+    def _taken(self, name: str, event: Json) -> tuple[int, bool]:
+        """Keep what an event tells, or set it aside.
+
+        Gives how many annotations came, changed or went, and whether they say something new.
 
         Raises:
-            OSError: it cannot be kept.
+            OSError: it cannot be kept now.
         """
-        project = event["project"]
-        if project is None:
-            return 0
-        before = self._collected.counts(project)
         try:
-            self._collected.take(event)
-        except (KeyError, TypeError, ValueError):
-            # it would be as unreadable the next time
-            log.exception("an event of project %d cannot be read and is left out", project)
-        return self._collected.counts(project).total - before.total
+            before, after = self._collected.take(event)
+            count = after.total - before.total
+            return count, count > 0 and self._says_something_new(event)
+        except Exception as error:  # whatever it is: unless the disk is to blame, it would be again
+            if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+                raise
+            place = self._collected.set_aside(name, event)
+            log.exception(
+                "event %s (%s) of project %s can never be read and is set aside in %s: %r",
+                name,
+                event.get("action"),
+                event.get("project"),
+                place,
+                error,
+            )
+            return 0, False
+
+    def _wait(self, project: int | None, error: OSError) -> None:
+        """Leave an event of a project for later, ever later as long as it cannot be kept."""
+        if self._again is None:
+            self._again = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        if project not in self._waiting:
+            self._waiting.add(project)
+            log.error(
+                "events of project %s wait, since what they tell cannot be kept: %s. They are "
+                "tried again, at last every %.0f s.",
+                project,
+                error,
+                LONGEST_PAUSE,
+            )
+
+    def _all_kept(self) -> None:
+        """Nothing waits: what cannot be kept from now on is told again, and soon tried again."""
+        for project in self._waiting:
+            log.info("events of project %s are kept again", project)
+        self._waiting.clear()
+        self._pause = FIRST_PAUSE
 
     def _says_something_new(self, event: Mapping[str, Any]) -> bool:
         """Whether an annotation has a phrase that was not typed before, as far as is remembered."""

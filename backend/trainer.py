@@ -257,16 +257,13 @@ class Trainer:
                     more = self._reader.read()
             except RedisError as error:
                 log.warning("the broker does not answer: %s", error)
-            except OSError as error:
-                log.error("events wait, since what they tell cannot be kept: %s", error)
             if not more:
                 self._ended.wait(BEAT)
 
     def _read_all(self) -> None:
         """Read every event that is there, before a run begins."""
-        with contextlib.suppress(OSError):
-            while self._reader.read() and not self._stopping():
-                pass
+        while self._reader.read() and not self._stopping():
+            pass
 
     def _insist(self, deed: Callable[[], None]) -> None:
         """Do something as soon as the broker answers."""

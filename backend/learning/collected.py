@@ -3,6 +3,7 @@
     MODEL_DIR/<project>/collected/<task>-<annotation>.json  as saved last, and its task's data
     MODEL_DIR/<project>/collected/gone/annotation-<id>      deleted, as tasks are: an empty file
     MODEL_DIR/<project>/collected/project.json              labeling configuration, and counts
+    MODEL_DIR/set-aside/<event>.json                        of no use to us, and for people to see
 
 Events may come twice, late and in any order: an older state never replaces a newer one, and what
 was deleted stays so, however late its creation is heard of. Writers of a project take turns;
@@ -21,7 +22,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from backend.durable import rewrite, sync, write
+from backend.durable import as_json, rewrite, sync, write
 from backend.filelock import locked
 from backend.labelstudio.events import Kind
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 FOLDER = "collected"
 GONE = "gone"
 PROJECT = "project.json"
+ASIDE = "set-aside"  # in MODEL_DIR
 NAME = re.compile(r"(\d+)-(\d+)\.json")
 
 Json = dict[str, Any]
@@ -64,14 +66,18 @@ class Collected:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def take(self, event: Mapping[str, Any]) -> None:
+    def take(self, event: Mapping[str, Any]) -> tuple[Counts, Counts]:
         """Learn from an event, a dict of `labelstudio.events.Event`; once it returns, that lasts.
 
-        What tells nothing of accepted work, or nothing new, changes nothing.
+        Gives what had happened before it, and after it. What tells nothing of accepted work, or
+        nothing new, changes nothing.
+
+        Raises:
+            OSError: what it tells cannot be kept, or what it is about cannot be read.
         """
         project = event.get("project")
         if not isinstance(project, int):
-            return
+            return Counts(), Counts()
         folder = self._of(project)
         with locked(folder / ".lock"):
             (folder / GONE).mkdir(exist_ok=True)
@@ -85,7 +91,7 @@ class Collected:
                 case _:
                     saved, gone = {}, set()
             lost = [path for path in _files(folder) if _marks(path) & gone] if gone else []
-            before = _project(folder)
+            before = _project(_held(folder / PROJECT))
             after = replace(
                 _configured(before, event),
                 counts=_counted(before.counts, folder, saved, lost),
@@ -100,6 +106,18 @@ class Collected:
             sync(folder / GONE)
             for path in lost:
                 path.unlink()
+            return before.counts, after.counts
+
+    def set_aside(self, name: str, event: Mapping[str, Any]) -> Path:
+        """Keep an event from which nothing can be learnt, and give the file it is in.
+
+        Raises:
+            OSError: it cannot be kept.
+        """
+        path = self._folder / ASIDE / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rewrite(path, as_json(event))
+        return path
 
     def tasks(self, project: int) -> Iterator[Json]:
         """Tasks with `id`, `data` and `annotations` as Label Studio's API has them, by id.
@@ -120,11 +138,11 @@ class Collected:
 
     def label_config(self, project: int) -> str | None:
         """The project's labeling configuration; None if no event told it."""
-        return _project(self._of(project)).label_config
+        return _project(_read(self._of(project) / PROJECT)).label_config
 
     def counts(self, project: int) -> Counts:
         """What has happened so far."""
-        return _project(self._of(project)).counts
+        return _project(_read(self._of(project) / PROJECT)).counts
 
     def _of(self, project: int) -> Path:
         return self._folder / str(project) / FOLDER
@@ -135,7 +153,7 @@ def _news(folder: Path, saved: Iterable[Mapping[str, Any]]) -> dict[Path, Json]:
     news: dict[Path, Json] = {}
     for one in saved:
         path = folder / f"{one['task']}-{one['annotation']}.json"
-        held = news.get(path) or _read(path)
+        held = news.get(path) or _held(path)
         when = one.get("updated_at") or ""
         if any((folder / GONE / mark).exists() for mark in _marks(path)):
             continue
@@ -169,11 +187,11 @@ def _counted(
 ) -> Counts:
     accepted, changed, removed = counts.accepted, counts.changed, counts.removed
     for path, content in saved.items():
-        was, now = _finished(_read(path)), _finished(content)
+        was, now = _finished(_held(path)), _finished(content)
         accepted += now and not was
         changed += now and was
         removed += was and not now
-    removed += sum(_finished(_read(path)) for path in lost)
+    removed += sum(_finished(_held(path)) for path in lost)
     return Counts(accepted, changed, removed)
 
 
@@ -203,17 +221,29 @@ def _marks(path: Path) -> set[str]:
 def _read(path: Path) -> Json | None:
     """A file's content; None if there is none, or none that can be read, and the log says so."""
     try:
+        return _held(path)
+    except OSError as error:
+        log.error("%s is left out, as it cannot be read: %s.", path, error)
+        return None
+
+
+def _held(path: Path) -> Json | None:
+    """A file's content; None if there is none or it is damaged, and the log says so.
+
+    Raises:
+        OSError: it cannot be read, and may be whole.
+    """
+    try:
         content: Json = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         log.error("%s is left out, as it cannot be read: %s.", path, error)
         return None
     return content
 
 
-def _project(folder: Path) -> _Project:
-    held = _read(folder / PROJECT)
+def _project(held: Json | None) -> _Project:
     if held is None:
         return _Project()
     return _Project(held["label_config"], held["updated_at"], Counts(**held["counts"]))

@@ -1,0 +1,159 @@
+"""What a reader makes of events on a real broker, whatever is wrong with one of them."""
+
+import json
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from backend import reader
+from backend.inbox import Inbox
+from backend.labelstudio.events import Annotated, Event, Kind
+from backend.learning.collected import Collected
+from backend.learning.gauge import Gauge
+from backend.reader import Reader
+from backend.settings import Settings
+from backend.training import TrainingLane
+from tests.live.conftest import wait_until
+
+pytestmark = pytest.mark.live
+
+
+@dataclass
+class Desk:
+    """A reader with what it reads and where it keeps it."""
+
+    folder: Path
+    redis: Redis
+    noticed: list[int] = field(default_factory=list)  # projects whose news a gauge measured
+
+    def __post_init__(self) -> None:
+        self.inbox = Inbox(self.redis)
+        self.collected = Collected(self.folder)
+        self.lane = TrainingLane(self.redis)
+        self.gauge = Gauge(self.noticed.append, "what is tested", quiet=0.0)
+        self.reader = self.another()
+
+    def another(self) -> Reader:
+        """A reader, as a trainer that starts has it."""
+        settings = Settings.from_environment({"MODEL_DIR": str(self.folder), "TRAIN_AFTER": "3"})
+        return Reader(self.redis, self.collected, self.lane, [self.gauge], settings)
+
+    def accepted(self, number: int, project: int) -> None:
+        """An annotation that was submitted."""
+        one = Annotated(number, number, {"image": "a.png"}, (), False, updated_at="2026-11-21")
+        self.inbox.add(Event(Kind.ANNOTATED, "ANNOTATION_CREATED", project, saved=(one,)))
+
+    def shut(self, project: int) -> Path:
+        """Where nothing of a project can be kept as long as this is there."""
+        place = self.folder / str(project) / "collected"
+        place.parent.mkdir(parents=True)
+        place.touch()
+        return place
+
+    def kept(self, project: int) -> int:
+        return self.collected.counts(project).accepted
+
+    def news(self, project: int) -> Any:
+        told = self.lane.overview(project)["projects"]
+        return told[0]["news"] if told else 0
+
+    def waiting(self) -> int:
+        return self.inbox.counts()["count"]
+
+
+@pytest.fixture
+def desk(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    redis.flushdb()
+    monkeypatch.setattr(reader, "FIRST_PAUSE", 0.1)
+    return Desk(tmp_path, redis)
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]
+
+
+def endless() -> Event:
+    """Of an annotation whose name no file can have, as they were once let in."""
+    return Event(Kind.UNANNOTATED, "ANNOTATIONS_DELETED", 7, annotations=(int("9" * 250),))
+
+
+def foreign() -> Event:
+    """As another version of ours might have kept it."""
+    saved: Any = {"annotation": 1}
+    return Event(Kind.ANNOTATED, "ANNOTATION_CREATED", 7, saved=(saved,))
+
+
+@pytest.mark.parametrize("bad", [endless(), foreign()])
+def test_an_event_that_can_never_be_read_is_set_aside_and_the_others_are_taken(
+    desk: Desk, caplog: pytest.LogCaptureFixture, bad: Event
+) -> None:
+    desk.accepted(1, project=8)
+    desk.inbox.add(bad)
+    desk.accepted(2, project=8)
+    desk.accepted(3, project=7)
+    assert not desk.reader.read()
+    assert (desk.kept(7), desk.kept(8), desk.waiting()) == (1, 2, 0)
+    (aside,) = (desk.folder / "set-aside").iterdir()
+    assert json.loads(aside.read_text())["action"] == bad.action
+    (told,) = errors(caplog)
+    assert all(part in told for part in (bad.action, "project 7", str(aside)))
+
+
+def test_what_cannot_be_kept_now_waits_alone_and_is_told_once(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    shut = desk.shut(7)
+    for number in range(1, reader.EVENTS + 2):
+        desk.accepted(number, project=7)
+    desk.accepted(1, project=8)
+    while desk.reader.read():
+        pass
+    assert desk.kept(8) == 1
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        desk.reader.read()
+    assert desk.waiting() == reader.EVENTS + 1
+    (told,) = errors(caplog)
+    assert "project 7" in told
+    assert "cannot be kept" in told
+    shut.unlink()
+    wait_until(lambda: not desk.reader.read() and desk.waiting() == 0)
+    assert desk.kept(7) == desk.news(7) == reader.EVENTS + 1
+
+
+def test_what_waits_is_tried_more_and_more_rarely(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.shut(7)
+    desk.accepted(1, project=7)
+    tried: list[float] = []
+
+    def take(event: object) -> None:
+        tried.append(time.monotonic())
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(desk.collected, "take", take)
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end:
+        desk.reader.read()
+    assert 3 <= len(tried) <= 4  # at once, and after 0.1, 0.2 and 0.4 seconds
+
+
+def test_one_that_cannot_be_kept_holds_up_no_other_of_its_project(desk: Desk) -> None:
+    desk.accepted(1, project=7)
+    desk.reader.read()
+    there = desk.folder / "7" / "collected" / "2-2.json"
+    there.mkdir()  # so that no file can be put there
+    for number in (2, 3, 4):
+        desk.accepted(number, project=7)
+    desk.reader.read()
+    assert desk.waiting() == 1
+    assert {task["id"] for task in desk.collected.tasks(7)} == {1, 3, 4}
+    there.rmdir()
+    wait_until(lambda: not desk.reader.read() and desk.waiting() == 0)
+    assert {task["id"] for task in desk.collected.tasks(7)} == {1, 2, 3, 4}
