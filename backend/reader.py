@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
@@ -34,6 +34,19 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds until what could not be kept 
 LOCK, READING = "promptbrush:training:reader", 60  # one reads, for so many seconds at most
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What events told of a project: how much had happened before them, and after them."""
+
+    before: int
+    total: int
+    pressing: bool  # whether there is a phrase that was not typed before
+
+    def and_then(self, later: _Told) -> _Told:
+        """These and later ones."""
+        return _Told(self.before, later.total, self.pressing or later.pressing)
 
 
 class Reader:
@@ -81,27 +94,26 @@ class Reader:
                 self._after, self._again = "", None
             events = self._inbox.oldest(EVENTS, self._after)
             read: list[str] = []
-            news: Counter[int] = Counter()
-            pressing: set[int] = set()
+            told: dict[int, _Told] = {}
             for name, event in events:
                 try:
-                    count, new = self._taken(name, event)
+                    taken = self._taken(name, event)
                 except OSError as error:
                     self._wait(event.get("project"), error)
                     continue
                 read.append(name)
-                if count:
-                    news[event["project"]] += count
-                    pressing |= {event["project"]} if new else set()
+                if taken is not None:
+                    project = event["project"]
+                    told[project] = told[project].and_then(taken) if project in told else taken
             after, quiet = self._settings.train_after, self._settings.train_quiet
             with self._connection.pipeline() as pipeline:
                 self._inbox.forget(read, pipeline)
-                for project, count in news.items():
-                    self._lane.news(pipeline, project, count, after, quiet)
-                pipeline.execute()
-            for project, count in news.items():
-                for gauge in self._gauges:
-                    gauge.news(project, count, project in pressing)
+                for project, one in told.items():
+                    self._lane.news(pipeline, project, one.before, one.total, after, quiet)
+                _, *counts = pipeline.execute()
+            for (project, one), count in zip(told.items(), counts, strict=True):
+                for gauge in self._gauges if count else ():
+                    gauge.news(project, count, one.pressing)
             more = len(events) == EVENTS
             if self._again is not None and events:
                 self._after = events[-1][0]
@@ -114,18 +126,18 @@ class Reader:
             except LockError:
                 log.debug("reading took longer than the lock is held")
 
-    def _taken(self, name: str, event: Json) -> tuple[int, bool]:
-        """Keep what an event tells, or set it aside.
-
-        Gives how many annotations came, changed or went, and whether they say something new.
+    def _taken(self, name: str, event: Json) -> _Told | None:
+        """Keep what an event tells, or set it aside; None if it tells nothing of a project.
 
         Raises:
             OSError: it cannot be kept now.
         """
         try:
+            if event["project"] is None:
+                return None
             before, after = self._collected.take(event)
-            count = after.total - before.total
-            return count, count > 0 and self._says_something_new(event)
+            pressing = after != before and self._says_something_new(event)
+            return _Told(before.total, after.total, pressing)
         except Exception as error:  # whatever it is: unless the disk is to blame, it would be again
             if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
                 raise
@@ -138,7 +150,7 @@ class Reader:
                 place,
                 error,
             )
-            return 0, False
+            return None
 
     def _wait(self, project: int | None, error: OSError) -> None:
         """Leave an event of a project for later, ever later as long as it cannot be kept."""

@@ -15,6 +15,7 @@ Keys, after the prefix:
     runs              project -> how many runs were begun
     deaths            project -> how many trainers died in this run
     news              project -> annotations since the last run was begun
+    told              project -> annotations that were ever counted as news
     now, last         project -> where the run is, how the last one ended, as JSON
     follow            project -> what is served since, and has not reached Label Studio
     trainers          trainer by its last sign of life
@@ -103,17 +104,25 @@ return runs + 1
 """
 )
 
-# What is due later is put off while there are more news, but not for ever.
+# What is due later is put off while there are more news, but not for ever. Totals that have shrunk
+# were lost, and began anew.
 _NEWS = (
     _HEAD
     + """
-local project, count, after, quiet = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local project, before, total = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local after, quiet = tonumber(ARGV[4]), tonumber(ARGV[5])
+local told = tonumber(call('HGET', P .. 'told', project) or before)
+if told > total then told = before end
+call('HSET', P .. 'told', project, total)
+local count = total - told
+if count == 0 then return 0 end
 local news = call('HINCRBY', P .. 'news', project, count)
-if after == 0 or news < after then return end
+if after == 0 or news < after then return count end
 local due, old = now(), tonumber(call('ZSCORE', P .. 'waiting', project) or math.huge)
-if old <= due then return end
+if old <= due then return count end
 if news < 2 * after then due = due + quiet end
 call('ZADD', P .. 'waiting', due, project)
+return count
 """
 )
 
@@ -229,13 +238,24 @@ class TrainingLane:
         """Stop a project's run and forget what waits; gives whether there was any."""
         return bool(self._eval(_STOP, project, ended("stopped", reason=STOPPED)))
 
-    def news(self, pipeline: Pipeline, project: int, count: int, after: int, quiet: float) -> None:
+    def news(
+        self,
+        pipeline: Pipeline,
+        project: int,
+        before: int,
+        total: int,
+        after: int,
+        quiet: float,
+    ) -> None:
         """Count annotations that came, changed or went; from `after` on a training is due.
 
         That is `quiet` seconds after the latest of them, or at once after twice as many. Where
-        `after` is 0 they are counted only.
+        `after` is 0 they are counted only. What the lane has not heard of is counted, so that
+        nothing is lost with who should have told it: up to a `total` of all that ever happened in
+        the project, and where it has heard of nothing, from what had happened `before`. The
+        pipeline's result is how many there are.
         """
-        pipeline.eval(_NEWS, 0, str(project), str(count), str(after), str(quiet))
+        pipeline.eval(_NEWS, 0, *map(str, (project, before, total, after, quiet)))
 
     # who trains
 

@@ -50,6 +50,14 @@ class Counts:
         """All of it."""
         return self.accepted + self.changed + self.removed
 
+    def __sub__(self, other: Counts) -> Counts:
+        """What has happened beside that."""
+        return Counts(
+            self.accepted - other.accepted,
+            self.changed - other.changed,
+            self.removed - other.removed,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Project:
@@ -94,18 +102,28 @@ class Collected:
             before = _project(_held(folder / PROJECT))
             after = replace(
                 _configured(before, event),
-                counts=_counted(before.counts, folder, saved, lost),
+                counts=_counted(before.counts, saved, lost),
             )
             # counted first: who is killed in between counts something twice rather than never
             if after != before:
                 rewrite(folder / PROJECT, json.dumps(asdict(after)).encode())
-            for path, content in saved.items():
-                rewrite(path, json.dumps(content).encode())
-            for mark in gone:
-                write(folder / GONE / mark, b"")
-            sync(folder / GONE)
-            for path in lost:
-                path.unlink()
+            try:
+                for path, content in saved.items():
+                    rewrite(path, json.dumps(content).encode())
+                for mark in gone:
+                    write(folder / GONE / mark, b"")
+                sync(folder / GONE)
+                for path in lost:
+                    path.unlink()
+            except OSError:
+                # it is counted when it is kept, however often that is tried until then
+                left = {path: content for path, content in saved.items() if _read(path) != content}
+                still = [path for path in lost if path.exists()]
+                counts = after.counts - _counted(Counts(), left, still)
+                rewrite(
+                    folder / PROJECT, json.dumps(asdict(replace(after, counts=counts))).encode()
+                )
+                raise
             return before.counts, after.counts
 
     def set_aside(self, name: str, event: Mapping[str, Any]) -> Path:
@@ -182,9 +200,7 @@ def _configured(before: _Project, event: Mapping[str, Any]) -> _Project:
     return replace(before, label_config=xml, updated_at=when)
 
 
-def _counted(
-    counts: Counts, folder: Path, saved: Mapping[Path, Json], lost: Iterable[Path]
-) -> Counts:
+def _counted(counts: Counts, saved: Mapping[Path, Json], lost: Iterable[Path]) -> Counts:
     accepted, changed, removed = counts.accepted, counts.changed, counts.removed
     for path, content in saved.items():
         was, now = _finished(_held(path)), _finished(content)

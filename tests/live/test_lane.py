@@ -23,9 +23,10 @@ def lane(redis: Redis) -> TrainingLane:
 
 
 def news(lane: TrainingLane, redis: Redis, count: int, after: int = 5, quiet: float = 60.0) -> None:
+    before = int(redis.hget("promptbrush:training:told", "7") or 0)
     with redis.pipeline() as pipeline:
-        lane.news(pipeline, 7, count, after, quiet)
-        pipeline.execute()
+        lane.news(pipeline, 7, before, before + count, after, quiet)
+        assert pipeline.execute() == [count]
 
 
 def state(lane: TrainingLane) -> dict[str, Any]:
@@ -100,6 +101,20 @@ def test_news_make_a_training_due_after_a_quiet_time(lane: TrainingLane, redis: 
     news(lane, redis, 5)  # twice as many: nobody waits for quiet any more
     taken(lane)
     assert state(lane)["news"] == 0
+
+
+def test_news_are_what_was_not_told_before(lane: TrainingLane, redis: Redis) -> None:
+    def counted(before: int, total: int) -> int:
+        with redis.pipeline() as pipeline:
+            lane.news(pipeline, 7, before, total, after=0, quiet=60.0)
+            (count,) = pipeline.execute()
+        return int(count)
+
+    assert counted(500, 502) == 2  # of a project that the lane does not know yet
+    assert counted(502, 502) == 0
+    assert counted(505, 506) == 4  # three were kept, and then the broker was away
+    assert counted(0, 1) == 1  # what had happened was lost, and begins anew
+    assert state(lane)["news"] == 7
 
 
 def test_more_news_put_a_training_off_but_never_one_that_was_asked_for(

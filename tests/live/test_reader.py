@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.client import Pipeline
+from redis.exceptions import RedisError
 
 from backend import reader
 from backend.inbox import Inbox
@@ -157,3 +159,44 @@ def test_one_that_cannot_be_kept_holds_up_no_other_of_its_project(desk: Desk) ->
     there.rmdir()
     wait_until(lambda: not desk.reader.read() and desk.waiting() == 0)
     assert {task["id"] for task in desk.collected.tasks(7)} == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_was_kept_when_the_broker_went_away_is_news_once_it_is_back(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    desk.accepted(1, project=7)
+    desk.reader.read()
+    desk.accepted(2, project=7)
+    desk.accepted(3, project=7)
+
+    def away(*_: object) -> None:
+        raise RedisError("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pipeline, "execute", away)
+        with pytest.raises(RedisError):
+            desk.reader.read()
+    assert (desk.kept(7), desk.news(7)) == (3, 1)
+    desk.noticed.clear()
+    (desk.another() if restarted else desk.reader).read()
+    assert (desk.kept(7), desk.news(7), desk.waiting()) == (3, 3, 0)
+    assert desk.lane.overview(7)["projects"][0]["state"] == "waiting"  # for TRAIN_AFTER = 3
+    desk.gauge.catch_up()
+    assert desk.noticed == [7]
+
+
+def test_what_is_tried_often_is_counted_once(desk: Desk) -> None:
+    desk.accepted(1, project=7)
+    desk.reader.read()
+    place = desk.folder / "7" / "collected" / ".new-2-2.json"
+    place.mkdir()  # the file is written there first
+    rows = [Annotated(number, number, {}, (), False) for number in (2, 3)]
+    desk.inbox.add(Event(Kind.ANNOTATED, "ANNOTATIONS_CREATED", 7, saved=tuple(rows)))
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        desk.reader.read()
+    assert (desk.kept(7), desk.waiting()) == (1, 1)
+    place.rmdir()
+    wait_until(lambda: not desk.reader.read() and desk.waiting() == 0)
+    assert desk.kept(7) == desk.news(7) == 3
