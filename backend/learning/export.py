@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ REPORT = "report.json"
 
 # what reading JSON raises where something else is in it; RecursionError, where it nests too deep
 _AMISS = ValueError, RecursionError, OverflowError, KeyError, TypeError
+# Bytes of a file's name, which has 255 at most: with a task's id and a number there is room.
+MOST_KEY, MOST_LABEL = 80, 140
 
 Json = dict[str, Any]
 
@@ -56,13 +59,13 @@ def write(found: Iterable[Sample], xml: str, project: int, account: Account, fol
             start=1,
         )
     }
-    several = len({control.image_key for control in config.outputs}) > 1
+    keys = _distinct([control.image_key for control in config.outputs])
     images: list[Json] = []
     exact: list[Json] = []
     outlined: list[Json] = []
     pictures: set[Path] = set()
     for sample in found:
-        stem = f"{sample.task}-{_slug(sample.image_key)}" if several else str(sample.task)
+        stem = f"{sample.task}-{keys[sample.image_key]}" if len(keys) > 1 else str(sample.task)
         file = f"images/{stem}.png"
         pictures.add(folder / file)
         sample.image.image.save(folder / file, compress_level=1)
@@ -81,7 +84,8 @@ def write(found: Iterable[Sample], xml: str, project: int, account: Account, fol
             }
         )
         for label, mask in sample.masks.items():
-            picture = folder / "masks" / f"{stem}--{categories[label]}-{_slug(label)}.png"
+            named = f"{stem}--{categories[label]}-{_slug(label, MOST_LABEL)}.png"
+            picture = folder / "masks" / named
             pictures.add(picture)
             Image.fromarray(mask.astype(np.uint8) * 255).save(picture)
             rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -204,5 +208,18 @@ def _sample(
     return Sample(image["task"], image["image_key"], picture, labels, masks, typed=typed)
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"\W+", "-", text).strip("-").lower()[:60] or "label"
+def _distinct(keys: Collection[str]) -> dict[str, str]:
+    """A part of a file's name for each field; what two have in common, plainer ones keep."""
+    names: dict[str, str] = {}
+    for key in sorted(keys, key=lambda key: _slug(key, MOST_KEY) != key):
+        slug = _slug(key, MOST_KEY)
+        tried = chain([slug], (f"{slug}-{number}" for number in count(2)))
+        if key not in names:
+            names[key] = next(name for name in tried if name not in names.values())
+    return names
+
+
+def _slug(text: str, most: int) -> str:
+    """A text as a part of a file's name, of 60 characters and so many bytes at most."""
+    slug = re.sub(r"\W+", "-", text).strip("-").lower()[:60]
+    return slug.encode()[:most].decode(errors="ignore").rstrip("-") or "label"

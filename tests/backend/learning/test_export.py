@@ -65,6 +65,74 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert account.absent == {"Dog": 2}
 
 
+def images_of(*keys: str) -> str:
+    """A labeling configuration with an image for each field."""
+    shown = "".join(
+        f'<Image name="i{n}" value="${key}"/><BrushLabels name="b{n}" toName="i{n}">'
+        '<Label value="Red Car"/></BrushLabels>'
+        for n, key in enumerate(keys)
+    )
+    return f"<View>{shown}</View>"
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        (("left", "right"), ("3-left", "3-right")),
+        (("Left", "Top Side"), ("3-left", "3-top-side")),
+        (("left", "Left"), ("3-left", "3-left-2")),
+        (("Left", "left"), ("3-left-2", "3-left")),
+        (("a.b", "a-b", "a b", "a-b-2"), ("3-a-b-3", "3-a-b", "3-a-b-4", "3-a-b-2")),
+        (("x" * 70 + "1", "x" * 70 + "2"), (f"3-{'x' * 60}", f"3-{'x' * 60}-2")),
+    ],
+)
+def test_each_image_of_a_task_has_a_file_of_its_own(
+    tmp_path: Path, keys: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    pictures = [Image.new("RGB", (60, 40), (n, 0, 0)) for n in range(len(keys))]
+    written = [
+        replace(sample(3), image_key=key, labels=("Red Car",), image=TaskImage(picture, key))
+        for key, picture in zip(keys, pictures, strict=True)
+    ]
+    write(written, images_of(*keys), 12, Account(), tmp_path)
+    _, _, found = read(tmp_path, 10**6, Account())
+    read_back = {one.image_key: np.asarray(one.image.image)[0, 0, 0] for one in found}
+    assert read_back == {key: n for n, key in enumerate(keys)}
+    assert {path.stem for path in (tmp_path / "images").iterdir()} == set(names)
+    masks = {f"{name}--1-red-car.png" for name in names}
+    assert {path.name for path in (tmp_path / "masks").iterdir()} == masks
+    write([], images_of(*keys), 12, Account(), tmp_path)
+    assert not list((tmp_path / "masks").iterdir())
+
+
+@pytest.mark.parametrize("label", ["\U00020000" * 70, "ы" * 300, "-a" * 200], ids=["𠀀", "ы", "-a"])
+def test_names_are_no_longer_than_a_file_may_have(tmp_path: Path, label: str) -> None:
+    key = "\U00020000" * 70
+    one = replace(sample(3), task=2**63 - 1, image_key=key, labels=(label,))
+    one = replace(one, masks={label: one.masks["Red Car"]})
+    xml = images_of(key, "other").replace("Red Car", label)
+    write([one], xml, 12, Account(), tmp_path)
+    (again,) = read(tmp_path, 10**6, Account())[2]
+    assert again.labels == (label,)
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("Красная машина с очень длинным названием и ещё", None),
+        ("赤い車", None),
+        ("Red  Car!", "red-car"),
+        ("?!", "label"),
+    ],
+)
+def test_an_ordinary_label_names_its_mask(tmp_path: Path, label: str, name: str | None) -> None:
+    one = replace(sample(3), labels=(label,), masks=sample(3).masks)
+    one = replace(one, masks={label: one.masks["Red Car"]})
+    write([one], XML.replace("Red Car", label), 12, Account(), tmp_path)
+    (mask,) = (tmp_path / "masks").iterdir()
+    assert mask.stem == f"3--1-{name or label.replace(' ', '-').lower()}"
+
+
 def test_coco_has_polygons_and_boxes_and_the_masks_are_pictures(tmp_path: Path) -> None:
     write([sample(3)], XML, 12, Account(), tmp_path)
     coco = json.loads((tmp_path / "coco-polygons.json").read_text())
