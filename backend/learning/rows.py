@@ -127,16 +127,28 @@ class Rows:
 def conditions(predictor: Predictor, asked: Sequence[Query]) -> dict[str, Tensor]:
     """What labels may be asked with, (V, C) each: as served first, then in words alone.
 
-    Of several queries for a label the first is meant: they differ in which image they ask.
+    Of several queries for a label the first is meant: they differ in which image they ask. Words
+    that leave no room for a text are not used for it.
+
+    Raises:
+        BadPrompt: a label cannot be asked for.
     """
     found: dict[str, Tensor] = {}
     for query in asked:
         if query.label not in found:
             others = TEMPLATES if query.exemplars else TEMPLATES[1:]
             said = [[template.format(text) for text in query.prompts] for template in others]
-            rows = [predictor.asking(query).likeliest, *map(predictor.condition, said)]
+            fitting = [_fitting(predictor, texts) for texts in said]
+            rows = [predictor.asking(query).likeliest]
+            rows += [predictor.condition(texts) for texts in fitting if texts]
             found[query.label] = torch.stack(rows).float().cpu()
     return found
+
+
+def _fitting(predictor: Predictor, texts: Sequence[str]) -> list[str]:
+    """Those that the model reads whole."""
+    fit = predictor.segmenter.reads(texts)
+    return [text for text, fits in zip(texts, fit, strict=True) if fits]
 
 
 def _view(rng: np.random.Generator, lesson: Lesson) -> int:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from backend.errors import AlreadyTraining
+from backend.errors import AlreadyTraining, BadPrompt
 from backend.filelock import locked
+from backend.inference.features import FeatureCache
+from backend.inference.predictor import Predictor
 from backend.labelstudio.config import LabelConfig
 from backend.learning.card import Card, Version
 from backend.learning.dataset import Account, Part, Sample, digest
@@ -22,8 +25,10 @@ from backend.learning.page import page
 from backend.learning.promotion import Verdict, decide
 from backend.learning.recipe import Look, Recipe
 from backend.learning.registry import Registry
-from backend.prompting import Book, queries
+from backend.prompting import Book, Query, queries
 from models import Segmenter
+
+log = logging.getLogger(__name__)
 
 WORK = ".training"  # in a project's folder: lessons, and the unfinished run
 
@@ -95,15 +100,16 @@ def train(
 
     Raises:
         AlreadyTraining: another process trains this project.
+        BadPrompt: no label can be asked for.
         TooLittleData: there is nothing to train on, or the model cannot be trained.
     """
     with alone(folder, project) as work:
         active = registry.active(project, base_digest)
         served = base if active is None else base.with_decoder(registry.weights(active))
-        asked = queries(config, threshold, book)
+        asked = _askable(served, queries(config, threshold, book))
 
         account, lessons = Account(), Lessons(work / "lessons", base_digest, base)
-        found = source((Part.TRAINING, Part.VALIDATION), account)
+        found = _asked_of(source((Part.TRAINING, Part.VALIDATION), account), asked)
         made = [lessons.make(sample) for sample in counted(found, Stage.IMAGES, told)]
         lessons.keep_only(made)
         said = [text for query in asked for text in query.prompts]
@@ -159,6 +165,41 @@ def train(
             registry.reject(project, version.id, verdict.reason)
         (work / "run.pt").unlink(missing_ok=True)
         return Trained(registry.version(project, version.id), verdict, report, account)
+
+
+def _askable(served: Segmenter, asked: Sequence[Query]) -> list[Query]:
+    """The queries that the model can read; the log names the others.
+
+    Raises:
+        BadPrompt: there is none.
+    """
+    predictor = Predictor(served, FeatureCache(0))
+    askable, refused = [], []
+    for query in asked:
+        try:
+            predictor.asking(query)
+            askable.append(query)
+        except BadPrompt as error:
+            log.warning("label %r is left out: %s", query.label, error)
+            refused.append(error)
+    if refused and not askable:
+        raise refused[0]
+    return askable
+
+
+def _asked_of(samples: Iterable[Sample], asked: Sequence[Query]) -> Iterator[Sample]:
+    """Samples of the labels that are asked for; the log names the others, once each."""
+    labels, told = {query.label for query in asked}, set[str]()
+    for sample in samples:
+        for label in {*sample.labels, *sample.masks} - labels - told:
+            told.add(label)
+            log.warning("masks of the label %r are left out: it is not asked for.", label)
+        yield replace(
+            sample,
+            labels=tuple(label for label in sample.labels if label in labels),
+            masks={label: mask for label, mask in sample.masks.items() if label in labels},
+            corrected={label: mask for label, mask in sample.corrected.items() if label in labels},
+        )
 
 
 @contextmanager

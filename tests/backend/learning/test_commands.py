@@ -1,4 +1,5 @@
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,16 @@ def test_images_that_were_encoded_once_are_not_encoded_to_be_measured_on(
     learner.measure()
     assert len(read) == 2 * first
     assert cache.encoded == first
+
+
+@pytest.mark.parametrize("tokens", [73, 100])
+def test_a_label_of_many_words_keeps_no_other_from_being_learnt(
+    learner: Learner, caplog: pytest.LogCaptureFixture, tokens: int
+) -> None:
+    label = f'<Label value="Long" predicted_values="{" ".join(["7"] * tokens)}"/>'
+    xml = XML.replace("</BrushLabels>", f"{label}</BrushLabels>")
+    accepted = replace(learner.accepted, label_config=xml)
+    trained = replace(learner, accepted=accepted).learn(Recipe(steps=2), lambda _: None)
+    assert "Bright" in trained.version.card.metrics["labels"]
+    told = [text for text in caplog.messages if "Long" in text]
+    assert bool(told) is (tokens > 75)

@@ -65,6 +65,29 @@ def test_a_label_is_trained_as_it_is_served_and_in_other_words(segmenter: Segmen
     assert torch.equal(said["Missing"][1], predictor.condition(["a photo of a a ring"]))
 
 
+def text_of(segmenter: Segmenter, tokens: int) -> str:
+    """A text of so many tokens, start and end of text not among them."""
+    text = " ".join(["7"] * tokens)
+    assert len(segmenter.tokenizer.encode([text])[0]) == tokens + 2
+    return text
+
+
+@pytest.mark.parametrize(("tokens", "rows"), [(70, 3), (72, 2), (75, 1)])
+def test_words_that_a_text_leaves_no_room_for_are_left_out(
+    segmenter: Segmenter, tokens: int, rows: int
+) -> None:
+    predictor = Predictor(segmenter, FeatureCache(0))
+    long = text_of(segmenter, tokens)
+    said = conditions(predictor, [replace(ASKED[0], prompts=(long,)), ASKED[1]])
+    assert len(said["Bright"]) == rows
+    assert torch.equal(said["Bright"][0], predictor.condition([long]))
+    assert len(said["Missing"]) == 3
+    both = conditions(predictor, [replace(ASKED[0], prompts=(long, "a ring"))])["Bright"]
+    assert len(both) == 3
+    if rows == 1:
+        assert torch.equal(both[1], predictor.condition(["a photo of a a ring"]))
+
+
 def same(one: Result, other: Result) -> bool:
     return one.history == other.history and all(
         torch.equal(tensor, other.weights[name]) for name, tensor in one.weights.items()

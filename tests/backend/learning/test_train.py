@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.errors import AlreadyTraining
+from backend.errors import AlreadyTraining, BadPrompt
 from backend.inference.promptbook import Entry, PromptBook
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.starter import label_config
@@ -83,6 +83,50 @@ def test_a_label_that_controls_ask_for_in_two_ways_is_judged_once(
     done = trained(segmenter, tmp_path, config=twice)
     held_out = [task for task in TASKS if part_of(task) is Part.HELD_OUT]
     assert done.version.card.metrics["labels"]["Bright"]["images"] == len(held_out)
+
+
+ENDLESS = " ".join(["7"] * 100)
+WITH_ENDLESS = parse_label_config(
+    f"""<View><Image name="image" value="$image"/>
+      <BrushLabels name="brush" toName="image"><Label value="Bright"/><Label value="Missing"/>
+        <Label value="Endless" predicted_values="{ENDLESS}"/></BrushLabels></View>"""
+)
+
+
+def with_label(label: str) -> Source:
+    """As the school has it, with one more label that is where bright things are."""
+
+    def accepted(parts: Collection[Part], account: Account) -> Iterator[Sample]:
+        for one in source(parts, account):
+            masks = {**one.masks, label: one.masks["Bright"]}
+            corrected = {label: one.masks["Bright"]}
+            yield replace(one, labels=(*one.labels, label), masks=masks, corrected=corrected)
+
+    return accepted
+
+
+@pytest.mark.parametrize(
+    ("label", "config"), [("Endless", WITH_ENDLESS), ("Nowhere in it", CONFIG)]
+)
+def test_a_label_that_cannot_be_asked_for_keeps_no_other_from_being_trained(
+    segmenter: Segmenter,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    label: str,
+    config: LabelConfig,
+) -> None:
+    few = replace(RECIPE, steps=10)
+    done = trained(segmenter, tmp_path / "one", with_label(label), few, config)
+    assert done.version.card.metrics["labels"].keys() == {"Bright"}
+    assert any(label in text and "left out" in text for text in caplog.messages)
+    without = trained(segmenter, tmp_path / "two", recipe=few)
+    assert done.version.card.metrics["labels"] == without.version.card.metrics["labels"]
+
+
+def test_where_no_label_can_be_asked_for_that_is_told(segmenter: Segmenter, tmp_path: Path) -> None:
+    only = parse_label_config(label_config(["Bright"]).replace('"Bright"', f'"{ENDLESS}"'))
+    with pytest.raises(BadPrompt, match="100 tokens"):
+        trained(segmenter, tmp_path, config=only)
 
 
 def test_the_next_version_goes_on_from_the_active_one(segmenter: Segmenter, tmp_path: Path) -> None:
