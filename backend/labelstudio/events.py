@@ -11,6 +11,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
@@ -138,6 +139,15 @@ def _saved(body: Mapping[str, Any]) -> tuple[Annotated, ...]:
 
 def _is_task(raw: Mapping[str, Any]) -> bool:
     return bool(_id(raw.get("id"))) and isinstance(raw.get("data"), Mapping)
+
+
+def moment(told: str) -> datetime:
+    """A time as Label Studio writes it; what is none is older than any."""
+    try:
+        found = datetime.fromisoformat(told)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def packed(region: Mapping[str, Any]) -> Region:

@@ -26,6 +26,7 @@ from backend.filelock import locked
 from backend.inference.scores import Scores, fit, keep
 from backend.labelstudio.annotations import lead_time, regions
 from backend.labelstudio.config import parse_label_config
+from backend.labelstudio.events import moment
 from backend.labelstudio.origin import confidence_in, prompts_of, weights_in, weights_of
 from backend.labelstudio.shapes import Area, areas
 from backend.learning.drawn import View, drawn, iou, meant_otherwise, views
@@ -142,7 +143,7 @@ class Acceptance:
 
     def scores(self) -> Scores:
         """What the confidences of predictions turned out to mean."""
-        newest = sorted(self.works, key=lambda work: work.updated_at)
+        newest = sorted(self.works, key=lambda work: moment(work.updated_at))
         rows = [row for work in newest for row in work.rows]
         judged = [(row.score, row.accepted) for row in rows if row.predicted]
         known = [(score, accepted) for score, accepted in judged if score is not None]

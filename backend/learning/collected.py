@@ -17,14 +17,13 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from backend.durable import as_json, rewrite, sync, write
 from backend.filelock import locked
-from backend.labelstudio.events import Kind
+from backend.labelstudio.events import Kind, moment
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +144,7 @@ class Collected:
         paths = sorted(_files(self._of(project)), key=_numbers)
         for task, group in groupby(paths, key=lambda path: _numbers(path)[0]):
             held = [content for path in group if (content := _read(path)) is not None]
-            newest = sorted(held, key=lambda one: _moment(one["annotation"]["updated_at"]))
+            newest = sorted(held, key=lambda one: moment(one["annotation"]["updated_at"]))
             data: Json = next((one["data"] for one in reversed(newest) if one["data"]), {})
             if held:
                 yield {
@@ -175,7 +174,7 @@ def _news(folder: Path, saved: Iterable[Mapping[str, Any]]) -> dict[Path, Json]:
         when = one.get("updated_at") or ""
         if any((folder / GONE / mark).exists() for mark in _marks(path)):
             continue
-        if held and when and _moment(when) <= _moment(held["annotation"]["updated_at"]):
+        if held and when and moment(when) <= moment(held["annotation"]["updated_at"]):
             continue
         annotation = {
             "id": one["annotation"],
@@ -195,7 +194,7 @@ def _news(folder: Path, saved: Iterable[Mapping[str, Any]]) -> dict[Path, Json]:
 def _configured(before: _Project, event: Mapping[str, Any]) -> _Project:
     """The project with an event's labeling configuration, unless that is an older one."""
     xml, when = event.get("label_config"), event.get("project_updated_at") or ""
-    if not xml or (when and _moment(when) < _moment(before.updated_at)):
+    if not xml or (when and moment(when) < moment(before.updated_at)):
         return before
     return replace(before, label_config=xml, updated_at=when)
 
@@ -263,12 +262,3 @@ def _project(held: Json | None) -> _Project:
     if held is None:
         return _Project()
     return _Project(held["label_config"], held["updated_at"], Counts(**held["counts"]))
-
-
-def _moment(told: str) -> datetime:
-    """A time as Label Studio writes it; what is none is older than any."""
-    try:
-        moment = datetime.fromisoformat(told)
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -24,6 +24,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 from backend.errors import BackendError
 from backend.labelstudio.annotations import regions
 from backend.labelstudio.config import LabelConfig
+from backend.labelstudio.events import moment
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.interaction import phrases
 from backend.labelstudio.shapes import Mask
@@ -240,7 +242,7 @@ def _counted(annotations: Sequence[Json], task: int, account: Account) -> list[J
         for _ in range(len(finished) - len(true)):
             account.leave_out(task, "the task has a ground truth beside it")
     newest: dict[str, Json] = {}
-    for annotation in sorted(true or finished, key=lambda one: str(one.get("updated_at"))):
+    for annotation in sorted(true or finished, key=_saved):
         if newest.pop(_annotator(annotation), None) is not None:
             account.leave_out(task, "its annotator made a newer one")
         newest[_annotator(annotation)] = annotation
@@ -251,6 +253,12 @@ def _typed(annotations: Sequence[Json], config: LabelConfig) -> tuple[str, ...]:
     """What was typed in them, each phrase once."""
     said = [phrase for one in annotations for phrase in phrases(one.get("result"), config)]
     return tuple(dict.fromkeys(said))
+
+
+def _saved(annotation: Json) -> tuple[datetime, str]:
+    """When it was saved, to order by."""
+    told = str(annotation.get("updated_at"))
+    return moment(told), told
 
 
 def _annotator(annotation: Json) -> str:

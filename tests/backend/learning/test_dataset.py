@@ -128,6 +128,24 @@ def test_an_annotators_newest_annotation_counts() -> None:
     assert (sample.mask("Car") == mask((1, 1))).all()
 
 
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("2026-11-21T12:00:00Z", "2026-11-21T12:00:00.900000Z"),
+        ("2026-11-21T13:00:00+02:00", "2026-11-21T12:00:00Z"),
+        (None, "2026-11-21T12:00:00Z"),
+    ],
+)
+def test_what_is_newest_is_told_by_times_not_by_their_letters(
+    earlier: str | None, later: str
+) -> None:
+    new = annotation(1, stroke("Car", mask((1, 1))), updated_at=later)
+    old = annotation(2, stroke("Car", mask((0, 0))), updated_at=earlier)
+    for order in ((new, old), (old, new)):
+        (sample,), _ = read(*order)
+        assert (sample.mask("Car") == mask((1, 1))).all()
+
+
 @given(
     st.lists(
         st.lists(st.booleans(), min_size=HEIGHT * WIDTH, max_size=HEIGHT * WIDTH),
