@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ from backend.learning.recipe import Look, Recipe, Result
 from backend.learning.rows import Row, Rows, conditions
 from backend.prompting import Query
 from models import Segmenter
+
+log = logging.getLogger(__name__)
 
 PASS = 8  # rows that are computed together; more cost as much each, and memory
 MEMORY = 512 * 2**20  # bytes
@@ -223,9 +225,12 @@ class _Run:
         """Go on from the last look, if this very run was begun before."""
         try:
             state = torch.load(self.path, weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError):
+            if state["name"] != self.name:
+                return
+        except FileNotFoundError:
             return
-        if state["name"] != self.name:
+        except Exception as error:  # an unpickler may raise anything at what is no pickle
+            log.warning("%s cannot be read, and the run begins anew: %r", self.path, error)
             return
         with torch.no_grad():
             for name, parameter in self.trained.items():

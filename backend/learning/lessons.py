@@ -8,6 +8,7 @@ it in memory as it is allowed to.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,6 +27,8 @@ from backend.learning.dataset import Part, Sample, part_of
 from backend.learning.views import views, views_of
 from models import Exemplar, ImageFeatures, Segmenter
 from models.engines import Windows
+
+log = logging.getLogger(__name__)
 
 MOST_EXEMPLARS = 64  # images that each label is shown from; each costs a pass of the vision tower
 
@@ -125,12 +128,13 @@ class Lessons:
         count = views_of(self._made)
         self._made += 1
         path = self._folder / f"{sample.digest()}-{count}.safetensors"
-        if not path.exists():
+        try:
+            grid, windows = _form(path)
+        except (FileNotFoundError, SafetensorError) as error:
+            if isinstance(error, SafetensorError):
+                log.warning("%s is damaged and is made anew: %s", path, error)
             self._write(path, sample, count)
-        with safe_open(path, framework="pt") as held:
-            rows, columns = held.get_tensor("grid").tolist()
-            windows = tuple((top, left) for top, left in held.get_tensor("windows").tolist())
-        grid = rows, columns
+            grid, windows = _form(path)
         return Lesson(path, sample.task, count, grid, windows, present, absent, corrected)
 
     def _write(self, path: Path, sample: Sample, count: int) -> None:
@@ -192,6 +196,19 @@ class Lessons:
             drawn = self._segmenter.probabilities(features, torch.ones(1, width))
             self._sizes[features.grid] = int(drawn.shape[1]), int(drawn.shape[2])
         return self._sizes[features.grid]
+
+
+def _form(path: Path) -> tuple[tuple[int, int], Windows]:
+    """The grid and the windows of a lesson's features.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        SafetensorError: it is damaged.
+    """
+    with safe_open(path, framework="pt") as held:
+        rows, columns = held.get_tensor("grid").tolist()
+        windows = tuple((top, left) for top, left in held.get_tensor("windows").tolist())
+    return (rows, columns), windows
 
 
 def shrunk(mask: Mask, size: tuple[int, int], least: float = 0.5) -> Mask:

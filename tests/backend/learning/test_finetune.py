@@ -141,6 +141,27 @@ def test_another_run_does_not_go_on_from_it(
     assert same(run(segmenter, lessons, tmp_path, other), fresh)
 
 
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04", b"[]", None])
+def test_an_unfinished_run_that_is_damaged_begins_anew(
+    segmenter: Segmenter,
+    lessons: list[Lesson],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    content: bytes | None,
+) -> None:
+    few = replace(RECIPE, steps=10)
+    fresh = run(segmenter, lessons, tmp_path / "fresh", few)
+    assert not caplog.text
+    path = tmp_path / "damaged" / "run.pt"
+    path.parent.mkdir()
+    if content is None:
+        torch.save([], path)
+    else:
+        path.write_bytes(content)
+    assert same(run(segmenter, lessons, path.parent, few), fresh)
+    assert f"{path} cannot be read" in caplog.text
+
+
 def test_it_stops_when_it_gets_no_better(
     segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
 ) -> None:

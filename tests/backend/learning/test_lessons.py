@@ -44,6 +44,18 @@ def test_a_lesson_is_made_once(segmenter: Segmenter, folder: Path) -> None:
     assert made.path.stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("kept", [0, 7, 200, -1])
+def test_a_damaged_lesson_is_made_anew(
+    segmenter: Segmenter, folder: Path, caplog: pytest.LogCaptureFixture, kept: int
+) -> None:
+    made = Lessons(folder, "base", segmenter).make(sample(1))
+    whole = made.path.read_bytes()
+    made.path.write_bytes(whole[:kept])
+    assert Lessons(folder, "base", segmenter).make(sample(1)) == made
+    assert made.path.read_bytes() == whole
+    assert f"{made.path} is damaged" in caplog.text
+
+
 def test_features_are_what_the_segmenter_encodes(segmenter: Segmenter, folder: Path) -> None:
     one = sample(1)
     (fresh,) = segmenter.encode_image([one.image.image])
