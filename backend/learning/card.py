@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
 
 from backend.learning.decisions import State
+
+# What a version's file has, and of which kind.
+FORM: Mapping[str, Any] = {
+    **dict.fromkeys(("id", "digest", "code", "created", "base", "data"), str),
+    **dict.fromkeys(("project", "size"), int),
+    **dict.fromkeys(("settings", "metrics"), dict),
+    "parent": str | None,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +46,23 @@ class Version:
         """Everything about it, flat."""
         told = asdict(self)
         return {**told.pop("card"), **told}
+
+    @classmethod
+    def from_json(cls, raw: object) -> Self:
+        """The inverse of `to_json`, for what was published.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if not isinstance(raw, dict):
+            raise ValueError("it is no object")
+        for name, kind in FORM.items():
+            if not isinstance(raw.get(name), kind):
+                raise ValueError(f'"{name}" is {raw.get(name)!r}')
+        try:
+            of_card = {one.name for one in fields(Card)}
+            card = Card(**{name: told for name, told in raw.items() if name in of_card})
+            rest = {name: told for name, told in raw.items() if name not in of_card}
+            return cls(card=card, **rest)
+        except TypeError as error:  # there is something else in it, or too little
+            raise ValueError(str(error)) from error

@@ -33,6 +33,17 @@ PROJECT = "project.json"
 ASIDE = "set-aside"  # in MODEL_DIR
 NAME = re.compile(r"(\d+)-(\d+)\.json")
 
+# What is relied on in the files of annotations, and in a project's.
+FORM: Mapping[str, Any] = {
+    "data": dict,
+    "annotation": {"id": int, "was_cancelled": bool, "updated_at": str, "result": list},
+}
+FORM_OF_PROJECT: Mapping[str, Any] = {
+    "label_config": str | None,
+    "updated_at": str,
+    "counts": {"accepted": int, "changed": int, "removed": int},
+}
+
 Json = dict[str, Any]
 
 
@@ -250,12 +261,28 @@ def _held(path: Path) -> Json | None:
     """
     try:
         content: Json = json.loads(path.read_bytes())
+        _check(content, FORM_OF_PROJECT if path.name == PROJECT else FORM)
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         log.error("%s is left out, as it cannot be read: %s.", path, error)
         return None
     return content
+
+
+def _check(content: object, form: Mapping[str, Any]) -> None:
+    """Make sure that content is an object with these names, each of its kind.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("it is no object")
+    for name, kind in form.items():
+        if isinstance(kind, Mapping):
+            _check(content.get(name), kind)
+        elif name not in content or not isinstance(content[name], kind):
+            raise ValueError(f'its "{name}" is missing, or is something else')
 
 
 def _project(held: Json | None) -> _Project:

@@ -105,6 +105,11 @@ class Decisions:
         try:
             raw = json.loads(content)
             history = [Decision(**{**one, "deed": Deed(one["deed"])}) for one in raw["history"]]
+            for one in history:
+                if not isinstance(one.version, str | None) or not isinstance(one.reason, str):
+                    raise ValueError("a decision names no version, or has no reason")
+                if not isinstance(one.replaced, str | None) or not isinstance(one.at, str):
+                    raise ValueError("a decision does not say what it replaced, or when")
             read = cls(history)
             if read.active != raw["active"]:
                 raise ValueError("its history does not end with what it says is active")

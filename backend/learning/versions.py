@@ -20,7 +20,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ class Versions:
             return Decisions.read(path.read_bytes())
         except FileNotFoundError:
             return Decisions()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self._tell(f"{path} cannot be read: {error}.")
             return Decisions()
 
@@ -296,12 +296,10 @@ class Versions:
     def _read(self, project: int, name: str, decisions: Decisions) -> Version:
         path = self._folder / str(project) / name / CARD
         try:
-            raw = json.loads(path.read_bytes())
-            card = Card(**{one.name: raw.pop(one.name) for one in fields(Card)})
-            version = Version(card=card, **raw)
+            version = Version.from_json(json.loads(path.read_bytes()))
         except FileNotFoundError as error:
             raise NoSuchVersion(f"Project {project} has no version {name}: no {path}.") from error
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise VersionDamaged(f"{path} cannot be read: {error!r}.") from error
         if (version.project, version.id) != (project, name) or version.digest[:16] != name:
             raise VersionDamaged(f"{path} is damaged: it tells of another version.")

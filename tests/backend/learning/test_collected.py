@@ -196,6 +196,35 @@ def test_a_file_that_cannot_be_read_costs_the_others_nothing(
     assert set(regions(collected)) == {1, 2}
 
 
+JUNK = [
+    *("{}", "[]", "5", "null", '"text"', "[" * 100_000),
+    *('{"data": {}, "annotation": {}}', '{"data": [], "annotation": []}'),
+    '{"data": {}, "annotation": {"id": 1, "was_cancelled": false, "updated_at": 5, "result": []}}',
+    *('{"label_config": 5, "updated_at": "", "counts": {}}', '{"counts": {"accepted": "5"}}'),
+    '{"label_config": null, "updated_at": "", "counts": {"accepted": null}}',
+]
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: junk[:60])
+@pytest.mark.parametrize("name", ["1-1.json", "project.json"])
+def test_a_file_of_the_wrong_form_is_made_anew_by_what_comes_next(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, junk: str
+) -> None:
+    told = event(Kind.PROJECT_CHANGED, label_config=XML, project_updated_at="2026-11-21T22:00:09Z")
+    collected = after(tmp_path, [told, saved(1, task=1), saved(2, task=2)])
+    path = tmp_path / str(PROJECT) / "collected" / name
+    path.write_text(junk)
+    assert set(regions(collected)) == ({2} if name == "1-1.json" else {1, 2})
+    assert collected.label_config(PROJECT) in {None, XML}
+    collected.counts(PROJECT)
+    assert f"{path} is left out" in caplog.text
+    for one in (told, saved(1, task=1), deleted(2)):
+        collected.take(one)
+    assert set(regions(collected)) == {1}
+    assert collected.label_config(PROJECT) == XML
+    assert collected.counts(PROJECT).removed == 1
+
+
 def test_an_event_without_a_project_changes_nothing(tmp_path: Path) -> None:
     Collected(tmp_path).take({**saved(1), "project": None})
     assert list(tmp_path.iterdir()) == []

@@ -234,6 +234,71 @@ def test_a_damaged_version_gives_way_to_the_one_before_and_the_log_says_so(
     assert names(registry.active(PROJECT)) == two.id
 
 
+ENDLESS = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *("5", "[]", "null", '"text"', "{}", ENDLESS, "9" * 5000),
+        *({"created": 5}, {"digest": None}, {"size": "9"}, {"project": "7"}, {"id": 7}),
+        *({"base": None}, {"parent": 5}, {"metrics": []}, {"settings": None}, {"code": []}),
+    ],
+    ids=lambda changed: str(changed)[:30],
+)
+def test_a_card_of_the_wrong_form_is_damaged(
+    registry: Registry,
+    publish: Callable[[int], Version],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    changed: str | dict[str, object],
+) -> None:
+    one, two = publish(1), publish(2)
+    registry.activate(PROJECT, one.id, "")
+    registry.activate(PROJECT, two.id, "")
+    path = tmp_path / str(PROJECT) / two.id / CARD
+    if isinstance(changed, dict):
+        changed = json.dumps(json.loads(path.read_text()) | changed)
+    path.write_text(changed)
+    assert [version.id for version in registry.versions(PROJECT)] == [one.id]
+    assert names(registry.active(PROJECT, BASE)) == one.id
+    assert registry.overview(PROJECT, BASE)["served"] == one.id
+    assert str(path) in caplog.text
+    assert publish(2).id == two.id
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *("5", "[]", "null", "{}", ENDLESS, '{"active": null, "history": [5]}'),
+        *({"version": 5}, {"version": ["a"]}, {"reason": None}, {"at": 5}, {"replaced": {}}),
+    ],
+    ids=lambda changed: str(changed)[:30],
+)
+def test_decisions_of_the_wrong_form_serve_the_base_and_are_kept_aside(
+    registry: Registry,
+    publish: Callable[[int], Version],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    changed: str | dict[str, object],
+) -> None:
+    version = publish(1)
+    registry.activate(PROJECT, version.id, "")
+    path = tmp_path / str(PROJECT) / ACTIVE
+    if isinstance(changed, dict):
+        told = json.loads(path.read_text())
+        told["history"][0] |= changed
+        told["active"] = told["history"][0]["version"]
+        changed = json.dumps(told)
+    path.write_text(changed)
+    assert registry.active(PROJECT) is None
+    assert registry.overview(PROJECT, BASE)["active"] is None
+    assert f"{path} cannot be read" in caplog.text
+    registry.activate(PROJECT, version.id, "again")
+    assert names(registry.active(PROJECT)) == version.id
+    assert (path.parent / f"damaged-{ACTIVE}").read_text() == changed
+
+
 def test_a_version_published_again_heals_a_damaged_one(
     registry: Registry, publish: Callable[[int], Version], tmp_path: Path
 ) -> None:
