@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,7 +17,7 @@ from backend.inference.offering import of_image
 from backend.inference.pipeline import Served
 from backend.inference.predictor import Predictor
 from backend.inference.vocabulary import Vocabulary
-from backend.labelstudio.config import LabelConfig, parse_label_config
+from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import ImageStore, TaskImage, open_image
 from backend.learning import acceptance, suggestions
 from backend.learning import export as files
@@ -32,8 +31,6 @@ from backend.learning.train import Progress, Source, Stage, Told, Trained, alone
 from backend.prompting import queries
 from backend.settings import Settings
 from models import Segmenter
-
-log = logging.getLogger(__name__)
 
 
 def export(settings: Settings, studio: Studio, project: int, out: Path) -> str:
@@ -126,7 +123,7 @@ class Learner:
             self.digest,
             Books(self.settings.model_dir),
             self.project,
-            _readable(parse_label_config(self.accepted.label_config), self.base),
+            parse_label_config(self.accepted.label_config),
             source,
             self.accepted.acceptance(),
             threshold=self.settings.threshold,
@@ -160,23 +157,6 @@ class Learner:
         if trained.verdict.promoted:
             self.measure()
         return trained
-
-
-def _readable(config: LabelConfig, segmenter: Segmenter) -> LabelConfig:
-    """A labeling configuration without labels that the model cannot read; the log names them."""
-    texts = {
-        label.value: [*label.prompts, *label.negatives]
-        for control in config.outputs
-        for label in control.labels
-    }
-    endless = {name for name, said in texts.items() if not all(segmenter.reads(said))}
-    for name in sorted(endless):
-        log.warning("label %r is not measured: it is asked with more than the model reads", name)
-    outputs = (
-        replace(one, labels=tuple(label for label in one.labels if label.value not in endless))
-        for one in config.outputs
-    )
-    return replace(config, outputs=tuple(outputs))
 
 
 @contextmanager
