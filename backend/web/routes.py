@@ -296,6 +296,8 @@ class Routes:
             self._inbox.add(event)
         except RedisError as error:
             log.warning("event %s is lost: the broker does not answer: %s", event.action, error)
+        except RecursionError:
+            log.error("event %s is left out: what it holds nests too deep", event.action)
 
     def train(self) -> ResponseReturnValue:
         """Ask for a project's training: `{"project": ID}`; `/jobs` tells how far it is."""

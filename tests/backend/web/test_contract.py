@@ -203,5 +203,19 @@ def test_an_event_is_acknowledged_though_the_broker_is_away(
     assert replay(client, "webhook-ANNOTATION_UPDATED").status_code == 201
 
 
+def test_an_event_that_nests_too_deep_to_be_kept_is_told_in_the_log(
+    client: FlaskClient, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    deep: list[Any] = []
+    for _ in range(900):
+        deep = [deep]
+    told = body_of("webhook-ANNOTATION_UPDATED")
+    told["annotation"]["result"][0]["value"] = {"deep": deep}
+    answer = client.post("/webhook", json=told, auth=CREDENTIALS)
+    answer.close()
+    assert (answer.status_code, broker.events) == (201, [])
+    assert "event ANNOTATION_UPDATED is left out: what it holds nests too deep" in caplog.text
+
+
 def test_every_recorded_event_is_among_those_above() -> None:
     assert len(names("webhook-")) == 7
