@@ -163,12 +163,11 @@ def _phrase(raw: object, where: str) -> Phrase:
 
 def _shown(raw: object, where: str) -> Shown:
     held = _object(raw, where, set(Shown.__dataclass_fields__))
-    gain = held.get("gain")
     return Shown(
         _name(held.get("id"), f"{where}, id", "no exemplar"),
         _whole(held.get("task"), f"{where}, task"),
         iou=_maybe(_share)(held.get("iou"), f"{where}, iou"),
-        gain=None if gain is None else _number(gain, f"{where}, gain"),
+        gain=_maybe(_number)(held.get("gain"), f"{where}, gain"),
         masks=_whole(held.get("masks", 0), f"{where}, masks"),
         used=_yes(held.get("used", True), f"{where}, used"),
         reason=_text(held.get("reason", ""), f"{where}, reason"),
@@ -187,11 +186,10 @@ def _proof(raw: object, where: str) -> Proof:
 
 def _probed(raw: object, where: str) -> Probed:
     held = _object(raw, where, set(Probed.__dataclass_fields__))
-    gain = held.get("gain")
     return Probed(
         _name(held.get("id"), f"{where}, id", "no probe"),
         _probability(held.get("chance"), f"{where}, chance"),
-        gain=None if gain is None else _number(gain, f"{where}, gain"),
+        gain=_maybe(_number)(held.get("gain"), f"{where}, gain"),
         right=_whole(held.get("right", 0), f"{where}, right"),
         wrong=_whole(held.get("wrong", 0), f"{where}, wrong"),
         curve=_each(held, "curve", where, _point),
