@@ -76,7 +76,8 @@ class Reader:
         self._inbox = Inbox(connection)
         self._typed: dict[int, set[str]] = {}  # phrases, by project
         self._after = ""  # the event that was looked at last, while any before it waits
-        self._again: float | None = None  # when what waits is tried again
+        self._missed = False  # whether any up to there waits
+        self._again: float | None = None  # when all that waits is tried again
         self._pause = FIRST_PAUSE
         self._waiting: set[int | None] = set()  # projects of which the log says that they wait
 
@@ -91,7 +92,7 @@ class Reader:
             return False
         try:
             if self._again is not None and time.monotonic() >= self._again:
-                self._after, self._again = "", None
+                self._after, self._missed, self._again = "", False, None
             events = self._inbox.oldest(EVENTS, self._after)
             read: list[str] = []
             told: dict[int, _Told] = {}
@@ -105,6 +106,8 @@ class Reader:
                 if taken is not None:
                     project = event["project"]
                     told[project] = told[project].and_then(taken) if project in told else taken
+            if not lock.owned():  # another reads on from here by now, and tells
+                return True
             after, quiet = self._settings.train_after, self._settings.train_quiet
             with self._connection.pipeline() as pipeline:
                 self._inbox.forget(read, pipeline)
@@ -115,10 +118,10 @@ class Reader:
                 for gauge in self._gauges if count else ():
                     gauge.news(project, count, one.pressing)
             more = len(events) == EVENTS
-            if self._again is not None and events:
+            if self._missed and events:
                 self._after = events[-1][0]
-            elif self._again is None and not more:
-                self._all_kept()
+            if not more and self._again is None:
+                self._end_pass()
             return more
         finally:
             try:
@@ -153,10 +156,8 @@ class Reader:
             return None
 
     def _wait(self, project: int | None, error: OSError) -> None:
-        """Leave an event of a project for later, ever later as long as it cannot be kept."""
-        if self._again is None:
-            self._again = time.monotonic() + self._pause
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        """Leave an event of a project for later."""
+        self._missed = True
         if project not in self._waiting:
             self._waiting.add(project)
             log.error(
@@ -167,8 +168,15 @@ class Reader:
                 LONGEST_PAUSE,
             )
 
-    def _all_kept(self) -> None:
-        """Nothing waits: what cannot be kept from now on is told again, and soon tried again."""
+    def _end_pass(self) -> None:
+        """All events were looked at: what waits is tried again after a pause, ever longer.
+
+        Where nothing waits, what cannot be kept from now on is told again, and soon tried again.
+        """
+        if self._missed:
+            self._again = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            return
         for project in self._waiting:
             log.info("events of project %s are kept again", project)
         self._waiting.clear()

@@ -121,6 +121,12 @@ def _entry(label: str, raw: object) -> Entry:
     known = {name for name in Entry.__dataclass_fields__ if name != "label"}
     held = _object(raw, where, known)
     proof, probe = held.get("proof"), held.get("probe")
+    by_hand = frozenset(_each(held, "by_hand", where, _settable))
+    if probe is not None and "probe" in by_hand:
+        raise BadPromptBook(
+            f"{where}, probe: a person may want none, and makes none: leave it out, or do not name "
+            "it under by_hand"
+        )
     return Entry(
         label,
         texts=_each(held, "texts", where, _phrase),
@@ -130,7 +136,7 @@ def _entry(label: str, raw: object) -> Entry:
         threshold=_maybe(_probability)(held.get("threshold"), f"{where}, threshold"),
         confidence=_maybe(_probability)(held.get("confidence"), f"{where}, confidence"),
         probe=None if probe is None else _probed(probe, f"{where}, probe"),
-        by_hand=frozenset(_each(held, "by_hand", where, _settable)),
+        by_hand=by_hand,
         proof=None if proof is None else _proof(proof, f"{where}, proof"),
         handicaps=_each(held, "handicaps", where, _handicap),
         weights=_each(held, "weights", where, _point),

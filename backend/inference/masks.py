@@ -28,13 +28,13 @@ def clean(
     cleaned = probabilities.copy()
     marked = cleaned >= threshold
     least = SPECK * marked.size
-    numbered, sizes = _parts(marked)
+    numbered, sizes = parts(marked)
     if len(sizes):
         gone = sizes < min(least, KEEP_LARGEST * sizes.max())
         if confidence > threshold:
             gone |= _means(cleaned, numbered, len(sizes)) < confidence
         cleaned[np.isin(numbered, 1 + np.flatnonzero(gone))] = 0.0
-    holes, sizes = _parts(cleaned < threshold)
+    holes, sizes = parts(cleaned < threshold)
     at_border = np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))
     small = 1 + np.flatnonzero(sizes < least)
     cleaned[np.isin(holes, np.setdiff1d(small, at_border))] = max(threshold, 0.5)
@@ -43,16 +43,9 @@ def clean(
 
 def confidences(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
     """The mean probability of each part that reaches a threshold, (N,), the least first."""
-    numbered, sizes = _parts(probabilities >= threshold)
+    numbered, sizes = parts(probabilities >= threshold)
     means: NDArray[np.float64] = np.sort(_means(probabilities, numbered, len(sizes)))
     return means
-
-
-def parts(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-    """The connected parts that reach a threshold: (h, w) -> (N, h, w)."""
-    numbered, sizes = _parts(probabilities >= threshold)
-    each: NDArray[np.bool_] = numbered == np.arange(1, len(sizes) + 1)[:, None, None]
-    return each
 
 
 def under(
@@ -66,7 +59,7 @@ def under(
     unwanted point go. A part that has both is shared out: a pixel stays if a wanted point is as
     near as any unwanted one.
     """
-    numbered, sizes = _parts(mask)
+    numbered, sizes = parts(mask)
     stays = np.full(len(sizes) + 1, not wanted)
     stays[[numbered[place] for place in wanted]] = True
     spoilt = {int(numbered[place]) for place in unwanted} - {0}
@@ -96,7 +89,7 @@ def _means(
     return means
 
 
-def _parts(marked: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Connected parts numbered from 1, and the size of each in pixels."""
-    parts, count = ndimage.label(marked)
-    return parts, np.bincount(parts.ravel(), minlength=count + 1)[1:]
+def parts(marked: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Connected parts of a mask (h, w), numbered from 1, 0 outside; the size of each, (N,)."""
+    numbered, count = ndimage.label(marked)
+    return numbered, np.bincount(numbered.ravel(), minlength=count + 1)[1:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Self
 
 import numpy as np
@@ -154,6 +155,7 @@ class Predictor:
                 askings[query] = Asking.only(self.settled(features, asking, query.threshold))
         given = [asking.conditions for asking in askings.values()]
         given += [self.condition([text])[None] for text in unwanted]
+        given = [one.to(self.segmenter.device, self.segmenter.dtype) for one in given]
         rows, places = torch.unique(torch.cat(given), dim=0, return_inverse=True)
         probabilities = self.segmenter.probabilities(features, rows)[places].cpu()
         sizes = [*map(len, given[: len(asked)]), len(unwanted)]
@@ -244,13 +246,16 @@ def probed(
     """
     row = query.probe
     if row is None or len(row) != len(patches) + 1:
-        log.error("The probe of %r is of another checkpoint: all parts are shown.", query.label)
+        _tell_of_another(query.label, query.probed)
         return likely, cleaned
-    each = parts(cleaned, query.threshold)
-    chances = Probe.of(row).chances(describe(each, patches))
-    likely, cleaned = likely.copy(), cleaned.copy()
-    for part, chance in zip(each, chances, strict=True):
-        likely[part] = (likely[part] + chance) / 2
-        if chance < query.chance:
-            cleaned[part] = 0.0
-    return likely, cleaned
+    numbered, sizes = parts(cleaned >= query.threshold)
+    chances = Probe.of(row).chances(describe(numbered, len(sizes), patches))
+    chance = np.append(np.inf, chances).astype(np.float32)[numbered]  # of each pixel's part
+    both = np.where(numbered > 0, (likely + chance) / 2, likely)
+    return both, np.where(chance < query.chance, np.float32(0), cleaned)
+
+
+@cache
+def _tell_of_another(label: str, probe: str) -> None:
+    """Tell once, and not for every image."""
+    log.error("Probe %s of %r is of another checkpoint: all parts are shown.", probe, label)

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -71,12 +69,23 @@ class Probe:
         return _sigmoid(described @ self.weights + self.bias)
 
 
-def describe(parts: NDArray[np.bool_], patches: Tensor) -> Floats:
-    """What parts (N, h, w) look like: the mean of the patches (D, h', w') inside, (N, D)."""
-    masks = torch.from_numpy(parts).float()[:, None]
-    shares = F.interpolate(masks, patches.shape[1:], mode="area").flatten(1)
-    shares = shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-9)
-    described: Floats = (shares @ patches.cpu().flatten(1).T).numpy().astype(np.float64)
+def describe(numbered: NDArray[np.int32], count: int, patches: Tensor) -> Floats:
+    """What parts look like: the mean of the patches inside each, by its pixels, (N, D).
+
+    Args:
+        numbered: Which part each pixel is of, from 1, (h, w); 0 is none.
+        count: How many there are, N.
+        patches: What is in them, (D, h', w').
+    """
+    height, width = numbered.shape
+    rows, columns = patches.shape[1:]
+    places = (np.arange(height) * rows // height)[:, None] * columns
+    places = places + np.arange(width) * columns // width
+    cells = rows * columns
+    pairs = numbered.ravel().astype(np.int64) * cells + places.ravel()
+    pixels = np.bincount(pairs, minlength=(count + 1) * cells).reshape(count + 1, cells)[1:]
+    shares = pixels / np.maximum(1, pixels.sum(axis=1, keepdims=True))
+    described: Floats = shares @ patches.flatten(1).T.cpu().numpy().astype(np.float64)
     return described
 
 

@@ -101,7 +101,7 @@ class LabelConfig:
     tools: tuple[Tool, ...] = ()
     choice: ChoiceControl | None = None
     problems: tuple[str, ...] = ()
-    images: frozenset[str] = frozenset()  # names of the tags that show one
+    images: frozenset[str] = frozenset()  # names of all tags that show one, of use or not
 
 
 def parse_label_config(xml: str) -> LabelConfig:
@@ -135,7 +135,8 @@ def parse_label_config(xml: str) -> LabelConfig:
     )
     tools = tuple(_tools(named, problems))
     choice = next(_choices(named, pictured), None)
-    return LabelConfig(outputs, texts, tools, choice, tuple(problems), frozenset(images))
+    shown = frozenset(tag.get("name", "") for tag in root.iter() if _tag(tag) == "image")
+    return LabelConfig(outputs, texts, tools, choice, tuple(problems), shown)
 
 
 def _parse_xml(xml: str) -> ET.Element:

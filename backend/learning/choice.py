@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -59,10 +59,10 @@ class Choice:
         self.said, self.default = said, threshold if said is None else said
         self.keep = keep
 
-    def knows_less(self) -> bool:
-        """Whether there is less to go by than what the book stands on."""
-        masks = int(self.jury.present.sum())
-        return masks < self.before.masks or len(self.shots) < len(self.before.exemplars)
+    def lacks(self, unseen: Collection[int]) -> bool:
+        """Whether there are fewer exemplars than in the book, as some tasks cannot be seen now."""
+        away = any(one.task in unseen for one in self.before.exemplars)
+        return away and len(self.shots) < len(self.before.exemplars)
 
     def entry(self) -> Entry:
         """What the book is to say of the label; nothing where nothing is known of it."""
@@ -78,13 +78,15 @@ class Choice:
         confidence = self._confidence(by_confidence, threshold)
         served = replace(self.query, threshold=threshold, confidence=confidence or 0.0)
         after = by_confidence.iou(served.confidence)
-        learned = learn(self.jury, way, threshold, served.confidence)
-        probe = self._probe(learned, by_confidence.at(served.confidence))
-        if probe is not None and learned is not None:
-            row = learned.probe.row
-            self.keep(probe.id, row)
-            served = replace(served, probed=probe.id, chance=probe.chance, probe=row)
-            after = learned.rating.iou(probe.chance)
+        probe = None
+        if rating.masks >= ENOUGH and "probe" not in self.before.by_hand:
+            learned = learn(self.jury, way, threshold, served.confidence)
+            probe = _worth_it(learned) if learned is not None else None
+            if probe is not None and learned is not None:
+                row = learned.probe.row
+                self.keep(probe.id, row)
+                served = replace(served, probed=probe.id, chance=probe.chance, probe=row)
+                after = learned.rating.iou(probe.chance)
         return Entry(
             self.query.label,
             texts=phrases,
@@ -92,7 +94,7 @@ class Choice:
             weight=weight,
             threshold=None if threshold == self.default else threshold,
             confidence=confidence,
-            probe=self.before.probe if "probe" in self.before.by_hand else probe,
+            probe=probe,
             proof=self._proof(way, served, after, rating.masks),
             handicaps=handicaps,
             weights=weights,
@@ -111,23 +113,6 @@ class Choice:
             return self.before.confidence
         confidence = calibrated(rating, threshold)
         return confidence if confidence > threshold else None
-
-    def _probe(self, learned: Learned | None, before: NDArray[np.float64]) -> Probed | None:
-        """A second look at parts, if it is worth one beside what all of them have, (I,)."""
-        if learned is None or "probe" in self.before.by_hand:
-            return None
-        chance = calibrated(learned.rating, 0.0, before)
-        if not chance:
-            return None
-        gained, _ = gain(before, learned.rating.at(chance), learned.rating.weights)
-        return Probed(
-            probe_id(learned.probe.row),
-            chance,
-            round(gained, 4),
-            learned.right,
-            learned.wrong,
-            _curve(learned.rating),
-        )
 
     def _score(self, rating: Rating) -> float:
         """How good a way to ask is at the threshold that it would be served with."""
@@ -321,6 +306,23 @@ def _curve(rating: Rating) -> Curve:
         return ()
     points = zip(GRID.tolist(), rating.mean.tolist(), strict=True)
     return tuple((round(threshold, 4), round(score, 4)) for threshold, score in points)
+
+
+def _worth_it(learned: Learned) -> Probed | None:
+    """A second look at parts, if it is worth one."""
+    rating = learned.rating
+    chance = calibrated(rating, 0.0, learned.without)
+    if not chance:
+        return None
+    gained, _ = gain(learned.without, rating.at(chance), rating.weights)
+    return Probed(
+        probe_id(learned.probe.row),
+        chance,
+        round(gained, 4),
+        learned.right,
+        learned.wrong,
+        _curve(rating),
+    )
 
 
 def calibrated(rating: Rating, default: float, before: NDArray[np.float64] | None = None) -> float:

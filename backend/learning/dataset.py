@@ -116,7 +116,7 @@ class Account:
     ground_truth: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[int]] = field(default_factory=dict)
-    unseen: set[int] = field(default_factory=set)  # tasks with an image that could not be had
+    unseen: set[int] = field(default_factory=set)  # tasks whose image could not be had just now
 
     def leave_out(self, task: int, reason: str) -> None:
         """Count something of a task that is not used."""
@@ -202,14 +202,17 @@ def samples(
         if not counted:
             continue
         for view in views(config):
+            url = ""
             try:
-                image = images.fetch(image_url(Task.from_json(raw), view.key))
+                url = image_url(Task.from_json(raw), view.key)
+                image = images.fetch(url)
             except BackendError as error:
                 reason = f"the image cannot be had ({error.name})"
                 if reason not in account.left_out:
                     log.warning("the image of task %d cannot be had: %s", task, error)
                 account.leave_out(task, reason)
-                account.unseen.add(task)
+                if url:  # or there will never be one
+                    account.unseen.add(task)
                 continue
             size = image.image.height, image.image.width
             masks, unclear = _merged(counted, view, size, task, account)

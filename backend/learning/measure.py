@@ -76,8 +76,8 @@ def measure(
     for label, query in _labels(config, asked).items():
         known = before.entry(query.label)
         choice = Choice(predictor, evidence, query, label, known, threshold, keep)
-        if account.unseen and choice.knows_less():
-            log.warning("%r stays as it was: images it was measured on cannot be had", query.label)
+        if choice.lacks(account.unseen):
+            log.warning("%r stays as it was: images of its exemplars cannot be had", query.label)
             entries.append(known)
             continue
         try:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from backend.inference.masks import SPECK, clean, parts
 from backend.inference.probe import Probe, describe
-from backend.learning.evidence import GRID, Jury, Rating, Seen, Way
+from backend.learning.evidence import GRID, Curve, Jury, Rating, Seen, Way
 from backend.learning.lessons import shrunk
 
 RIGHT, WRONG = 0.5, 0.1  # share of a part that is accepted, from which, up to which, it is
@@ -31,7 +31,8 @@ class Learned:
 
     probe: Probe
     rating: Rating  # by the chance that a part needs to be shown
-    right: int
+    without: Curve  # IoU of each image where all parts are shown, (I,)
+    right: int  # parts that were found
     wrong: int
 
 
@@ -40,7 +41,7 @@ class _Image:
     """What one image teaches."""
 
     cleaned: NDArray[np.float32] | None  # (h, w), None where it could not be asked
-    found: NDArray[np.bool_]  # (N, h, w)
+    numbered: NDArray[np.int32]  # which part each pixel is of, (h, w)
     described: NDArray[np.float64]  # (N, D)
     accepted: NDArray[np.float64]  # (N,), the share of each part
     drawn: NDArray[np.float64]  # (M, D), what the label itself looks like there
@@ -51,21 +52,25 @@ def learn(jury: Jury, way: Way, threshold: float, confidence: float) -> Learned 
     images = [_image(jury, image, way, threshold, confidence) for image in jury.images]
     if not images:
         return None
-    described, right = _taught(images)
-    wrong = int((~right).sum())
-    if wrong < LEAST or len(right) - wrong < EACH:
+    right = sum(int((one.accepted >= RIGHT).sum()) for one in images)
+    wrong = sum(int((one.accepted <= WRONG).sum()) for one in images)
+    whole = _probe(images)
+    if wrong < LEAST or whole is None:
         return None
     curves = np.full((len(images), len(GRID)), np.nan)
+    without = np.full(len(images), np.nan)
     for fold in range(min(FOLDS, len(images))):
         probe = _probe([one for i, one in enumerate(images) if i % FOLDS != fold])
         for i in range(fold, len(images), FOLDS):
             one = images[i]
-            if one.cleaned is not None:
-                chances = np.ones(len(one.found)) if probe is None else probe.chances(one.described)
-                left = partial(_left, one.cleaned, one.found, chances)
-                curves[i] = jury.by_level(jury.images[i], threshold, np.sort(chances), left)
-    rating = Rating(curves, jury.present)
-    return Learned(Probe.fit(described, right), rating, len(right) - wrong, wrong)
+            if one.cleaned is None:
+                continue
+            sure = np.ones(len(one.accepted))
+            chances = sure if probe is None else probe.chances(one.described)
+            rate = partial(jury.by_level, jury.images[i], threshold)
+            curves[i] = rate(np.sort(chances), partial(_left, one.cleaned, one.numbered, chances))
+            without[i] = rate(sure, partial(_left, one.cleaned, one.numbered, sure))[0]
+    return Learned(whole, Rating(curves, jury.present), without, right, wrong)
 
 
 def _image(jury: Jury, image: Seen, way: Way, threshold: float, confidence: float) -> _Image:
@@ -74,11 +79,12 @@ def _image(jury: Jury, image: Seen, way: Way, threshold: float, confidence: floa
     cleaned = None if answer is None else clean(answer, threshold, confidence)
     side = patches.shape[1:] if cleaned is None else cleaned.shape
     truth = shrunk(jury.truth(image), (side[0], side[1]))
-    drawn = parts(truth.astype(np.float32), 1.0)
-    drawn = drawn[drawn.sum(axis=(1, 2)) >= SPECK * truth.size]
-    found = np.zeros((0, *truth.shape), bool) if cleaned is None else parts(cleaned, threshold)
-    shared = (found & truth).sum(axis=(1, 2)) / found.sum(axis=(1, 2))
-    return _Image(cleaned, found, describe(found, patches), shared, describe(drawn, patches))
+    found = np.zeros_like(truth) if cleaned is None else cleaned >= threshold
+    numbered, sizes = parts(found)
+    shared = np.bincount(numbered[truth], minlength=len(sizes) + 1)[1:]
+    drawn, large = parts(truth)
+    looks = describe(drawn, len(large), patches)[large >= SPECK * truth.size]
+    return _Image(cleaned, numbered, describe(numbered, len(sizes), patches), shared / sizes, looks)
 
 
 def _taught(images: Sequence[_Image]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -99,9 +105,9 @@ def _probe(images: Sequence[_Image]) -> Probe | None:
 
 def _left(
     cleaned: NDArray[np.float32],
-    found: NDArray[np.bool_],
+    numbered: NDArray[np.int32],
     chances: NDArray[np.float64],
     least: float,
 ) -> NDArray[np.float32]:
     """Probabilities without the parts whose chance is less."""
-    return np.where(found[chances < least].any(axis=0), np.float32(0), cleaned)
+    return np.where(np.append(np.inf, chances)[numbered] < least, np.float32(0), cleaned)

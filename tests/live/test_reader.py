@@ -5,6 +5,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -144,6 +145,32 @@ def test_what_waits_is_tried_more_and_more_rarely(
     while time.monotonic() < end:
         desk.reader.read()
     assert 3 <= len(tried) <= 4  # at once, and after 0.1, 0.2 and 0.4 seconds
+
+
+def test_what_waits_longer_than_the_pause_to_fail_holds_up_nothing_behind_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(reader, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    shut = desk.shut(7)
+    take = desk.collected.take
+
+    def slowly(event: dict[str, Any]) -> Any:
+        now[0] += 100.0 if event["project"] == 7 else 0.0  # a volume that does not answer
+        return take(event)
+
+    monkeypatch.setattr(desk.collected, "take", slowly)
+    for number in range(1, 2 * reader.EVENTS + 2):
+        desk.accepted(number, 7)
+    desk.accepted(1, 8)
+    passes = [desk.reader.read() for _ in range(3)]
+    assert passes == [True, True, False]
+    assert (desk.kept(7), desk.kept(8)) == (0, 1)
+    shut.unlink()
+    now[0] += reader.LONGEST_PAUSE
+    while desk.reader.read():
+        pass
+    assert (desk.kept(7), desk.waiting()) == (2 * reader.EVENTS + 1, 0)
 
 
 def test_one_that_cannot_be_kept_holds_up_no_other_of_its_project(desk: Desk) -> None:

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from backend.inference.masks import parts
 from backend.inference.predictor import scored
 from backend.inference.probe import Probe, describe
 from backend.prompting import Query
@@ -55,11 +56,23 @@ def test_a_feature_that_never_changes_tells_nothing() -> None:
 
 
 def test_a_part_is_what_its_patches_are_in_the_mean() -> None:
-    whole = np.ones((1, 8, 8), bool)
-    corner = np.zeros((1, 8, 8), bool)
-    corner[0, 0, 0] = True
-    assert describe(np.concatenate([whole, corner]), LEFT).ravel().tolist() == [0.5, 1.0]
-    assert describe(np.zeros((0, 8, 8), bool), LEFT).shape == (0, 1)
+    numbered = np.zeros((8, 8), np.int32)
+    numbered[:4], numbered[7, 0], numbered[6, 3:6] = 1, 2, 3
+    described = describe(numbered, 3, LEFT)
+    np.testing.assert_allclose(described.ravel(), [0.5, 1, 1 / 3])
+    assert describe(np.zeros((8, 8), np.int32), 0, LEFT).shape == (0, 1)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 40), st.integers(1, 40))
+def test_every_pixel_counts_once_whatever_the_sides_are(
+    rows: int, columns: int, height: int, width: int
+) -> None:
+    patches = torch.arange(rows * columns).reshape(1, rows, columns).float()
+    places = np.ones((height, width), np.int32)
+    described = describe(places, 1, patches)
+    nearest = torch.nn.functional.interpolate(patches[None], (height, width), mode="nearest")
+    assert described[0, 0] == pytest.approx(float(nearest.mean()), abs=1e-4)
 
 
 def test_parts_that_are_likely_wrong_go_and_the_others_stay() -> None:
@@ -87,9 +100,17 @@ def test_a_probe_of_another_checkpoint_is_told_and_all_parts_are_shown(
     seen = scored(looked(0.5, np.ones(9, np.float32)), torch.from_numpy(TWO), (8, 8), LEFT)
     assert seen.mask is not None
     assert (seen.mask == (TWO > 0.5)).all()
-    assert "'Widget' is of another checkpoint" in caplog.text
+    assert "Probe aa of 'Widget' is of another checkpoint" in caplog.text
 
 
-def test_parts_are_the_connected_ones_that_reach_a_threshold() -> None:
-    assert [int(part.sum()) for part in parts(TWO, 0.4)] == [12, 12]
-    assert parts(TWO, 0.95).shape == (0, 8, 8)
+def test_a_mask_in_a_thousand_parts_is_looked_at_without_as_many_masks() -> None:
+    dots = np.full((352, 352), 0.1, np.float32)
+    dots[4::8, 4::8] = 0.9  # each as large as the others: none is a speck
+    patches = torch.rand(64, 22, 22)
+    tracemalloc.start()
+    row = np.append(np.zeros(64), 9).astype(np.float32)
+    seen = scored(looked(0.5, row), torch.from_numpy(dots), (352, 352), patches)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seen.mask is not None
+    assert peak < 60e6  # bytes; a mask for each would take 240 million

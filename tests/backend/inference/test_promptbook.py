@@ -237,6 +237,11 @@ def test_a_book_is_read_as_it_was_written(held: list[Entry]) -> None:
         (("labels", "Widget", "threshold"), 0.00004, "above 0 and below 1"),
         (("labels", "Widget", "probe"), {"id": "aa"}, "chance: expected a number"),
         (("labels", "Widget", "probe"), {"id": "a/b", "chance": 0.5}, "names no probe"),
+        (
+            ("labels", "Widget"),
+            {"probe": {"id": "aa", "chance": 0.5}, "by_hand": ["probe"]},
+            "probe: a person may want none",
+        ),
         (("labels", "Widget", "texts", 0, "text"), "\ud800", "half of a character"),
         (("labels", "Widget", "texts", 0, "origin"), [], "origin: expected one of"),
         (("labels", "Widget", "confidence"), 0, "confidence: expected a number above 0"),

@@ -193,11 +193,11 @@ def test_what_was_drawn_while_the_image_had_another_name_is_told_and_says_of_no_
 
 
 def test_what_is_on_another_image_is_of_no_account_here() -> None:
-    beside = '<Image name="map" value="$map"/><Brush name="b" toName="map"/></View>'
+    beside = '<Image name="map" value="https://example.org/legend.png"/></View>'
     config = parse_label_config(XML.replace("</View>", beside))
     drawn = annotation(1, stroke("Car", mask((0, 0)), to_name="map"))
     account = Account()
-    task = {"id": 1, "data": {"image": "u", "map": "v"}, "annotations": [drawn]}
+    task = {"id": 1, "data": {"image": "u"}, "annotations": [drawn]}
     (sample,) = samples([task], config, Images(), account)
     assert (sample.labels, sample.masks) == (("Car", "Dog"), {})
     assert not account.left_out
@@ -263,6 +263,18 @@ def test_rectangles_of_a_tool_to_prompt_with_are_no_truth() -> None:
     (sample,), account = read(annotation(1, box))
     assert not sample.masks
     assert "prompt with" in str(account)
+
+
+def test_an_image_that_may_be_there_another_time_is_told_from_one_that_never_was() -> None:
+    account = Account()
+    tasks: list[dict[str, Any]] = [
+        {"id": 1, "data": {"image": "gone"}},
+        {"id": 2, "data": {"other": "u"}},
+    ]
+    for task in tasks:
+        task["annotations"] = [annotation(1, stroke("Car", mask((0, 0))))]
+    assert list(samples(tasks, CONFIG, Images(), account)) == []
+    assert account.unseen == {1}
 
 
 def test_unknown_labels_and_missing_images_are_told() -> None:

@@ -20,6 +20,7 @@ from backend.inference.promptbook import Entry, Origin, Phrase, PromptBook
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.starter import label_config
+from backend.learning import probing
 from backend.learning.acceptance import Acceptance
 from backend.learning.choice import ENOUGH, calibrated
 from backend.learning.dataset import Account, Part, Sample, part_of
@@ -343,9 +344,14 @@ def test_parts_that_are_mostly_wrong_are_told_by_what_is_inside(
     assert found[True] < 0.5 * found[False]
 
 
-def test_few_wrong_parts_teach_no_probe(demo: Segmenter, books: Books) -> None:
+def test_few_wrong_parts_teach_no_probe(
+    demo: Segmenter, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
     books.put(7, "by hand", Entry("Widget").setting(exemplars=()))
-    assert widget(run(demo, books, accepted(3), RING).book).probe is None
+    entry = widget(run(demo, books, accepted(14), RING).book)
+    assert entry.probe is not None
+    monkeypatch.setattr(probing, "LEAST", entry.probe.wrong + 1)
+    assert widget(run(demo, books, accepted(14), RING).book).probe is None
 
 
 def test_who_wants_no_probe_gets_none(demo: Segmenter, books: Books) -> None:
