@@ -50,8 +50,9 @@ class Choice:
         """`keep` is given a probe's name and numbers, if the label gets one."""
         seen = [one for one in evidence.seen if one.image_key == query.image_key]
         self.predictor, self.query, self.label, self.before = predictor, query, label, before
-        self.jury = Jury(predictor, [one for one in seen if not one.held_out], query.label)
-        self.judges = Jury(predictor, [one for one in seen if one.held_out], query.label)
+        judges = evidence.held_out if evidence.judged else set()
+        self.jury = Jury(predictor, [one for one in seen if one.task not in judges], query.label)
+        self.judges = Jury(predictor, [one for one in seen if one.task in judges], query.label)
         self.shots = evidence.shots.get(query.label, [])
         self.typed = evidence.typed.get(query.label, {})
         # where the threshold is said, it is what every way to ask is judged at

@@ -28,6 +28,7 @@ from backend.labelstudio.labels import LONGEST_PROMPT
 from backend.labelstudio.shapes import Mask
 from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.lessons import shrunk
+from backend.learning.promotion import LEAST_TASKS
 from backend.learning.train import Source
 from backend.prompting import Query, named
 from models import Exemplar, ImageFeatures
@@ -77,6 +78,12 @@ class Evidence:
     seen: list[Seen] = field(default_factory=list)
     shots: dict[str, list[Shot]] = field(default_factory=dict)
     typed: dict[str, dict[str, int]] = field(default_factory=dict)  # annotations, by label and text
+    held_out: set[int] = field(default_factory=set)  # tasks
+
+    @property
+    def judged(self) -> bool:
+        """Whether enough tasks are held out to judge by: fewer may teach as well as the others."""
+        return len(self.held_out) >= LEAST_TASKS
 
 
 Way = Callable[[Seen], Asking | None]  # what to ask an image with, if there is anything
@@ -263,8 +270,8 @@ def gather(
 ) -> Evidence:
     """Accepted work as it can be measured on; what exemplars show is stored.
 
-    Held-out tasks show nothing, as they are there to judge; but where a label is accepted nowhere
-    else, they do.
+    Held-out tasks show nothing, as they are there to judge; but where they are too few for that, or
+    a label is accepted nowhere else, they do.
     """
     evidence = Evidence()
     reserve: dict[str, list[Shot]] = {}
@@ -276,14 +283,19 @@ def gather(
             continue
         one = _seen(sample, predictor)
         evidence.seen = sorted([*evidence.seen, one], key=lambda s: _rank(s.task))[:MOST_TASKS]
+        if one.held_out:
+            evidence.held_out.add(one.task)
         shots = reserve if one.held_out else evidence.shots
         for label, mask in sample.masks.items():
             held = shots.setdefault(label, [])
-            if len(held) < (1 if one.held_out else MOST_EXEMPLARS):
+            if len(held) < (LEAST_TASKS - 1 if one.held_out else MOST_EXEMPLARS):
                 held += _shots(predictor, books, project, encoder, sample, mask)
     for label, held in reserve.items():
-        if not evidence.shots.get(label):
-            evidence.shots[label] = held
+        known = evidence.shots.setdefault(label, [])
+        if not evidence.judged:
+            known += held[: MOST_EXEMPLARS - len(known)]
+        elif not known:
+            known += held[:1]
     return evidence
 
 

@@ -116,11 +116,23 @@ def test_an_exemplars_own_task_never_counts_for_it(demo: Segmenter, books: Books
 def test_held_out_tasks_show_nothing_unless_they_are_all_there_is(
     demo: Segmenter, books: Books
 ) -> None:
-    judging = tasks(Part.HELD_OUT, 2)
+    judging = tasks(Part.HELD_OUT, 3)
     entry = widget(run(demo, books, [sample(task) for task in judging]).book)
     assert [one.task for one in entry.exemplars] == judging[:1]
-    entry = widget(run(demo, books, accepted(1, 2)).book)
+    entry = widget(run(demo, books, accepted(1, 3)).book)
     assert [one.task for one in entry.exemplars] == tasks(Part.TRAINING, 1)
+
+
+def test_held_out_tasks_that_are_too_few_to_judge_count_as_the_others_do(
+    demo: Segmenter, books: Books
+) -> None:
+    entry = widget(run(demo, books, accepted(2, 2)).book)
+    assert [one.task for one in entry.exemplars] == [
+        *tasks(Part.TRAINING, 2),
+        *tasks(Part.HELD_OUT, 2),
+    ]
+    assert entry.masks == 4
+    assert {one.masks for one in entry.exemplars} == {3}
 
 
 def slip(task: int) -> Sample:
