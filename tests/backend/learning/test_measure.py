@@ -330,20 +330,22 @@ def test_doubtful_parts_are_left_out_where_they_are_seldom_right(
     assert query.confidence == entry.confidence
 
 
-RING = label_config(["Widget"]).replace('value="Widget"', 'value="Widget" predicted_values="ring"')
+WORDY = label_config(["Widget"]).replace(
+    'value="Widget"', 'value="Widget" predicted_values="purple thing"'
+)
 
 
 def test_parts_that_are_mostly_wrong_are_told_by_what_is_inside(
     demo: Segmenter, books: Books
 ) -> None:
     books.put(7, "by hand", Entry("Widget").setting(exemplars=()))
-    entry = widget(run(demo, books, accepted(14), RING).book)
+    entry = widget(run(demo, books, accepted(20), WORDY).book)
     assert entry.probe is not None
     assert entry.probe.gain is not None
     assert entry.probe.gain > 0.005
-    assert entry.probe.right >= 14
+    assert entry.probe.right >= 20
     assert entry.probe.wrong >= 5
-    (looked,) = queries(parse_label_config(RING), 0.4, books.serving(7, BASE))
+    (looked,) = queries(parse_label_config(WORDY), 0.4, books.serving(7, BASE))
     assert looked.probed == entry.probe.id
     found = {True: 0, False: 0}  # pixels of what is no widget, on images that taught nothing
     predictor = Predictor(demo, FeatureCache(0))
@@ -360,15 +362,15 @@ def test_few_wrong_parts_teach_no_probe(
     demo: Segmenter, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     books.put(7, "by hand", Entry("Widget").setting(exemplars=()))
-    entry = widget(run(demo, books, accepted(14), RING).book)
+    entry = widget(run(demo, books, accepted(20), WORDY).book)
     assert entry.probe is not None
     monkeypatch.setattr(probing, "LEAST", entry.probe.wrong + 1)
-    assert widget(run(demo, books, accepted(14), RING).book).probe is None
+    assert widget(run(demo, books, accepted(20), WORDY).book).probe is None
 
 
 def test_who_wants_no_probe_gets_none(demo: Segmenter, books: Books) -> None:
     books.put(7, "by hand", Entry("Widget").setting(exemplars=()).without_probe())
-    assert widget(run(demo, books, accepted(14), RING).book).probe is None
+    assert widget(run(demo, books, accepted(20), WORDY).book).probe is None
 
 
 def test_a_caption_that_no_model_reads_is_no_phrase(
