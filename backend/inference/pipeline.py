@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from backend.errors import BackendError, BadPrompt, InternalError
+from backend.errors import BackendError, InternalError
 from backend.inference import interactive
-from backend.inference.asking import Asking
 from backend.inference.clusters import Description
 from backend.inference.forms import shapes
 from backend.inference.interactive import Offered
@@ -244,16 +243,7 @@ def _prelabel(
     predictor: Predictor, features: Mapping[str, ImageFeatures], asked: Sequence[Query]
 ) -> tuple[list[Found], dict[str, str]]:
     """Every label's mask on its image; why others could not be asked, by label."""
-    askings: dict[Query, Asking] = {}
-    refused: dict[str, str] = {}
-    for query in asked:
-        try:
-            askings[query] = predictor.asking(query)
-        except BadPrompt as error:
-            refused[query.label] = str(error)
-            log.warning("label %r is skipped: %s", query.label, error)
-    if refused and not askings:
-        raise BadPrompt(next(iter(refused.values())))
+    askings, refused = predictor.askings(asked)
     found = [
         one
         for key, seen in features.items()

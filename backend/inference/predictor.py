@@ -117,6 +117,24 @@ class Predictor:
         rows = [self.condition(query.prompts, shown, weight) for weight in weights]
         return Asking(torch.stack(rows), handicaps)
 
+    def askings(self, asked: Sequence[Query]) -> tuple[dict[Query, Asking], dict[str, str]]:
+        """What to ask for each query that can be asked; why others cannot, by label.
+
+        Raises:
+            BadPrompt: none can be.
+        """
+        askings: dict[Query, Asking] = {}
+        refused: dict[str, str] = {}
+        for query in asked:
+            try:
+                askings[query] = self.asking(query)
+            except BadPrompt as error:
+                refused[query.label] = str(error)
+                log.warning("label %r is left out: %s", query.label, error)
+        if refused and not askings:
+            raise BadPrompt(next(iter(refused.values())))
+        return askings, refused
+
     def settled(self, features: ImageFeatures, asking: Asking, threshold: float) -> Tensor:
         """The condition (C,) that counts on an image."""
         if len(asking.conditions) == 1:

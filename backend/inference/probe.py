@@ -13,11 +13,13 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor
 
 # Strength of the belief that no feature tells anything, in parts. Of the values tried, 0.1 and 1
 # told new parts apart worse.
 RIDGE = 0.3
+FREE = 1e-3  # the same of the bias
 FLAT = 1e-3  # spread below which a feature says nothing
 STEPS = 12
 
@@ -44,10 +46,10 @@ class Probe:
         share = np.where(right, right.sum(), (~right).sum())
         counts = len(right) / 2 / share
         belief = np.full(design.shape[1], RIDGE)
-        belief[-1] = FLAT  # the bias is nearly free
+        belief[-1] = FREE
         found: Floats = np.zeros(design.shape[1])
         for _ in range(STEPS):  # Newton's method
-            chance = _sigmoid(design @ found)
+            chance = expit(design @ found)
             slope = design.T @ (counts * (chance - right)) + belief * found
             curve = (design.T * (counts * chance * (1 - chance))) @ design + np.diag(belief)
             found = found - np.linalg.solve(curve, slope)
@@ -66,7 +68,8 @@ class Probe:
 
     def chances(self, described: Floats) -> Floats:
         """How likely parts (N, D) are right: (N,)."""
-        return _sigmoid(described @ self.weights + self.bias)
+        chances: Floats = expit(described @ self.weights + self.bias)
+        return chances
 
 
 def describe(numbered: NDArray[np.int32], count: int, patches: Tensor) -> Floats:
@@ -87,8 +90,3 @@ def describe(numbered: NDArray[np.int32], count: int, patches: Tensor) -> Floats
     shares = pixels / np.maximum(1, pixels.sum(axis=1, keepdims=True))
     described: Floats = shares @ patches.flatten(1).T.cpu().numpy().astype(np.float64)
     return described
-
-
-def _sigmoid(x: Floats) -> Floats:
-    p: Floats = 1 / (1 + np.exp(-np.clip(x, -50, 50)))
-    return p

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from backend.durable import as_json, rewrite
 
@@ -68,7 +69,7 @@ class Scores:
         """The probability that an annotator accepts a region of that confidence."""
         if not self.measured:
             return confidence
-        return float(_sigmoid(self.slope * _logit(np.array([confidence])) + self.offset)[0])
+        return float(expit(self.slope * _logit(np.array([confidence])) + self.offset)[0])
 
 
 CONFIDENCES = Scores()
@@ -85,7 +86,7 @@ def fit(confidences: Sequence[float], accepted: Sequence[bool]) -> Scores:
     for fold in range(FOLDS):
         held = np.arange(len(y)) % FOLDS == fold
         a, b = _platt(x[~held], y[~held])
-        others[held] = _sigmoid(a * _logit(x[held]) + b)
+        others[held] = expit(a * _logit(x[held]) + b)
     return Scores(slope, offset, few.regions, few.accepted, error_of(x, y), error_of(others, y))
 
 
@@ -152,7 +153,7 @@ def _platt(confidences: Floats, accepted: NDArray[np.bool_]) -> tuple[float, flo
 
     found = prior
     for _ in range(STEPS):
-        p = _sigmoid(design @ found)
+        p = expit(design @ found)
         slope = design.T @ (p - targets) + RIDGE * (found - prior)
         curve = (design.T * (p * (1 - p))) @ design + RIDGE * np.eye(2)
         step = np.linalg.solve(curve, slope)
@@ -169,8 +170,3 @@ def _logit(p: Floats) -> Floats:
     clipped = np.clip(p, 1e-3, 1 - 1e-3)
     logits: Floats = np.log(clipped / (1 - clipped))
     return logits
-
-
-def _sigmoid(x: Floats) -> Floats:
-    p: Floats = 1 / (1 + np.exp(-np.clip(x, -50, 50)))
-    return p

@@ -83,15 +83,15 @@ class Choice:
         confidence = self._confidence(by_confidence, threshold)
         served = replace(self.query, threshold=threshold, confidence=confidence or 0.0)
         after = by_confidence.iou(served.confidence)
-        probe = None
+        learned = None
         if rating.masks >= PROBED and "probe" not in self.before.by_hand:
             learned = learn(self.jury, way, threshold, served.confidence)
-            probe = _worth_it(learned) if learned is not None else None
-            if probe is not None and learned is not None:
-                row = learned.probe.row
-                self.keep(probe.id, row)
-                served = replace(served, probed=probe.id, chance=probe.chance, probe=row)
-                after = learned.rating.iou(probe.chance)
+        probe = _worth_it(learned) if learned else None
+        if learned and probe:
+            row = learned.probe.row
+            self.keep(probe.id, row)
+            served = replace(served, probed=probe.id, chance=probe.chance, probe=row)
+            after = learned.rating.iou(probe.chance)
         return Entry(
             self.query.label,
             texts=phrases,

@@ -353,10 +353,10 @@ def _typed(
                 nearest = there[0] if len(there) == 1 else predictor.closest(phrase, there)
                 query = nearest.saying(phrase)
             predictor.condition(query.prompts)
+            if len(query.prompts[0]) > LONGEST_PROMPT:
+                raise BadPrompt(f"A text has 1 to {LONGEST_PROMPT} characters.")
         except BadPrompt as error:
             log.warning("What was typed in task %d is not tried: %s", sample.task, error)
-            continue
-        if len(query.prompts[0]) > LONGEST_PROMPT:
             continue
         if query not in asked and query.label in sample.masks:  # a label's name asks nothing new
             yield query.label, query.prompts[0]

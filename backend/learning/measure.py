@@ -7,8 +7,8 @@ its own task. What a person set stays as it is.
 
 Little evidence moves little: the weight of exemplars is at first what the words leave to be found,
 and goes towards the best one as masks come; so does a threshold, which stays where it is below five
-masks. A probe that looks at the parts of masks once more comes with the same number, if it has
-something to leave out. Other words than the label's have to be clearly better.
+masks. A probe that looks at the parts of masks once more needs ten, and something to leave out.
+Other words than the label's have to be clearly better.
 """
 
 from __future__ import annotations

@@ -48,10 +48,11 @@ class _Image:
 
 
 def learn(jury: Jury, way: Way, threshold: float, confidence: float) -> Learned | None:
-    """Learn to tell a label's parts apart; None where there are too few to learn from."""
+    """Learn to tell a label's parts apart; None where there are too few to learn from.
+
+    The jury has images.
+    """
     images = [_image(jury, image, way, threshold, confidence) for image in jury.images]
-    if not images:
-        return None
     right = sum(int((one.accepted >= RIGHT).sum()) for one in images)
     wrong = sum(int((one.accepted <= WRONG).sum()) for one in images)
     whole = _probe(images)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from backend.errors import AlreadyTraining, BadPrompt
+from backend.errors import AlreadyTraining
 from backend.filelock import locked
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
@@ -106,7 +106,8 @@ def train(
     with alone(folder, project) as work:
         active = registry.active(project, base_digest)
         served = base if active is None else base.with_decoder(registry.weights(active))
-        asked = _askable(served, queries(config, threshold, book))
+        askings, _ = Predictor(served, FeatureCache(0)).askings(queries(config, threshold, book))
+        asked = list(askings)
 
         account, lessons = Account(), Lessons(work / "lessons", base_digest, base)
         found = _asked_of(source((Part.TRAINING, Part.VALIDATION), account), asked)
@@ -165,26 +166,6 @@ def train(
             registry.reject(project, version.id, verdict.reason)
         (work / "run.pt").unlink(missing_ok=True)
         return Trained(registry.version(project, version.id), verdict, report, account)
-
-
-def _askable(served: Segmenter, asked: Sequence[Query]) -> list[Query]:
-    """The queries that the model can read; the log names the others.
-
-    Raises:
-        BadPrompt: there is none.
-    """
-    predictor = Predictor(served, FeatureCache(0))
-    askable, refused = [], []
-    for query in asked:
-        try:
-            predictor.asking(query)
-            askable.append(query)
-        except BadPrompt as error:
-            log.warning("label %r is left out: %s", query.label, error)
-            refused.append(error)
-    if refused and not askable:
-        raise refused[0]
-    return askable
 
 
 def _asked_of(samples: Iterable[Sample], asked: Sequence[Query]) -> Iterator[Sample]:

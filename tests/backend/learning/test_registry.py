@@ -1,5 +1,4 @@
 import json
-import logging
 import subprocess
 import sys
 import textwrap
@@ -11,39 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from backend.errors import NoSuchVersion, VersionDamaged, VersionRefused
+from backend.errors import NoSuchVersion, VersionRefused
 from backend.learning.card import Card, Version
 from backend.learning.decisions import State
 from backend.learning.registry import Registry
-from backend.learning.versions import ACTIVE, CARD, WEIGHTS
+from backend.learning.versions import CARD, WEIGHTS
 from models import CheckpointError, Segmenter, checkpoint
+from tests.backend.learning.published import BASE, PROJECT, names, some_weights
 from tests.models.test_segmenter import picture
-
-BASE = "b" * 64
-PROJECT = 7
-
-
-def some_weights(seed: int) -> dict[str, Tensor]:
-    drawn = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(3, 4, generator=drawn) for name in ("decoder.a", "decoder.b")}
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path)
-
-
-@pytest.fixture
-def publish(registry: Registry) -> Callable[[int], Version]:
-    return lambda seed: registry.publish(PROJECT, some_weights(seed), Card(BASE))
-
-
-def flip(path: Path, place: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
 
 
 def test_a_published_version_is_a_candidate_with_its_card(registry: Registry) -> None:
@@ -170,146 +145,6 @@ def test_rollbacks_undo_activations_one_by_one_whatever_was_before(
         assert names(registry.active(PROJECT)) == names(expected)
 
 
-def names(version: Version | None) -> str | None:
-    return None if version is None else version.id
-
-
-@settings(max_examples=60)
-@given(st.data())
-def test_a_flipped_bit_anywhere_never_changes_the_weights_that_are_served(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    registry = Registry(tmp_path_factory.mktemp("models"))
-    one, two = (registry.publish(PROJECT, some_weights(i), Card(BASE)) for i in (1, 2))
-    registry.activate(PROJECT, one.id, "")
-    registry.activate(PROJECT, two.id, "")
-    files = [p for p in sorted((registry._folder / str(PROJECT)).rglob("*")) if p.is_file()]
-    path = data.draw(st.sampled_from([p for p in files if p.stat().st_size]))
-    flip(path, data.draw(st.integers(0, path.stat().st_size - 1)))
-    version = Registry(registry._folder).active(PROJECT, BASE)
-    if version is not None:
-        seed = {one.id: 1, two.id: 2}[version.id]
-        served = registry.weights(version)
-        assert all(torch.equal(served[name], t) for name, t in some_weights(seed).items())
-
-
-@pytest.mark.parametrize(
-    "damage", ["flipped", "truncated", "gone", "no card", "bad card", "other card"]
-)
-def test_a_damaged_version_gives_way_to_the_one_before_and_the_log_says_so(
-    registry: Registry,
-    publish: Callable[[int], Version],
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    damage: str,
-) -> None:
-    one, two = publish(1), publish(2)
-    registry.activate(PROJECT, one.id, "")
-    registry.activate(PROJECT, two.id, "")
-    assert names(registry.active(PROJECT)) == two.id
-    folder = tmp_path / str(PROJECT) / two.id
-    if damage == "flipped":
-        flip(folder / WEIGHTS, 100)
-    elif damage == "truncated":
-        (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1])
-    elif damage == "gone":
-        (folder / WEIGHTS).unlink()
-    elif damage == "no card":
-        (folder / CARD).unlink()
-    elif damage == "bad card":
-        (folder / CARD).write_text("{")
-    else:
-        (folder / CARD).write_text((folder.with_name(one.id) / CARD).read_text())
-    with caplog.at_level(logging.ERROR):
-        assert names(registry.active(PROJECT)) == one.id
-        assert names(registry.active(PROJECT)) == one.id
-        assert one.id in {version.id for version in registry.versions(PROJECT)}
-    assert sum("The version before it is served" in text for text in caplog.messages) == 1
-    with pytest.raises((VersionDamaged, NoSuchVersion)):
-        registry.activate(PROJECT, two.id, "again")
-    assert names(registry.rollback(PROJECT)) == one.id
-    registry.delete(PROJECT, two.id)
-    assert publish(2).id == two.id
-    registry.activate(PROJECT, two.id, "healed")
-    assert names(registry.active(PROJECT)) == two.id
-
-
-ENDLESS = "[" * 100_000
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        *("5", "[]", "null", '"text"', "{}", ENDLESS, "9" * 5000),
-        *({"created": 5}, {"digest": None}, {"size": "9"}, {"project": "7"}, {"id": 7}),
-        *({"base": None}, {"parent": 5}, {"metrics": []}, {"settings": None}, {"code": []}),
-    ],
-    ids=lambda changed: str(changed)[:30],
-)
-def test_a_card_of_the_wrong_form_is_damaged(
-    registry: Registry,
-    publish: Callable[[int], Version],
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    changed: str | dict[str, object],
-) -> None:
-    one, two = publish(1), publish(2)
-    registry.activate(PROJECT, one.id, "")
-    registry.activate(PROJECT, two.id, "")
-    path = tmp_path / str(PROJECT) / two.id / CARD
-    if isinstance(changed, dict):
-        changed = json.dumps(json.loads(path.read_text()) | changed)
-    path.write_text(changed)
-    assert [version.id for version in registry.versions(PROJECT)] == [one.id]
-    assert names(registry.active(PROJECT, BASE)) == one.id
-    assert registry.overview(PROJECT, BASE)["served"] == one.id
-    assert str(path) in caplog.text
-    assert publish(2).id == two.id
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        *("5", "[]", "null", "{}", ENDLESS, '{"active": null, "history": [5]}'),
-        *({"version": 5}, {"version": ["a"]}, {"reason": None}, {"at": 5}, {"replaced": {}}),
-    ],
-    ids=lambda changed: str(changed)[:30],
-)
-def test_decisions_of_the_wrong_form_serve_the_base_and_are_kept_aside(
-    registry: Registry,
-    publish: Callable[[int], Version],
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    changed: str | dict[str, object],
-) -> None:
-    version = publish(1)
-    registry.activate(PROJECT, version.id, "")
-    path = tmp_path / str(PROJECT) / ACTIVE
-    if isinstance(changed, dict):
-        told = json.loads(path.read_text())
-        told["history"][0] |= changed
-        told["active"] = told["history"][0]["version"]
-        changed = json.dumps(told)
-    path.write_text(changed)
-    assert registry.active(PROJECT) is None
-    assert registry.overview(PROJECT, BASE)["active"] is None
-    assert f"{path} cannot be read" in caplog.text
-    registry.activate(PROJECT, version.id, "again")
-    assert names(registry.active(PROJECT)) == version.id
-    assert (path.parent / f"damaged-{ACTIVE}").read_text() == changed
-
-
-def test_a_version_published_again_heals_a_damaged_one(
-    registry: Registry, publish: Callable[[int], Version], tmp_path: Path
-) -> None:
-    version = publish(1)
-    registry.activate(PROJECT, version.id, "")
-    flip(tmp_path / str(PROJECT) / version.id / WEIGHTS, 100)
-    assert registry.active(PROJECT) is None
-    publish(1)
-    assert names(registry.active(PROJECT)) == version.id
-
-
 def test_a_version_of_another_checkpoint_is_not_served(
     registry: Registry, publish: Callable[[int], Version], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -317,19 +152,6 @@ def test_a_version_of_another_checkpoint_is_not_served(
     assert registry.active(PROJECT, BASE) is not None
     assert registry.active(PROJECT, "c" * 64) is None
     assert "was made for checkpoint bbbbbbbb, and cccccccc is served" in caplog.text
-
-
-def test_unreadable_decisions_serve_the_base_and_are_kept_aside(
-    registry: Registry, publish: Callable[[int], Version], tmp_path: Path
-) -> None:
-    version = publish(1)
-    registry.activate(PROJECT, version.id, "")
-    path = tmp_path / str(PROJECT) / ACTIVE
-    path.write_text(path.read_text()[:-20])
-    assert registry.active(PROJECT) is None
-    registry.activate(PROJECT, version.id, "again")
-    assert names(registry.active(PROJECT)) == version.id
-    assert (path.parent / f"damaged-{ACTIVE}").exists()
 
 
 def test_a_publication_that_was_cut_off_is_never_seen_and_cleared_away(

@@ -1,0 +1,18 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backend.learning.card import Card, Version
+from backend.learning.registry import Registry
+from tests.backend.learning.published import BASE, PROJECT, some_weights
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path)
+
+
+@pytest.fixture
+def publish(registry: Registry) -> Callable[[int], Version]:
+    return lambda seed: registry.publish(PROJECT, some_weights(seed), Card(BASE))
