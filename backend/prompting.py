@@ -50,6 +50,8 @@ class Query:
     chance: float = 0.0  # of being right, that a part needs to be shown, as the probe gives it
     probe: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     """Its numbers, (D + 1,)."""
+    called: str = field(default="", compare=False)
+    """The label as people read it, if that is another name."""
 
     def showing_all(self) -> Self:
         """The same question, whose answer is shown however doubtful its parts are."""
@@ -93,6 +95,7 @@ def queries(
                 (),
                 negatives=label.negatives,
                 contest=control.name if control.competes else "",
+                called=label.shown,
             )
             query = query if book is None else book.over(query, label)
             takers.setdefault(query, []).append(control)
@@ -143,9 +146,11 @@ def named(prompt: str, asked: Sequence[Query]) -> Query | None:
 
     "car: the red one" names the label before the colon and asks for the rest. "Car" asks what its
     label is asked with by itself, and one of a label's prompts asks that. A name counts as a whole,
-    whatever is in it, the longest first: labels may be called "Not OK" or "car: red".
+    whatever is in it, the longest first: labels may be called "Not OK" or "car: red". What people
+    read counts before an alias of the same name.
     """
     labels = {query.label.strip().casefold(): query for query in reversed(asked)}
+    labels |= {one.called.strip().casefold(): one for one in reversed(asked) if one.called}
     for name, rest in _readings(prompt.strip(), max(map(len, labels), default=0)):
         query = labels.get(name.casefold())
         if query:

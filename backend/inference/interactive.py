@@ -114,7 +114,7 @@ def offer(
         return [Offered(one.text, one.source, one.confidence) for one in seen]
     found = named(about, asked)
     if found is None:
-        labels = ", ".join(dict.fromkeys(one.label for one in asked))
+        labels = ", ".join(dict.fromkeys(one.called or one.label for one in asked))
         raise BadPrompt(f'There is no label "{about[:40]}" to find phrases for: {labels}.')
     phrases = of_label(predictor, images[found.image_key], found, book, vocabulary, WAIT)
     likely = ((one, one.iou if isinstance(one, Suggestion) else one.confidence) for one in phrases)

@@ -28,6 +28,7 @@ class Label:
     threshold: float | None = None
     worded: bool = False  # the prompts are given, not made of its value
     negatives: tuple[str, ...] = ()  # what wins over them where it is more likely
+    shown: str = ""  # the name that people read, if it is another
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,9 @@ def _label(tag: ET.Element, default: float | None, problems: list[str]) -> Label
         return None
     own = threshold_of(tag, f'the label "{value}"', problems)
     negatives = _usable(_listed(tag, "negative_values"), value, problems)
-    return Label(value, prompts, default if own is None else own, bool(given), negatives)
+    threshold = default if own is None else own
+    other = shown if shown.strip() not in {"", value.strip()} else ""
+    return Label(value, prompts, threshold, bool(given), negatives, other)
 
 
 def _listed(tag: ET.Element, attribute: str) -> tuple[str, ...]:

@@ -35,8 +35,9 @@ def about(prompt: str, config: LabelConfig) -> str | None:
     if not typed.endswith(WONDER):
         return None
     said = typed.casefold()
-    values = (label.value for control in config.outputs for label in control.labels)
-    labels = {value.strip().casefold(): value for value in values}
+    known = [label for control in config.outputs for label in control.labels]
+    labels = {one.value.strip().casefold(): one.value for one in known}
+    labels |= {one.shown.strip().casefold(): one.value for one in known if one.shown}
     if said in labels and said != WONDER:
         return None
     named = [

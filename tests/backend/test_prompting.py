@@ -71,6 +71,18 @@ def test_a_labels_name_asks_what_the_label_asks() -> None:
     assert named(" pet ", ASKED) == ASKED[1]
 
 
+def test_a_label_is_called_by_what_people_read_and_by_its_alias() -> None:
+    config = parse_label_config(
+        """<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">
+        <Label value="Car" alias="vehicle-4"/><Label value="Lorry" alias="Car"/>
+        </BrushLabels></View>"""
+    )
+    asked = queries(config, 0.4)
+    for typed in ("car: the red one", "vehicle-4: the red one"):
+        assert named(typed, asked) == replace(asked[0], prompts=("the red one",))
+    assert named("lorry: the red one", asked) == replace(asked[1], prompts=("the red one",))
+
+
 def test_one_of_a_labels_prompts_asks_that_for_the_label() -> None:
     assert named("A cat", ASKED) == replace(ASKED[1], prompts=("A cat",))
 

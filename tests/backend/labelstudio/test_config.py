@@ -75,7 +75,7 @@ def test_labels_compete_where_the_control_says_so() -> None:
 
 def test_results_carry_the_alias_and_prompts_the_value() -> None:
     label = only_label('<Label value="Traffic Light" alias="TL"/>')
-    assert label == Label("TL", ("traffic light",))
+    assert label == Label("TL", ("traffic light",), shown="Traffic Light")
 
 
 def test_labels_are_found_at_any_depth() -> None:

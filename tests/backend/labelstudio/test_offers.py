@@ -225,3 +225,14 @@ def test_an_answer_with_phrases_fills_controls_or_is_told_in_words() -> None:
     answer |= {"phrases": [], "remark": "no word finds anything"}
     [nothing] = told(AREA)
     assert nothing["value"]["text"] == ["? ⚠ no word finds anything"]
+
+
+def test_a_label_with_an_alias_is_wondered_about_by_what_people_read() -> None:
+    aliased = parse_label_config(
+        CONFIG.format(controls="").replace('value="dog"', 'value="Big Dog" alias="bd"')
+    )
+    assert [offers.about(typed, aliased) for typed in ("big dog?", "bd?", "cat?")] == [
+        "bd",
+        "bd",
+        "cat",
+    ]
