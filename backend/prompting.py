@@ -45,6 +45,8 @@ class Query:
     contest: str = ""  # queries of the same one compete for every pixel; "" for none
     shown: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     """The mean of the exemplars' conditions, (C,)."""
+    recoloured: tuple[str, ...] = ()  # the same exemplars in other colours, likewise
+    shown_recoloured: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     confidence: float = 0.0  # mean probability that a part of a mask needs to be shown
     probed: str = ""  # names the probe that parts are looked at with; "" for none
     chance: float = 0.0  # of being right, that a part needs to be shown, as the probe gives it
@@ -66,7 +68,8 @@ class Query:
         query = replace(self, negatives=(*self.negatives, *unwanted))
         if not wanted:
             return query
-        return replace(query, prompts=(wanted,), exemplars=(), weights=(), shown=None)
+        query = replace(query, prompts=(wanted,), exemplars=(), weights=(), shown=None)
+        return replace(query, recoloured=(), shown_recoloured=None)
 
 
 class Book(Protocol):
@@ -130,6 +133,8 @@ def _beyond(query: Query) -> list[dict[str, Any]]:
     beyond: dict[str, Any] = {}
     if query.exemplars:
         beyond |= {"exemplars": sorted(query.exemplars), "weights": query.weights}
+    if query.recoloured:
+        beyond["recoloured"] = sorted(query.recoloured)
     if query.negatives:
         beyond["negatives"] = query.negatives
     if query.contest:

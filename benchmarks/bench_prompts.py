@@ -1,9 +1,9 @@
 """What exemplars and thresholds from accepted masks are worth: `make bench-prompts`.
 
-Exemplars: a label means things whose shape the demo checkpoint was never trained on, of one look or
-of any texture. Masks of it are accepted, `prompts measure` fills the book, and other scenes are
-asked from it, as workers do. Each scene has a thing of the same colour and another shape, too,
-which for some labels has the same texture: nothing but the shape tells them apart.
+Exemplars: a label means things whose shape the demo checkpoint was never trained on, of one look,
+of any texture or of any look. Masks of it are accepted, `prompts measure` fills the book, and other
+scenes are asked from it, as workers do. Each scene has a thing of the same colour and another
+shape, too, which for some labels has the same texture: nothing but the shape tells them apart.
 
 Labels of known words show that exemplars do no harm where they are not needed, and what thresholds
 gain that twenty masks move.
@@ -71,6 +71,7 @@ class Sort(Enum):
     ONE_LOOK = "of one look"
     ANY_TEXTURE = "of any texture"
     AMONG_LIKE = "among its like"  # of the same colour and texture
+    ANY_LOOK = "of any look"  # of any colour and texture
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +90,11 @@ class Concept:
         drawn = self.look
         if self.meant.texture is None:
             drawn = drawn._replace(texture=str(rng.choice(KNOWN_TEXTURES)))
+        if self.meant.colour is None:
+            drawn = drawn._replace(colour=str(rng.choice(KNOWN_COLOURS)))
         if self.sort is Sort.AMONG_LIKE:
             texture = drawn.texture
-        other = Look(shape, self.look.colour, texture)
+        other = Look(shape, drawn.colour, texture)
         return generate(self.first + number, include=[drawn, other], count=(3, 5))
 
     def sample(self, task: int, label: str) -> Sample:
@@ -179,7 +182,8 @@ def _new(seed: int, number: int) -> Concept:
     sort = list(Sort)[place]
     colour, texture = str(rng.choice(KNOWN_COLOURS)), str(rng.choice(KNOWN_TEXTURES))
     look = Look(NEW_SHAPES[which], colour, texture)
-    meant = Meaning.about(look, "colour+shape" if sort is Sort.ANY_TEXTURE else "full")
+    said = {Sort.ANY_TEXTURE: "colour+shape", Sort.ANY_LOOK: "shape"}.get(sort, "full")
+    meant = Meaning.about(look, said)
     return Concept(look, sort, meant, 20_000_000 + 1_000_000 * seed + 50_000 * number)
 
 
@@ -237,7 +241,7 @@ def exemplar_row(segmenter: Segmenter, seed: int, number: int) -> Row:
         parts.append([judge.score([book.whole, book.said, book.shown]) for book in books])
     return Row(
         seed,
-        " ".join(filter(None, (concept.meant.texture, look.colour, look.shape))),
+        " ".join(filter(None, (concept.meant.texture, concept.meant.colour, look.shape))),
         concept.sort,
         name,
         (held[kind], kind),

@@ -81,6 +81,11 @@ def of_label(entry: Entry) -> str:
     if shown:
         titles = ["exemplar", "from", "IoU alone", "gain", "masks", "used"]
         parts.append(table(titles, shown))
+    if entry.recoloured:
+        parts.append(
+            "As exemplars are few, images are asked with them in other colours, too, and keep to "
+            "that where it promises more."
+        )
     for name, curve, chosen in (
         ("weight", entry.weights, entry.weight),
         ("threshold", entry.thresholds, entry.threshold),

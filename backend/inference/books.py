@@ -312,7 +312,8 @@ class Books:
 
 
 def _exemplars(book: PromptBook) -> set[str]:
-    return {one.id for entry in book.entries.values() for one in entry.exemplars}
+    shown = [one for entry in book.entries.values() for one in entry.exemplars]
+    return {name for one in shown for name in (one.id, one.recoloured) if name}
 
 
 def _probes(book: PromptBook) -> set[str]:

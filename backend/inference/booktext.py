@@ -177,7 +177,12 @@ def _shown(raw: object, where: str) -> Shown:
         masks=_whole(held.get("masks", 0), f"{where}, masks"),
         used=_yes(held.get("used", True), f"{where}, used"),
         reason=_text(held.get("reason", ""), f"{where}, reason"),
+        recoloured=_recoloured(held.get("recoloured", ""), f"{where}, recoloured"),
     )
+
+
+def _recoloured(raw: object, where: str) -> str:
+    return "" if raw == "" else _name(raw, where, "no exemplar")
 
 
 def _proof(raw: object, where: str) -> Proof:

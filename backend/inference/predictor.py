@@ -112,10 +112,14 @@ class Predictor:
             self.condition(query.negatives)
         if query.shown is None:
             return Asking.only(self.condition(query.prompts))
-        shown = torch.from_numpy(query.shown)[None]
-        weights, handicaps = zip(*query.weights, strict=True)
-        rows = [self.condition(query.prompts, shown, weight) for weight in weights]
-        return Asking(torch.stack(rows), handicaps)
+        shown = self._of_exemplars(query.shown)
+        said = self.condition(query.prompts) if query.prompts else shown
+        other = query.shown_recoloured
+        recoloured = None if other is None else self._of_exemplars(other)
+        return Asking.mixed(said, shown, query.weights, recoloured)
+
+    def _of_exemplars(self, shown: NDArray[np.float32]) -> Tensor:
+        return self.condition((), torch.from_numpy(shown)[None])
 
     def askings(self, asked: Sequence[Query]) -> tuple[dict[Query, Asking], dict[str, str]]:
         """What to ask for each query that can be asked; why others cannot, by label.

@@ -13,7 +13,7 @@ What was measured with one checkpoint says nothing of another. Nothing here need
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -26,6 +26,10 @@ from backend.prompting import Query
 
 # that a person may set
 FIELDS = ("texts", "exemplars", "negatives", "weight", "threshold", "confidence", "probe")
+
+# Exemplars, at most, that are shown in other colours, too: three tell by themselves what they have
+# in common.
+FEW = 2
 
 Curve = tuple[tuple[float, float], ...]
 
@@ -65,6 +69,7 @@ class Shown:
     masks: int = 0  # on which that was measured
     used: bool = True
     reason: str = ""  # why it is not used
+    recoloured: str = ""  # names the condition of the same in other colours, if there is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,12 @@ class Entry:
         measured = "weight" not in self.by_hand and alone[0] in self.handicaps
         weights = self.handicaps if measured else alone
         return weights if any(weight > 0 for weight, _ in weights) else ()
+
+    @property
+    def recoloured(self) -> tuple[str, ...]:
+        """The conditions of the exemplars in other colours, where those are few."""
+        names = tuple(one.recoloured for one in self.exemplars if one.used)
+        return names if len(names) <= FEW and all(names) else ()
 
     def setting(self, **changed: Any) -> Self:
         """The same with fields as a person sets them; None gives one back to measuring.
@@ -207,8 +218,15 @@ class PromptBook:
         weights = entry.asked_weights
         if not shown or not weights:
             return query
-        mean = np.stack([self.conditions[name] for name in shown]).mean(axis=0)
-        return replace(query, exemplars=tuple(shown), weights=weights, shown=mean)
+        query = replace(query, exemplars=tuple(shown), weights=weights, shown=self._mean(shown))
+        others = entry.recoloured
+        if not others or any(name not in self.conditions for name in others):
+            return query
+        return replace(query, recoloured=others, shown_recoloured=self._mean(others))
+
+    def _mean(self, names: Sequence[str]) -> NDArray[np.float32]:
+        mean: NDArray[np.float32] = np.stack([self.conditions[name] for name in names]).mean(axis=0)
+        return mean
 
 
 def _unmeasured(entry: Entry) -> Entry:

@@ -14,7 +14,7 @@ from backend.errors import BadPrompt
 from backend.inference.asking import Asking
 from backend.inference.books import probe_id
 from backend.inference.predictor import Predictor
-from backend.inference.promptbook import Curve, Entry, Origin, Phrase, Probed, Proof, Shown
+from backend.inference.promptbook import FEW, Curve, Entry, Origin, Phrase, Probed, Proof, Shown
 from backend.labelstudio.labels import Label
 from backend.learning.dataset import Part
 from backend.learning.drawn import iou
@@ -178,7 +178,13 @@ class Choice:
             return [shot for shot in self.shots if shot.id in used], self.before.exemplars
         alone = self.jury.rate(*(_averaged([shot]) for shot in self.shots))
         shown = {
-            shot.id: Shown(shot.id, shot.task, iou=rating.iou(self.default), masks=rating.masks)
+            shot.id: Shown(
+                shot.id,
+                shot.task,
+                iou=rating.iou(self.default),
+                masks=rating.masks,
+                recoloured=shot.recoloured[0] if shot.recoloured else "",
+            )
             for shot, rating in zip(self.shots, alone, strict=True)
         }
         chosen = list(self.shots)
@@ -239,13 +245,12 @@ class Choice:
         said = self._said(texts)
         if not shots:
             return _always(said)
-        shares, handicaps = zip(*weights, strict=True)
 
         def way(image: Seen) -> Asking | None:
             shown = _shown(shots, image)
             if shown is None:
                 return None
-            return Asking(torch.stack([torch.lerp(said, shown, one) for one in shares]), handicaps)
+            return Asking.mixed(said, shown, weights, _recoloured(shots, image))
 
         return way
 
@@ -304,6 +309,15 @@ def _shown(shots: Sequence[Shot], image: Seen) -> Tensor | None:
     """The mean (C,) of what is shown on other tasks than an image's."""
     others = [shot.condition for shot in shots if shot.task != image.task]
     return torch.stack(others).mean(dim=0) if others else None
+
+
+def _recoloured(shots: Sequence[Shot], image: Seen) -> Tensor | None:
+    """The same in other colours, as long as exemplars are few."""
+    if len(shots) > FEW:
+        return None
+    others = [shot.recoloured for shot in shots if shot.task != image.task]
+    known = [one[1] for one in others if one is not None]
+    return torch.stack(known).mean(dim=0) if known and len(known) == len(others) else None
 
 
 def _curve(rating: Rating) -> Curve:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -23,6 +23,8 @@ from backend.inference.asking import Asking
 from backend.inference.books import Books, exemplar_id
 from backend.inference.masks import SPECK, clean, confidences
 from backend.inference.predictor import Predictor
+from backend.inference.promptbook import FEW
+from backend.inference.recolouring import recoloured
 from backend.inference.suggest import absent_weight
 from backend.labelstudio.labels import LONGEST_PROMPT
 from backend.labelstudio.shapes import Mask
@@ -69,6 +71,7 @@ class Shot:
     id: str
     task: int
     condition: Tensor  # (C,)
+    recoloured: tuple[str, Tensor] | None = None  # the same in other colours: its name, and (C,)
 
 
 @dataclass(slots=True)
@@ -289,7 +292,8 @@ def gather(
         for label, mask in sample.masks.items():
             held = shots.setdefault(label, [])
             if len(held) < (LEAST_TASKS - 1 if one.held_out else MOST_EXEMPLARS):
-                held += _shots(predictor, books, project, encoder, sample, mask)
+                also = len(held) < FEW
+                held += _shots(predictor, books, project, encoder, sample, mask, also)
     for label, held in reserve.items():
         known = evidence.shots.setdefault(label, [])
         if not evidence.judged:
@@ -314,7 +318,13 @@ def _seen(sample: Sample, predictor: Predictor) -> Seen:
 
 
 def _shots(
-    predictor: Predictor, books: Books, project: int, encoder: str, sample: Sample, mask: Mask
+    predictor: Predictor,
+    books: Books,
+    project: int,
+    encoder: str,
+    sample: Sample,
+    mask: Mask,
+    in_other_colours: bool,
 ) -> list[Shot]:
     """The largest part of a label in an image, as an exemplar; none if that is next to nothing."""
     parts, _ = ndimage.label(mask)
@@ -322,15 +332,24 @@ def _shots(
     if not len(sizes) or sizes.max() < LEAST:
         return []
     part = parts == 1 + int(sizes.argmax())
-    name = exemplar_id(encoder, sample.image.digest, part)
-    if books.holds(project, name):
-        stored = books.condition(project, name)
-        if stored is not None:
-            return [Shot(name, sample.task, torch.from_numpy(stored))]
-    shown = predictor.segmenter.encode_exemplar(Exemplar(sample.image.image, part))[0]
-    condition = shown.float().cpu().clone()
-    books.keep(project, name, condition.numpy())
-    return [Shot(name, sample.task, condition)]
+    image = sample.image
+
+    def stored(name: str, exemplars: Callable[[], Sequence[Exemplar]]) -> Tensor:
+        """The mean of what exemplars show, from the project's folder if it is there."""
+        held = books.condition(project, name) if books.holds(project, name) else None
+        if held is None:
+            shown = predictor.segmenter.encode_exemplar(exemplars())
+            held = shown.float().mean(dim=0).cpu().numpy()
+            books.keep(project, name, held)
+        return torch.from_numpy(held)
+
+    name = exemplar_id(encoder, image.digest, part)
+    shot = Shot(name, sample.task, stored(name, lambda: [Exemplar(image.image, part)]))
+    if not in_other_colours:
+        return [shot]
+    other = exemplar_id(f"{encoder} recoloured", image.digest, part)
+    condition = stored(other, lambda: recoloured(image.image, part))
+    return [replace(shot, recoloured=(other, condition))]
 
 
 def _typed(

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backend.inference.asking import NOTHING, Asking, expected_iou
+from backend.inference.asking import NOTHING, RECOLOURED, Asking, expected_iou
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
 from backend.prompting import Query
@@ -55,6 +55,15 @@ def test_a_handicap_has_to_be_made_up_for() -> None:
     conditions = torch.zeros(2, 8)
     assert Asking(conditions, (0.0, 0.1)).best(answers, HALF).tolist() == [1]
     assert Asking(conditions, (0.0, 0.3)).best(answers, HALF).tolist() == [0]
+
+
+def test_exemplars_in_other_colours_have_to_promise_more_than_as_they_are() -> None:
+    said, shown, recoloured = torch.eye(3)
+    weights = ((0.0, 0.1), (0.5, 0.0), (1.0, 0.02))
+    asking = Asking.mixed(said, shown, weights, recoloured)
+    assert asking.handicaps == (0.1, 0.0, 0.02, RECOLOURED)
+    assert asking.conditions.tolist() == [[1, 0, 0], [0.5, 0.5, 0], [0, 1, 0], [0.5, 0, 0.5]]
+    assert Asking.mixed(said, shown, weights).handicaps == (0.1, 0.0, 0.02)
 
 
 def test_each_threshold_has_its_own_best() -> None:

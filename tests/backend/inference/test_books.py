@@ -146,15 +146,17 @@ def test_the_figures_name_what_they_were_measured_with(books: Books) -> None:
 
 def test_conditions_are_kept_and_go_with_an_export(books: Books, tmp_path: Path) -> None:
     condition = np.array([0.25, -3e-9, 7.0], np.float32)
-    books.keep(7, "ab", condition)
-    entry = Entry("Widget", exemplars=(Shown("ab", 3),), weight=0.5)
+    for name in ("ab", "cd"):
+        books.keep(7, name, condition)
+    entry = Entry("Widget", exemplars=(Shown("ab", 3, recoloured="cd"),), weight=0.5)
     books.change(7, "measured", lambda book: book.having(entry), base="b")
     exported = json.loads(json.dumps(books.exported(7)))
     elsewhere = Books(tmp_path / "elsewhere")
     imported = elsewhere.imported(9, exported, "imported")
     assert (imported.project, imported.entries, imported.note.base) == (9, {"Widget": entry}, "b")
     served = elsewhere.serving(9, "b")
-    assert served.conditions["ab"].tolist() == condition.tolist()
+    for name in ("ab", "cd"):
+        assert served.conditions[name].tolist() == condition.tolist()
     assert not elsewhere.serving(9, "another").entries
 
 

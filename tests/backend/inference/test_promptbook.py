@@ -91,6 +91,23 @@ def test_an_exemplar_whose_condition_is_lost_is_not_asked_with() -> None:
     assert (widget.exemplars, widget.shown, widget.prompts) == ((), None, ("a cog",))
 
 
+def test_few_exemplars_are_shown_in_other_colours_too() -> None:
+    first, second, out = MEASURED.exemplars
+    few = replace(MEASURED, exemplars=(replace(first, recoloured="bb"), out))
+    widget, _ = asked(few)
+    assert (widget.exemplars, widget.recoloured) == (("aa",), ("bb",))
+    assert widget.shown_recoloured is not None
+    assert widget.shown_recoloured.tolist() == CONDITIONS["bb"].tolist()
+    again = widget.saying("a cog")
+    assert (again.recoloured, again.shown_recoloured) == ((), None)
+    lost, _ = asked(few, conditions={"aa": CONDITIONS["aa"]})
+    assert (lost.exemplars, lost.recoloured, lost.shown_recoloured) == (("aa",), (), None)
+    many = [replace(one, id="aa", recoloured="bb") for one in (first, second, second)]
+    for exemplars in (many, [replace(first, recoloured="bb"), second]):
+        widget, _ = asked(replace(MEASURED, exemplars=tuple(exemplars)))
+        assert (widget.recoloured, widget.shown_recoloured) == ((), None)
+
+
 def test_what_the_configuration_says_beats_what_was_measured() -> None:
     _, said = asked(replace(MEASURED, label="Said"))
     assert (said.prompts, said.threshold) == (("a gear",), 0.7)
@@ -153,6 +170,7 @@ def test_whatever_is_asked_with_is_in_the_version() -> None:
         replace(MEASURED, weight=0.0),
         replace(MEASURED, handicaps=((0.75, 0.0), (1.0, 0.1))),
         replace(MEASURED, exemplars=MEASURED.exemplars[:1]),
+        replace(MEASURED, exemplars=(replace(MEASURED.exemplars[0], recoloured="bb"),)),
         replace(MEASURED, negatives=(Phrase("a shadow", Origin.HAND),)),
     ]
     versions = {model_version("m", "0" * 64, asked(entry, probes=CONDITIONS)) for entry in changes}
@@ -189,6 +207,7 @@ shown = st.builds(
     st.integers(0, 99),
     st.booleans(),
     st.text(max_size=9),
+    st.text("0123456789abcdef", max_size=16),
 )
 probes = st.builds(
     Probed,
@@ -253,6 +272,7 @@ def test_a_book_is_read_as_it_was_written(held: list[Entry]) -> None:
         (("labels", "Widget", "texts", 0, "origin"), "a dream", "origin: expected one of"),
         (("labels", "Widget", "texts", 0, "used"), 1, "used: expected true or false"),
         (("labels", "Widget", "exemplars", 1, "id"), "../x", "names no exemplar"),
+        (("labels", "Widget", "exemplars", 1, "recoloured"), "../x", "names no exemplar"),
         (("labels", "Widget", "exemplars", 1, "task"), True, "task: expected a whole number"),
         (("labels", "Widget", "by_hand"), ["colour"], "by_hand, no. 1: expected one of texts"),
         (("labels", "Widget", "handicaps"), [[0.5, -0.1]], "handicaps, no. 1, handicap: expected"),

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from backend.cli.booktable import of_label
 from backend.inference.books import Books
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
-from backend.inference.promptbook import Entry, Origin, Phrase, PromptBook
+from backend.inference.promptbook import FEW, Entry, Origin, Phrase, PromptBook
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.starter import label_config
@@ -149,6 +150,17 @@ def test_an_exemplar_that_hurts_is_left_out_and_says_why(demo: Segmenter, books:
     assert left_out.gain is not None
     assert left_out.gain < -0.03
     assert left_out.reason == f"without it the others find {-left_out.gain:.3f} more"
+
+
+def test_few_exemplars_are_shown_in_other_colours_and_more_as_they_are(
+    demo: Segmenter, books: Books
+) -> None:
+    for count in (2, FEW + 1):
+        entry = widget(run(demo, books, accepted(count)).book)
+        query = queries(parse_label_config(XML), 0.4, books.serving(7, BASE))[0]
+        assert len(query.exemplars) == count
+        assert len(query.recoloured) == (count if count <= FEW else 0)
+        assert ("in other colours" in of_label(entry)) == bool(query.recoloured)
 
 
 def test_two_masks_are_too_few_to_say_that_an_exemplar_hurts(demo: Segmenter, books: Books) -> None:
