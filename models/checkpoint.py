@@ -6,6 +6,7 @@ A checkpoint is a folder, or the id of one on the hub: `config.json`, weights, `
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -15,7 +16,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 import huggingface_hub
 import torch
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ CONFIG = "config.json"
 SAFETENSORS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
 TEXT_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "preprocessor_config.json")
+
+PATIENCE = 10  # seconds that the hub has to answer at all
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 # Files saved before these became non-persistent buffers still hold them; they are plain ranges.
 OBSOLETE = "position_ids"
@@ -46,8 +50,10 @@ C = TypeVar("C", bound=_Config)
 def locate(id_or_folder: str | Path) -> Path:
     """The folder itself, or the local copy of a hub id, downloaded if need be.
 
+    Where the hub does not answer, a copy that was downloaded before is enough.
+
     Raises:
-        CheckpointError: there is no such folder, or the hub cannot be reached.
+        CheckpointError: there is no such folder, or it cannot be downloaded.
     """
     folder = Path(id_or_folder).expanduser()
     if folder.is_dir():
@@ -56,38 +62,57 @@ def locate(id_or_folder: str | Path) -> Path:
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise CheckpointError(f"There is no checkpoint folder {name!r}.")
     try:
-        return _download(name, SAFETENSORS) or _download(name, PICKLED) or _no_weights(name)
-    except RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"The hub has no public checkpoint {name!r} and there is no such folder."
-        ) from error
-    except HFValidationError as error:
-        raise CheckpointError(f"{name!r} is neither a folder nor a valid hub id.") from error
-    except (HfHubHTTPError, OSError) as error:  # connection errors of every client are OSErrors
-        raise CheckpointError(_unreachable(name)) from error
-    except Exception as error:
-        # The hub client raises its HTTP library's own errors, whichever library that is.
-        if type(error).__module__.split(".")[0] in {"httpx", "httpcore", "requests"}:
-            raise CheckpointError(_unreachable(name)) from error
+        huggingface_hub.model_info(name, timeout=PATIENCE)  # a download waits for ever for this
+        return _snapshot(name)
+    except CheckpointError:
         raise
+    except Exception as error:
+        # The client's own errors, its HTTP library's, whichever that is, a transfer's, the disk's.
+        try:
+            kept = _snapshot(name, local_files_only=True)
+        except Exception:
+            raise CheckpointError(_why(name, error)) from error
+        log.warning("checkpoint %s is used as it was downloaded before: %s", name, _line(error))
+        return kept
 
 
-def _unreachable(name: str) -> str:
-    return (
-        f"The hub cannot be reached for checkpoint {name!r} and it is not in the local cache: "
-        "check the network, or give a folder."
-    )
-
-
-def _no_weights(name: str) -> Path:
+def _snapshot(name: str, *, local_files_only: bool = False) -> Path:
+    for weights in (SAFETENSORS, PICKLED):
+        folder = huggingface_hub.snapshot_download(
+            name,
+            allow_patterns=[CONFIG, weights, *TEXT_FILES],
+            local_files_only=local_files_only,
+        )
+        if (Path(folder) / weights).is_file():
+            return Path(folder)
     raise CheckpointError(f"Checkpoint {name!r} has neither {SAFETENSORS} nor {PICKLED}.")
 
 
-def _download(name: str, weights: str) -> Path | None:
-    folder = Path(
-        huggingface_hub.snapshot_download(name, allow_patterns=[CONFIG, weights, *TEXT_FILES])
+def _why(name: str, error: Exception) -> str:
+    """Why a checkpoint of the hub cannot be had, and what to do."""
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f"The hub has no public checkpoint {name!r} (others need HF_TOKEN), "
+            "and there is no such folder."
+        )
+    if isinstance(error, HFValidationError):
+        return f"{name!r} is neither a folder nor a valid hub id."
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        cache = huggingface_hub.constants.HF_HUB_CACHE
+        return (
+            f"Checkpoint {name!r} cannot be kept in {cache} ({error.strerror}): "
+            "make room there, or set HF_HOME to another folder."
+        )
+    return (
+        f"The hub cannot be reached for checkpoint {name!r} and it is not in the local cache "
+        f"({_line(error)}): check the network, or give a folder."
     )
-    return folder if (folder / weights).is_file() else None
+
+
+def _line(error: Exception) -> str:
+    """What went wrong at the bottom, in one line."""
+    cause = error.__cause__ or error
+    return str(cause).partition("\n")[0] or type(cause).__name__
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import pickle
@@ -92,6 +93,55 @@ def test_an_unreachable_hub_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(CheckpointError, match="hub cannot be reached") as caught:
         checkpoint.locate("promptbrush-test/does-not-exist")
     assert "\n" not in str(caught.value)
+
+
+class Unread(Exception):
+    """As the hub client's HTTP library has one, whichever that is."""
+
+
+def fails(error: Exception) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (Unread("timed out\nand more"), r"cannot be reached .*\(timed out\): check the network"),
+        (RuntimeError("Data processing error: no CAS"), r"cannot be reached .*\(Data processing"),
+        (PermissionError(errno.EACCES, "Permission denied"), r"Permission denied.*set HF_HOME"),
+        (OSError(errno.ENOSPC, "No space left on device"), r"No space left.*make room there"),
+    ],
+)
+def test_why_a_download_fails_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.model_info", lambda *_, **__: None)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fails(error))
+    with pytest.raises(CheckpointError, match=told) as caught:
+        checkpoint.locate("promptbrush-test/does-not-exist")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_does_not_answer_keeps_no_copy_from_being_used(
+    monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path
+) -> None:
+    asked: list[float] = []
+
+    def silent(name: str, *, timeout: float) -> None:
+        asked.append(timeout)
+        raise Unread("timed out")
+
+    def cached(name: str, *, local_files_only: bool = False, **_: object) -> str:
+        assert local_files_only
+        return str(tiny_checkpoint)
+
+    monkeypatch.setattr("huggingface_hub.model_info", silent)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", cached)
+    assert checkpoint.locate("promptbrush-test/cached") == tiny_checkpoint
+    assert asked == [checkpoint.PATIENCE]
 
 
 def test_the_digest_changes_with_every_file_that_decides_masks(copy: Path) -> None:
