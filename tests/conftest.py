@@ -69,3 +69,13 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def segmenter(tiny_checkpoint: Path) -> Segmenter:
     return Segmenter.from_pretrained(tiny_checkpoint, device="cpu")
+
+
+@pytest.fixture
+def half(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Segmenter:
+    """A segmenter as it is on a GPU: the model itself in half precision, and nothing packed."""
+    made = Segmenter.from_pretrained(tiny_checkpoint, device="cpu")
+    made.model.bfloat16()
+    made.dtype = made.precision = torch.bfloat16
+    monkeypatch.setattr(made._engine, "_fast", None)
+    return made

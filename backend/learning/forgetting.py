@@ -102,10 +102,12 @@ def settled(
     (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
     """
     own = parent.model.state_dict()
-    images = [lesson.features(base.device) for lesson in lessons[:IMAGES]]
+    images = [lesson.features(base) for lesson in lessons[:IMAGES]]
     known = [Known.of(base, image, asked, threshold) for image in images]
     for share in SHARES:
-        weights = {name: own[name].cpu().lerp(tensor, share) for name, tensor in tuned.items()}
+        weights = {
+            name: own[name].float().cpu().lerp(tensor, share) for name, tensor in tuned.items()
+        }
         mixed = base.with_decoder(weights)
         scores = [
             score

@@ -80,10 +80,10 @@ class Lesson:
             held["exemplars"],
         )
 
-    def features(self, device: torch.device) -> ImageFeatures:
-        """The image as the segmenter encodes it, in half precision's steps."""
+    def features(self, segmenter: Segmenter) -> ImageFeatures:
+        """The image as a segmenter encodes it, in half precision's steps."""
         content = self.read()
-        parts = tuple(part[0].to(device, torch.float32) for part in content.parts)
+        parts = tuple(part[0].to(segmenter.device, segmenter.dtype) for part in content.parts)
         height, width = content.targets.shape[2:]
         return ImageFeatures(parts, self.grid, (height, width), self.windows)
 

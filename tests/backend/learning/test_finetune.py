@@ -189,7 +189,7 @@ def test_what_nobody_labeled_is_held_to_what_the_base_says(
     segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
 ) -> None:
     everyday = Everyday.of(segmenter, [], 0)
-    images = [lesson.features(segmenter.device) for lesson in lessons[:6]]
+    images = [lesson.features(segmenter) for lesson in lessons[:6]]
 
     def drift(recipe: Recipe, folder: Path) -> float:
         tuned = segmenter.with_decoder(run(segmenter, lessons, folder, recipe).weights)

@@ -31,7 +31,7 @@ def moved(segmenter: Segmenter, far: float) -> dict[str, Tensor]:
 def kept(segmenter: Segmenter, lessons: list[Lesson], asked: Tensor, other: Segmenter) -> Kept:
     scores = []
     for lesson in lessons:
-        image = lesson.features(segmenter.device)
+        image = lesson.features(segmenter)
         scores += Known.of(segmenter, image, asked, 0.5).agreements(other, image, 0.5)
     return Kept.of(scores)
 

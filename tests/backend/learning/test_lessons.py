@@ -59,7 +59,7 @@ def test_a_damaged_lesson_is_made_anew(
 def test_features_are_what_the_segmenter_encodes(segmenter: Segmenter, folder: Path) -> None:
     one = sample(1)
     (fresh,) = segmenter.encode_image([one.image.image])
-    kept = Lessons(folder, "base", segmenter).make(one).features(segmenter.device)
+    kept = Lessons(folder, "base", segmenter).make(one).features(segmenter)
     assert kept.grid == fresh.grid
     for ours, theirs in zip(kept.parts, fresh.parts, strict=True):
         torch.testing.assert_close(ours, theirs, atol=5e-3, rtol=5e-3)

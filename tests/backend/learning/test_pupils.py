@@ -40,7 +40,7 @@ def test_a_pupil_answers_as_the_model_it_is_of(
 ) -> None:
     whole: Segmenter = request.getfixturevalue(model)
     lesson = Lessons(tmp_path / "lessons", "base", whole).make(sample(1))
-    features = lesson.features(whole.device)
+    features = lesson.features(whole)
     pupil = pupil_of(whole)
     for condition in whole.encode_text(["a red circle", "a bright thing"]).clone():
         parts = [part[None] for part in features.parts]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from backend.errors import AlreadyTraining, BadPrompt
 from backend.inference.promptbook import Entry, PromptBook
@@ -59,6 +60,13 @@ def test_a_better_version_is_served_and_reported(segmenter: Segmenter, tmp_path:
     assert "http" not in html
     figures = json.loads(done.report.with_suffix(".json").read_text())
     assert figures["base"] == BASE
+
+
+def test_a_model_in_half_precision_learns_too(half: Segmenter, tmp_path: Path) -> None:
+    done = trained(half, tmp_path)
+    assert done.verdict.promoted, done.verdict.reason
+    weights = Registry(tmp_path).weights(done.version)
+    assert all(tensor.dtype == torch.float32 for tensor in weights.values())
 
 
 def test_a_version_is_judged_as_the_book_would_serve_it(
