@@ -60,8 +60,9 @@ class FeatureStore:
     def __init__(self, cache: DiskCache, segmenter: Segmenter, weights_digest: str) -> None:
         self._cache = cache
         self._device = segmenter.device
-        # what decides a feature's values, beside the image
-        self._model = f"{__version__} {weights_digest} {segmenter.precision}"
+        # what decides a feature's values and their dtype, beside the image
+        computed = f"{segmenter.device.type} {segmenter.precision}"
+        self._model = f"{__version__} {weights_digest} {computed}"
 
     def get(self, digest: str) -> ImageFeatures | None:
         """The features of an image that any worker with the same weights has encoded."""

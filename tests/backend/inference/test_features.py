@@ -72,6 +72,14 @@ def test_other_weights_have_other_features(
     assert FeatureStore(DiskCache(tmp_path, 10**6), segmenter, "1" * 64).get("a") is None
 
 
+def test_another_kind_of_device_has_other_features(
+    store: FeatureStore, segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("a", features(1))
+    monkeypatch.setattr(segmenter, "device", torch.device("cuda"))
+    assert FeatureStore(DiskCache(tmp_path, 10**6), segmenter, "0" * 64).get("a") is None
+
+
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b[:-1] + b"\xff"])
 def test_a_damaged_file_is_a_miss_and_removed(
     store: FeatureStore, tmp_path: Path, damage: Callable[[bytes], bytes]
