@@ -60,13 +60,17 @@ class ImageProcessor:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """From the published keys; `size` and `crop_size` may be an int or a mapping."""
+        """From the published keys; `size` and `crop_size` may be an int or a mapping.
+
+        What the int of `size` is, the file's kind tells: CLIP's shorter side, else both.
+        """
         size, crop = raw.get("size", 352), raw.get("crop_size")
-        keeps_ratio = isinstance(size, Mapping) and "shortest_edge" in size
-        if isinstance(size, Mapping) and not keeps_ratio:
-            height, width = int(size["height"]), int(size["width"])
-        else:
-            height = width = int(size["shortest_edge"] if keeps_ratio else size)
+        kind = raw.get("image_processor_type") or raw.get("feature_extractor_type") or ""
+        if not isinstance(size, Mapping):
+            size = {"shortest_edge": size} if "CLIP" in kind else {"height": size, "width": size}
+        keeps_ratio = "shortest_edge" in size
+        height = int(size["shortest_edge" if keeps_ratio else "height"])
+        width = height if keeps_ratio else int(size["width"])
         crop = crop["height"] if isinstance(crop, Mapping) else crop
         return cls(
             height=height,
