@@ -32,6 +32,22 @@ def test_every_variable_that_is_passed_is_a_setting(compose: Any) -> None:
         assert all(f'"{variable}"' in source for variable in passed)
 
 
+# what the image fixes, what is of `up` alone, and what names a place that has to be mounted
+NOT_PASSED = {
+    *("HOST", "PORT", "PROMPTBRUSH_URL", "PROMPTBRUSH_DATA_DIR", "MODEL_DIR"),
+    *("WORKERS", "PROMPTBRUSH_BROKER"),
+    *("LOCAL_FILES_DOCUMENT_ROOT", "PROMPTBRUSH_VOCABULARY"),
+}
+
+
+def test_every_other_setting_in_the_readme_is_passed(compose: Any) -> None:
+    table = re.findall(r"^\| (`[A-Z`, _]+`) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    listed = {name for names in table for name in re.findall("[A-Z_]+", names)}
+    assert len(listed) > 30
+    for service in ("web", "worker", "pusher", "trainer"):
+        assert listed - NOT_PASSED <= set(compose["services"][service]["environment"])
+
+
 def test_every_volume_that_is_used_is_declared(compose: Any) -> None:
     used = {
         volume.partition(":")[0]
