@@ -48,6 +48,17 @@ def test_every_other_setting_in_the_readme_is_passed(compose: Any) -> None:
         assert listed - NOT_PASSED <= set(compose["services"][service]["environment"])
 
 
+def test_a_gpu_is_for_both_that_compute_as_it_is_written() -> None:
+    written = re.sub(r"# (?=deploy|  )", "", (ROOT / "docker-compose.yml").read_text())
+    services = yaml.safe_load(written)["services"]
+    assert {name for name, service in services.items() if "deploy" in service} == {
+        "worker",
+        "trainer",
+    }
+    (device,) = services["trainer"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+
+
 def test_every_volume_that_is_used_is_declared(compose: Any) -> None:
     used = {
         volume.partition(":")[0]
