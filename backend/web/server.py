@@ -39,6 +39,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "graceful_timeout": GRACE,
             "keepalive": 5,
             "loglevel": "warning",
+            "control_socket_disable": True,  # one path for all servers of a user, in their home
             "proc_name": "promptbrush-web",
             "post_fork": self._remember,
         }
