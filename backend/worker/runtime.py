@@ -51,7 +51,10 @@ def load(name: str, device: str | None, dtype: str) -> tuple[Segmenter, str]:
     except UnusableDtype as error:
         raise BadSetting(f"PROMPTBRUSH_DTYPE={dtype} cannot be used: {error}") from error
     except (RuntimeError, AssertionError) as error:  # torch's words for a device it lacks
-        raise CheckpointUnavailable(f"Device {device!r} cannot be used: {error}") from error
+        reason = str(error).partition("\n")[0]  # CUDA's goes on with how to debug kernels
+        raise CheckpointUnavailable(
+            f"DEVICE={device or 'auto'} cannot be used: {reason}"
+        ) from error
 
 
 def feature_cache(

@@ -35,6 +35,19 @@ def test_a_checkpoint_that_is_not_there_names_the_one_that_is() -> None:
         load("/no/such/folder", "cpu", "float32")
 
 
+def test_a_device_that_is_not_there_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: invalid device ordinal\nFor debugging consider ...")
+
+    monkeypatch.setattr("models.Segmenter.from_pretrained", fail)
+    for device, told in (("cuda:7", "cuda:7"), (None, "auto")):
+        with pytest.raises(CheckpointUnavailable) as caught:
+            load(DEMO, device, "float32")
+        assert str(caught.value) == (
+            f"DEVICE={told} cannot be used: CUDA error: invalid device ordinal"
+        )
+
+
 @pytest.mark.parametrize(("name", "family"), [(DEMO, "clipseg"), (DEMO_GROUPVIT, "groupvit")])
 def test_the_demos_load_by_name(name: str, family: str) -> None:
     segmenter, digest = load(name, "cpu", "float32")
