@@ -23,7 +23,8 @@ from models.towers import unit
 
 PROMPTS_PER_PASS = 4  # 1 to 8 cost the same per prompt; few keep the decoder's memory small
 
-# A longer input than this many times its shorter side is squeezed: attention is quadratic in it.
+# A longer input than this many times its shorter side is squeezed: attention is quadratic in it,
+# and windows are as many more.
 LONGEST = 4
 
 # Averaged before normalising, as GroupViT's authors do; the plain phrase helps short labels.
@@ -210,8 +211,8 @@ class GroupViTEngine:
 
     def _encode(self, image: Image.Image) -> ImageFeatures:
         side = self._window * self._patch
-        width, height = kept_ratio(image.size, side)
-        columns, rows = (max(1, round(length / self._patch)) for length in (width, height))
+        sizes = (min(length, LONGEST * side) for length in kept_ratio(image.size, side))
+        columns, rows = (max(1, round(length / self._patch)) for length in sizes)
         processor = self._processor.at(columns * self._patch, rows * self._patch)
         whole = processor([image]).to(self._model.logit_scale)
         windows = [

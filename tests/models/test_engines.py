@@ -57,6 +57,16 @@ def test_any_size_and_aspect_ratio_gives_masks_of_its_own_size(
     assert masks.isfinite().all()
 
 
+@pytest.mark.parametrize("size", [(900, 3), (3, 900)])
+def test_a_strip_of_an_image_is_squeezed_before_its_windows_are_too_many(
+    groupvit: Segmenter, size: tuple[int, int]
+) -> None:
+    (features,) = groupvit.encode_image(Image.new("RGB", size))
+    assert len(features.windows) == 7  # of a side that is four times the other, overlapping by half
+    (masks,) = groupvit.segment([features], groupvit.encode_text(["a dog"]))
+    assert masks.shape == (1, *size[::-1])
+
+
 def test_labels_compete_for_every_pixel(groupvit: Segmenter) -> None:
     features = groupvit.encode_image(picture(100, 60))
     (both,) = groupvit.segment(features, groupvit.encode_text(["dog", "cat"]))
