@@ -90,7 +90,7 @@ class Concept:
         drawn = self.look
         if self.meant.texture is None:
             drawn = drawn._replace(texture=str(rng.choice(KNOWN_TEXTURES)))
-        if self.meant.colour is None:
+        if self.sort is Sort.ANY_LOOK:
             drawn = drawn._replace(colour=str(rng.choice(KNOWN_COLOURS)))
         if self.sort is Sort.AMONG_LIKE:
             texture = drawn.texture
