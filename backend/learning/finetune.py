@@ -13,10 +13,10 @@ from its last look as if nothing had happened.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backend.durable import rewrite
 from backend.errors import TooLittleData
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
@@ -216,10 +217,10 @@ class _Run:
             "told": [self.step, self.loss, self.stale, self.best_step, self.best_iou],
             "history": self.history,
         }
+        content = io.BytesIO()
+        torch.save(state, content)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_suffix(f".{os.getpid()}")
-        torch.save(state, unfinished)
-        unfinished.replace(self.path)
+        rewrite(self.path, content.getvalue())
 
     def _resume(self) -> None:
         """Go on from the last look, if this very run was begun before."""

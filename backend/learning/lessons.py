@@ -9,7 +9,6 @@ it in memory as it is allowed to.
 from __future__ import annotations
 
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from backend.durable import rewrite
 from backend.labelstudio.shapes import Mask
 from backend.learning.dataset import Part, Sample, part_of
 from backend.learning.views import views, views_of
@@ -164,9 +164,7 @@ class Lessons:
                 ]
             )
         tensors["exemplars"] = self._exemplars(sample)
-        unfinished = path.with_suffix(f".{os.getpid()}")
-        save_file(tensors, unfinished)
-        unfinished.replace(path)
+        rewrite(path, save(tensors))
 
     def keep_only(self, lessons: Collection[Lesson]) -> None:
         """Delete what these do not need: other data's, other base checkpoints', unfinished ones."""

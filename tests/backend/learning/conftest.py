@@ -1,4 +1,5 @@
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,12 @@ def registry(tmp_path: Path) -> Registry:
 @pytest.fixture
 def publish(registry: Registry) -> Callable[[int], Version]:
     return lambda seed: registry.publish(PROJECT, some_weights(seed), Card(BASE))
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file gets longer than half a lesson, as where a disk is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -162,6 +162,33 @@ def test_an_unfinished_run_that_is_damaged_begins_anew(
     assert f"{path} cannot be read" in caplog.text
 
 
+@pytest.mark.usefixtures("full_disk")
+def test_a_run_that_cannot_be_kept_is_told_as_any_file(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
+) -> None:
+    with pytest.raises(OSError, match="too large"):
+        run(segmenter, lessons, tmp_path)
+
+
+def test_what_a_killed_run_was_writing_does_not_pile_up(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    for number in (17, 18):
+        with monkeypatch.context() as killing:
+            killing.setattr("os.getpid", lambda number=number: number)
+            killing.setattr(Path, "replace", kill)
+            with pytest.raises(Killed):
+                run(segmenter, lessons, tmp_path)
+    run(segmenter, lessons, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+
+
 def test_it_stops_when_it_gets_no_better(
     segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
 ) -> None:

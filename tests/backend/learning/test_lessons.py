@@ -56,6 +56,12 @@ def test_a_damaged_lesson_is_made_anew(
     assert f"{made.path} is damaged" in caplog.text
 
 
+@pytest.mark.usefixtures("full_disk")
+def test_a_lesson_that_has_no_room_is_told_as_any_file(segmenter: Segmenter, folder: Path) -> None:
+    with pytest.raises(OSError, match="too large"):
+        Lessons(folder, "base", segmenter).make(sample(1))
+
+
 def test_features_are_what_the_segmenter_encodes(segmenter: Segmenter, folder: Path) -> None:
     one = sample(1)
     (fresh,) = segmenter.encode_image([one.image.image])
