@@ -83,6 +83,8 @@ def train(
 ) -> Trained:
     """Train on from what is served, judge on held-out tasks, publish, and promote or reject.
 
+    What is better than what was served then is rejected where another version is served by now.
+
     Args:
         base: The base checkpoint.
         base_digest: Of its files.
@@ -138,6 +140,11 @@ def train(
         )
 
         verdict = decide(evaluation)
+        was, now = (_name(one) for one in (active, registry.active(project, base_digest)))
+        if verdict.promoted and now != was:  # somebody chose it, and nothing was held against it
+            verdict = Verdict(
+                False, f"{now} is served meanwhile, and it was judged beside {was}: train again"
+            )
         card = Card(
             base=base_digest,
             parent=None if active is None else active.id,
@@ -166,6 +173,10 @@ def train(
             registry.reject(project, version.id, verdict.reason)
         (work / "run.pt").unlink(missing_ok=True)
         return Trained(registry.version(project, version.id), verdict, report, account)
+
+
+def _name(version: Version | None) -> str:
+    return "the base checkpoint" if version is None else f"version {version.id}"
 
 
 def _asked_of(samples: Iterable[Sample], asked: Sequence[Query]) -> Iterator[Sample]:

@@ -213,6 +213,24 @@ def test_a_label_that_would_fall_is_protected(
     assert active.id == first.version.id
 
 
+def test_what_a_person_chose_during_a_training_goes_on_being_served(
+    segmenter: Segmenter, tmp_path: Path
+) -> None:
+    first, registry = trained(segmenter, tmp_path), Registry(tmp_path)
+
+    def meanwhile(parts: Collection[Part], account: Account) -> Iterator[Sample]:
+        if Part.HELD_OUT in parts:
+            registry.rollback(7, "bad masks")
+        return source(parts, account)
+
+    second = trained(segmenter, tmp_path, meanwhile, replace(RECIPE, rate=1e-2))
+    assert second.version.card.metrics["difference"]["low"] > 0
+    assert second.version.state is State.REJECTED
+    assert "the base checkpoint is served meanwhile" in second.version.reason
+    assert f"judged beside version {first.version.id}" in second.version.reason
+    assert registry.active(7, BASE) is None
+
+
 def test_what_the_data_no_longer_has_is_not_kept(segmenter: Segmenter, tmp_path: Path) -> None:
     trained(segmenter, tmp_path, recipe=replace(RECIPE, steps=1, look=1))
     lessons = tmp_path / "7" / ".training" / "lessons"
