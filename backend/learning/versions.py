@@ -4,8 +4,9 @@
     MODEL_DIR/<project>/<version>/version.json         where they come from and how good they are
     MODEL_DIR/<project>/active.json                    what is served, and every decision so far
 
-A version is named by its weights and never changes. What is decided of it stands in `active.json`,
-so that one file's replacement changes all states at once. Any process on any host that shares the
+A version is named by its weights, which never change; how good they are may be found out again, on
+other tasks. What is decided of it stands in `active.json`, so that one file's replacement changes
+all states at once. Any process on any host that shares the
 folder may do anything at any time: writers of a project take turns, readers need no lock. Nothing
 here needs torch, so that the web process can read it; `registry` has what does.
 """
@@ -175,7 +176,7 @@ class Versions:
     def keep(self, project: int, content: bytes, card: Card) -> Version:
         """Publish the file of some weights as a candidate; it is there whole, or not at all.
 
-        The same weights again are the version that they were.
+        The same weights again are the version that they were, as it is known now.
         """
         digest = hashlib.sha256(content).hexdigest()
         version = Version(
@@ -195,15 +196,15 @@ class Versions:
                 try:
                     there = self._read(project, version.id, self.decisions(project))
                     self.content(there)
-                    return there
+                    rewrite(target / CARD, _told(replace(version, created=there.created)))
+                    return self._read(project, version.id, self.decisions(project))
                 except VersionDamaged as error:
                     log.error("%s It is replaced.", error)
                     _remove(target)
             new = folder / f"{UNFINISHED}{uuid.uuid4().hex}"
             new.mkdir()
             write(new / WEIGHTS, content)
-            told = version.to_json()
-            write(new / CARD, as_json({k: v for k, v in told.items() if k not in DECIDED}))
+            write(new / CARD, _told(version))
             sync(new)
             new.rename(target)
             sync(folder)
@@ -325,6 +326,11 @@ class Versions:
         if problem not in self._told:
             self._told.add(problem)
             log.error("%s The version before it is served, or else the base checkpoint.", problem)
+
+
+def _told(version: Version) -> bytes:
+    """The content of its card."""
+    return as_json({k: v for k, v in version.to_json().items() if k not in DECIDED})
 
 
 def _damaged(version: Version) -> VersionDamaged:

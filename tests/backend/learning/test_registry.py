@@ -36,10 +36,20 @@ def test_a_published_version_is_a_candidate_with_its_card(registry: Registry) ->
 def test_a_version_is_named_by_its_weights(registry: Registry) -> None:
     weights = some_weights(1)
     one = registry.publish(PROJECT, weights, Card(BASE))
-    again = registry.publish(PROJECT, dict(reversed(weights.items())), Card(BASE, data="other"))
+    again = registry.publish(PROJECT, dict(reversed(weights.items())), Card(BASE))
     assert again == one
     assert registry.publish(PROJECT, some_weights(2), Card(BASE)).id != one.id
     assert len(registry.versions(PROJECT)) == 2
+
+
+def test_the_same_weights_tell_how_they_were_judged_last(registry: Registry) -> None:
+    one = registry.publish(PROJECT, some_weights(1), Card(BASE, metrics={"held_out_tasks": 0}))
+    registry.reject(PROJECT, one.id, "0 held-out tasks are too few")
+    card = Card(BASE, metrics={"held_out_tasks": 5})
+    again = registry.publish(PROJECT, some_weights(1), card)
+    assert (again.id, again.created, again.state) == (one.id, one.created, State.REJECTED)
+    assert again.card == card
+    assert registry.versions(PROJECT) == [again]
 
 
 def test_activation_retires_what_was_active_and_says_why(
