@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urljoin
 
 import requests
@@ -12,6 +12,9 @@ from backend.errors import LabelStudioError, LabelStudioRefused, LabelStudioUnav
 from backend.labelstudio.token import REFRESH, Token
 
 _QUOTED = 500  # characters of an answer that go into a message
+_LATER = {408, 429}  # it took too long to be asked, or is asked too often: it says no for now
+
+T = TypeVar("T")
 
 
 class Api:
@@ -37,6 +40,15 @@ class Api:
             lambda headers: self._send(method, path, headers=headers, **rest)
         )
         return self._read(answer)
+
+    def call_for(self, kind: type[T], method: str, path: str, **rest: Any) -> T:
+        """The same, of a kind: what answers something else is no Label Studio."""
+        content = self.call(method, path, **rest)
+        if not isinstance(content, kind):
+            raise LabelStudioError(
+                f"{self.url}{path} answers, but not as Label Studio: check LABEL_STUDIO_URL"
+            )
+        return content
 
     def call_openly(self, path: str) -> Any:
         """The JSON of what everybody may read; the token is not sent."""
@@ -86,11 +98,11 @@ class Api:
             return answer.json()
         except requests.JSONDecodeError:
             raise LabelStudioError(
-                f"{answer.url} answers with something else than JSON: check LABEL_STUDIO_URL"
+                f"{_place(answer)} answers with something else than JSON: check LABEL_STUDIO_URL"
             ) from None
 
     def _refuse(self, answer: requests.Response) -> NoReturn:
-        asked = f"{answer.request.method} {answer.url.partition('?')[0]}"
+        asked = f"{answer.request.method} {_place(answer)}"
         if answer.is_redirect:
             target = urljoin(answer.url, answer.headers["Location"])
             raise LabelStudioRefused(
@@ -108,9 +120,14 @@ class Api:
             )
             raise LabelStudioRefused(f"{told}: it does not know the token; {remedy}", 401)
         reason = _reason(answer)
-        if answer.status_code >= 500:
+        if answer.status_code >= 500 or answer.status_code in _LATER:
             raise LabelStudioUnavailable(f"{told}: {reason}")
         raise LabelStudioRefused(f"{told}: {reason}", answer.status_code)
+
+
+def _place(answer: requests.Response) -> str:
+    """What was asked, without the query, which may be long."""
+    return answer.url.partition("?")[0]
 
 
 def _as_given(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -262,12 +262,10 @@ class LabelStudio:
         self._api.call("DELETE", f"/api/webhooks/{webhook}/")
 
     def _object(self, method: str, path: str, **rest: Any) -> Json:
-        answer: Json = self._api.call(method, path, **rest)
-        return answer
+        return self._api.call_for(dict, method, path, **rest)
 
     def _list(self, path: str, query: Mapping[str, Any] | None = None) -> list[Json]:
-        answer: list[Json] = self._api.call("GET", path, params=query)
-        return answer
+        return self._api.call_for(list, "GET", path, params=query)
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -235,6 +235,27 @@ def test_an_address_that_is_not_label_studios_is_told(server: Server) -> None:
         LabelStudio(server.url, LEGACY).version()
 
 
+@pytest.mark.parametrize("status", [408, 429, 502])
+def test_what_would_be_answered_later_is_not_taken_for_a_refusal(
+    server: Server, status: int
+) -> None:
+    """A refused training has failed and a refused prediction is dropped; what is away, waits."""
+    server.decide("/api/tasks", lambda _: {"body": b"<html>Slow down", "status": status})
+    with pytest.raises(LabelStudioUnavailable, match=f"answers {status} to GET"):
+        list(LabelStudio(server.url, LEGACY).tasks(7))
+
+
+@pytest.mark.parametrize("content", [None, [], "yes", 7])
+def test_json_of_something_else_is_told(server: Server, content: object) -> None:
+    for path in ("/api/projects/7", "/api/tasks"):
+        server.decide(path, lambda _: told(content))
+    studio = LabelStudio(server.url, LEGACY)
+    with pytest.raises(LabelStudioError, match="/api/projects/7 answers, but not as Label Studio"):
+        studio.project(7)
+    with pytest.raises(LabelStudioError, match="/api/tasks answers, but not as Label Studio"):
+        list(studio.tasks(7))
+
+
 def test_silence_and_absence_are_told_apart(server: Server) -> None:
     server.reply("/api/version", wait=1.0)
     with pytest.raises(LabelStudioUnavailable, match=r"within 0\.1 seconds"):
