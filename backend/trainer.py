@@ -234,8 +234,9 @@ class Trainer:
                 continue
             try:
                 log.info("%s", self._move_on(project))
-            except BackendError as error:
-                log.warning("version %s of project %d: %s", version, project, error)
+            except Exception as error:  # a defect, too: else no trainer would get beyond it
+                trace = None if isinstance(error, BackendError) else error
+                log.warning("version %s of project %d: %s", version, project, error, exc_info=trace)
                 if isinstance(error, LabelStudioUnavailable) or tries + 1 < MOST_FOLLOWS:
                     pause = min(FIRST_PAUSE * 2**tries, LONGEST_PAUSE)
                     self._follows[project, version] = tries + 1, time.monotonic() + pause
@@ -310,18 +311,26 @@ def run(settings: Settings, name: str | None = None) -> None:
         lane,
         name or f"trainer-{uuid.uuid4().hex[:8]}",
         Reader(connection, Collected(settings.model_dir), lane, gauges, settings),
-        lambda project, told: learn(settings, project, told),
+        lambda project, told: learn(settings, project, lane, told),
         lambda project: move_on(settings, project),
         gauges,
         stopped.is_set,
     ).run()
 
 
-def learn(settings: Settings, project: int, told: Told) -> Trained:
-    """Train a project on what is accepted of it."""
+def learn(settings: Settings, project: int, lane: TrainingLane, told: Told) -> Trained:
+    """Train a project on what is accepted of it; Label Studio is to follow a promotion."""
     from backend.learning.recipe import Recipe
 
-    return _learner(settings, project).learn(Recipe(steps=settings.train_steps), told)
+    learner = _learner(settings, project)
+    trained = learner.learn(Recipe(steps=settings.train_steps), told)
+    if trained.verdict.promoted:
+        # said at once: measuring takes a while, and who is killed meanwhile has promoted it
+        with contextlib.suppress(RedisError):  # it is said again when the run ends
+            lane.follow(project, trained.version.id)
+        with contextlib.suppress(Interrupted):
+            learner.measure_anew(told)
+    return trained
 
 
 def measure_prompts(

@@ -75,6 +75,8 @@ def _train(options: argparse.Namespace) -> int:
     try:
         with commands.progress_bar() as bar:
             done = learns.learn(recipe, bar)
+            if done.verdict.promoted:
+                learns.measure_anew(bar)
     except KeyboardInterrupt:
         print(
             "\nStopped. The same command goes on from the last look at the validation tasks, if it "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from backend.errors import BadRequest, ImageMissing
+from backend.errors import BackendError, BadRequest, ImageMissing
 from backend.inference.books import Books
 from backend.inference.features import FeatureCache
 from backend.inference.offering import of_image
@@ -31,6 +32,8 @@ from backend.learning.train import Progress, Source, Stage, Told, Trained, alone
 from backend.prompting import queries
 from backend.settings import Settings
 from models import Segmenter
+
+log = logging.getLogger(__name__)
 
 
 def export(settings: Settings, studio: Studio, project: int, out: Path) -> str:
@@ -131,7 +134,7 @@ class Learner:
         )
 
     def learn(self, recipe: Recipe, told: Told) -> Trained:
-        """Measure, train, and measure anew with a version that is promoted.
+        """Measure, and train; a version that is promoted is to be measured with anew.
 
         The prompt book comes first, as it needs less than a training does; see `train`, which says
         what is raised.
@@ -140,7 +143,7 @@ class Learner:
         with alone(models, self.project):  # before the time that measuring takes
             pass
         self.measure(told)
-        trained = train(
+        return train(
             self.base,
             self.digest,
             Registry(models),
@@ -154,9 +157,17 @@ class Learner:
             memory=self.settings.train_memory_mb * 2**20,
             told=told,
         )
-        if trained.verdict.promoted:
-            self.measure()
-        return trained
+
+    def measure_anew(self, told: Told) -> None:
+        """Measure with a version that was just promoted.
+
+        It is served in any case: where this cannot be done now, the log says why, and it is done
+        when something is accepted.
+        """
+        try:
+            self.measure(told)
+        except (BackendError, OSError) as error:
+            log.warning("prompts of project %d are as before: %s", self.project, error)
 
 
 @contextmanager

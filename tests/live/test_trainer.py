@@ -8,14 +8,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import requests
+from redis import Redis
 
 from backend.connect import connect
+from backend.errors import LabelStudioUnavailable
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.wiring import Address
+from backend.learning import promotion
+from backend.learning.collected import Collected
 from backend.learning.dataset import Part
+from backend.learning.train import Progress, Stage
+from backend.learning.versions import Versions
+from backend.reader import Reader
+from backend.settings import Settings
+from backend.trainer import Interrupted, Trainer, learn
+from backend.training import TrainingLane
 from tests.backend.fake_label_studio import TOKEN
 from tests.live.conftest import ImageHost, Up, wait_until
 from tests.live.school import School, kill, school
@@ -216,6 +227,65 @@ def test_a_promotion_moves_label_studio_and_predicts_open_tasks_anew(pupils: Sch
     assert studio.projects[pupils.project]["model_version"] == back
     wait_until(lambda: len(studio.predictions) == 2 * len(still_open), 60)
     assert studio.predictions[-1]["model_version"] == back
+
+
+def test_what_cannot_be_followed_for_whatever_reason_ends_no_trainer(
+    redis: Redis, tmp_path: Path
+) -> None:
+    redis.flushdb()
+    lane, tries = TrainingLane(redis), list[int]()
+    lane.follow(7, "one")
+
+    def move_on(project: int) -> str:
+        tries.append(project)
+        raise KeyError("model_version")
+
+    def learn(*_: object) -> NoReturn:
+        raise AssertionError
+
+    reader = Reader(redis, Collected(tmp_path), lane, [], Settings.from_environment({}))
+    Trainer(lane, "one", reader, learn, move_on, [], lambda: bool(tries)).run()
+    assert lane.to_follow() == [(7, "one")]
+
+
+class _Killed(BaseException):
+    """What is in the way of all that would have followed."""
+
+
+@pytest.mark.parametrize("then", [_Killed, Interrupted, LabelStudioUnavailable])
+def test_a_promotion_is_to_be_followed_whatever_happens_to_its_trainer_then(
+    pupils: School,
+    redis: Redis,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    then: type[BaseException],
+) -> None:
+    for rule, open_to_all in (("SURE", 0.0), ("MOST_LOST", 1.0), ("LEAST_KEPT", 0.0)):
+        monkeypatch.setattr(promotion, rule, open_to_all)
+    known = {"LABEL_STUDIO_URL": pupils.studio.url, "LABEL_STUDIO_API_KEY": TOKEN}
+    folders = {"MODEL_DIR": str(tmp_path / "models"), "PROMPTBRUSH_DATA_DIR": str(tmp_path)}
+    few = {"PROMPTBRUSH_CHECKPOINT": str(tiny_checkpoint), "TRAIN_STEPS": "1"}
+    settings = Settings.from_environment({**known, **folders, **few, "IMAGE_HOSTS": "127.0.0.1"})
+    redis.flushdb()
+    lane, judged = TrainingLane(redis), False
+
+    def told(progress: Progress) -> None:
+        nonlocal judged
+        judged |= progress.stage is Stage.JUDGING and progress.images > 0
+        if then is LabelStudioUnavailable:
+            pupils.studio.away = judged
+        elif judged and progress.stage is Stage.MEASURING:
+            raise then
+
+    if then is _Killed:
+        with pytest.raises(_Killed):
+            learn(settings, pupils.project, lane, told)
+    else:
+        assert learn(settings, pupils.project, lane, told).verdict.promoted
+    active = Versions(settings.model_dir).active(pupils.project)
+    assert active is not None
+    assert lane.to_follow() == [(pupils.project, active.id)]
 
 
 @pytest.mark.parametrize("role", ["backend.cli trainer", "backend.cli worker", "valkey-server"])
