@@ -52,6 +52,7 @@ def seconds_per_task(connection: Redis) -> float | None:
         for entry in entries
         if entry["outcome"] in {"done", "failed"}
     ][: PACED + 1]
-    gaps = [after - before for after, before in pairwise(answered)]
+    # by time: hosts' clocks differ, and any may be set back
+    gaps = [after - before for before, after in pairwise(sorted(answered))]
     worked = [gap for gap in gaps if gap < PAUSE]
     return round(sum(worked) / len(worked), 4) if worked else None

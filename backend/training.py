@@ -279,8 +279,7 @@ class TrainingLane:
 
     def end(self, run: Run, trainer: str, state: str, *, promoted: str = "", **told: Any) -> None:
         """Say how a run ended; the version that it promoted is to be followed up."""
-        last = ended(state, job=run.name, **told)
-        self._eval(_END, run.project, trainer, last, promoted)
+        self._eval(_END, run.project, trainer, ended(state, **told), promoted)
 
     def give_back(self, trainer: str) -> int:
         """Let others take up what a dead trainer held at once; gives how many runs."""
@@ -350,7 +349,10 @@ class TrainingLane:
         last: Mapping[int, str],
     ) -> Json:
         number = int(runs.get(project, 0))
-        ended_last = json.loads(last[project]) if project in last else None
+        ended_last = None
+        if project in last:
+            job = run_name(project, number - (project in running))
+            ended_last = {"job": job, **json.loads(last[project])}
         asked = None
         if project in due:
             seconds = max(0.0, due[project] - self._now())

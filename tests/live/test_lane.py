@@ -156,11 +156,16 @@ def test_a_run_that_nobody_works_on_is_stopped_at_once(lane: TrainingLane) -> No
         lambda run: lane.pause(run, ONE, 60, "away"),
         lambda run: lane.give_back(ONE),
     ):
-        lane.request(7)
+        job = lane.request(7)
         let_go(taken(lane))
         assert lane.stop(7)
-        assert state(lane)["state"] == "stopped"
+        assert (state(lane)["state"], state(lane)["job"]) == ("stopped", job)
         assert lane.take(ONE) is None
+    lane.request(7)
+    again = taken(lane)
+    assert state(lane)["last"]["job"] == job
+    lane.end(again, ONE, "failed")
+    assert state(lane)["last"]["job"] == again.name
 
 
 def test_how_far_a_run_is_and_how_it_ended_is_told(lane: TrainingLane) -> None:
