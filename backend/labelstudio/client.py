@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 NOT_FOUND = 404
 PAGE = 100  # rows asked for at once
+PAGE_OF_REGIONS = 20  # where each may bring megabytes of masks
 PREDICTIONS_AT_ONCE = 100
 # Label Studio holds the same list against the fields of tasks and of the annotations in them.
 ANNOTATED = (
@@ -116,15 +117,16 @@ class LabelStudio:
             annotated: Only tasks that somebody has submitted, not those that were only skipped.
             include: Fields of the task, and of its annotations if these are among them.
         """
+        size = PAGE_OF_REGIONS if "result" in include else PAGE
         chunks: Iterable[list[int] | None] = (
-            [None] if ids is None else _chunks(sorted(set(ids)), PAGE)
+            [None] if ids is None else _chunks(sorted(set(ids)), size)
         )
         for chosen in chunks:
             last = 0
             while True:
                 query = {
                     "project": project,
-                    "page_size": PAGE,
+                    "page_size": size,
                     "include": ",".join(include),
                     "query": json.dumps(_task_query(last, lacking, chosen, annotated=annotated)),
                 }
@@ -132,7 +134,7 @@ class LabelStudio:
                     query["fields"] = "all"  # without it Label Studio leaves them out
                 page = self._object("GET", "/api/tasks", params=query)["tasks"]
                 yield from page
-                if chosen is not None or len(page) < PAGE:
+                if chosen is not None or len(page) < size:
                     break
                 last = page[-1]["id"]
 

@@ -36,7 +36,8 @@ class Pulled:
     def annotated_tasks(self, project: int) -> Iterator[Json]:
         """The project's tasks that somebody has submitted, with `annotations`, by id.
 
-        Masks are base64 here, where the API has lists. One page is fetched at a time.
+        Masks are base64 here, where the API has lists. One page is fetched at a time, its regions
+        in smaller ones.
         """
         listed = self.api.annotated_tasks(project, regions=False)
         while page := list(islice(listed, PAGE)):

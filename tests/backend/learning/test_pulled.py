@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backend.diskcache import DiskCache
 from backend.errors import LabelStudioUnavailable
-from backend.labelstudio.client import PAGE, LabelStudio
+from backend.labelstudio.client import PAGE, PAGE_OF_REGIONS, LabelStudio
 from backend.learning.pulled import Pulled
 from tests.backend.fake_label_studio import TOKEN, FakeLabelStudio, serving
 
@@ -49,10 +49,10 @@ def test_after_an_interruption_only_the_rest_is_fetched(
 ) -> None:
     project, _ = annotated(studio, 3 * PAGE + 7)
     first = list(islice(pulled().annotated_tasks(project), PAGE + 1))  # two pages, then a kill
-    assert [len(page) for page in studio.regions_of] == [PAGE, PAGE]
+    assert [len(page) for page in studio.regions_of] == [PAGE_OF_REGIONS] * 10
     studio.regions_of.clear()
     found = list(pulled().annotated_tasks(project))
-    assert [len(page) for page in studio.regions_of] == [PAGE, 7]
+    assert [len(page) for page in studio.regions_of] == [*([PAGE_OF_REGIONS] * 5), 7]
     assert found[: PAGE + 1] == first
     assert told(found) == [(n, [[str(n)]]) for n in sorted(studio.tasks)]
 
@@ -68,7 +68,7 @@ def test_who_was_cut_off_goes_on_when_label_studio_is_back(
         next(tasks)
     studio.away = False
     assert len(list(pulled().annotated_tasks(project))) == 2 * PAGE
-    assert len(studio.regions_of) == 2
+    assert len(studio.regions_of) == 2 * PAGE / PAGE_OF_REGIONS
 
 
 def test_what_changed_since_it_was_kept_is_seen(
