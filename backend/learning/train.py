@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from backend.errors import AlreadyTraining
+from backend.errors import AlreadyTraining, TooLittleData
 from backend.filelock import locked
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
@@ -117,17 +117,22 @@ def train(
         lessons.keep_only(made)
         said = [text for query in asked for text in query.prompts]
         everyday = Everyday.of(base, said, recipe.seed)
-        result = finetune(
-            base,
-            served,
-            made,
-            everyday.taught,
-            asked,
-            recipe,
-            work,
-            memory=memory,
-            told=lambda look: told(Progress(Stage.TRAINING, look=look)),
-        )
+        try:
+            result = finetune(
+                base,
+                served,
+                made,
+                everyday.taught,
+                asked,
+                recipe,
+                work,
+                memory=memory,
+                told=lambda look: told(Progress(Stage.TRAINING, look=look)),
+            )
+        except TooLittleData as error:
+            reasons = [f"{reason} ({count})" for reason, count in account.left_out.most_common()]
+            left = f" Left out is what cannot be used: {'; '.join(reasons)}." if reasons else ""
+            raise TooLittleData(f"{error}{left}") from error
         weights, share = settled(base, served, result.weights, made, everyday.asked, threshold)
         evaluation = evaluate(
             counted(source((Part.HELD_OUT,), account), Stage.JUDGING, told),

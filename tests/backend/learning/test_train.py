@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend.errors import AlreadyTraining, BadPrompt
+from backend.errors import AlreadyTraining, BadPrompt, TooLittleData
 from backend.inference.promptbook import Entry, PromptBook
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.starter import label_config
@@ -135,6 +135,18 @@ def test_where_no_label_can_be_asked_for_that_is_told(segmenter: Segmenter, tmp_
     only = parse_label_config(label_config(["Bright"]).replace('"Bright"', f'"{ENDLESS}"'))
     with pytest.raises(BadPrompt, match="100 tokens"):
         trained(segmenter, tmp_path, config=only)
+
+
+def test_where_too_little_is_left_it_is_told_what_was_left_out(
+    segmenter: Segmenter, tmp_path: Path
+) -> None:
+    def out_of_reach(parts: Collection[Part], account: Account) -> Iterator[Sample]:
+        for one in source(parts, account):
+            account.leave_out(one.task, "the image cannot be had (ImageMissing)")
+        return iter(())
+
+    with pytest.raises(TooLittleData, match=r"the image cannot be had \(ImageMissing\) \(15\)\.$"):
+        trained(segmenter, tmp_path, out_of_reach)
 
 
 def test_the_next_version_goes_on_from_the_active_one(segmenter: Segmenter, tmp_path: Path) -> None:
