@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 PASS = 8  # rows that are computed together; more cost as much each, and memory
 MEMORY = 512 * 2**20  # bytes
 SPECK = 1e-3  # of the image; what serving clears away
+LOOKED_AT = 200  # validation tasks: with ten labels they take as long as the steps between looks
 
 
 def finetune(
@@ -185,9 +186,12 @@ class _Run:
 
     @torch.no_grad()
     def _judge(self) -> float:
-        """Mean IoU on the validation tasks, at the model's own resolution, over all views."""
+        """Mean IoU on the validation tasks, at the model's own resolution, over all views.
+
+        They are in the order of their digests: the first are as good as any others.
+        """
         scores, weights = [], []
-        for lesson in self.validation:
+        for lesson in self.validation[:LOOKED_AT]:
             content = self.shelf.read(lesson)
             labels = (*lesson.present, *lesson.absent)
             asked = torch.stack([self.said[label][0] for label in labels])

@@ -9,6 +9,8 @@ import torch
 from backend.errors import TooLittleData
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
+from backend.learning import finetune as finetuning
+from backend.learning.dataset import Part
 from backend.learning.finetune import finetune
 from backend.learning.forgetting import Everyday
 from backend.learning.lessons import Lesson, Lessons
@@ -195,6 +197,19 @@ def test_it_stops_when_it_gets_no_better(
     result = run(segmenter, lessons, tmp_path, replace(RECIPE, rate=0.0, look=1, patience=3))
     assert [step for step, _, _ in result.history] == [0, 1, 2, 3, 4]
     assert result.step == 1
+
+
+def test_however_many_tasks_there_are_a_look_takes_no_longer(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validation = [lesson for lesson in lessons if lesson.part is Part.VALIDATION]
+    _, *others = sorted(validation, key=lambda lesson: lesson.path.name)
+    fewer = [lesson for lesson in lessons if lesson not in others]
+    once = replace(RECIPE, steps=1)
+    alone = run(segmenter, fewer, tmp_path / "alone", once)
+    assert run(segmenter, lessons, tmp_path / "all", once).history[0] != alone.history[0]
+    monkeypatch.setattr(finetuning, "LOOKED_AT", 1)
+    assert run(segmenter, lessons, tmp_path / "one", once).history[0] == alone.history[0]
 
 
 def test_too_little_to_learn_from_is_told(
