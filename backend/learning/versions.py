@@ -251,15 +251,21 @@ class Versions:
 
         Raises:
             VersionRefused: nothing was active before.
-            VersionDamaged: that one's weights are not those that were published.
+            VersionDamaged: that one is gone, or its weights are not those that were published.
         """
         with self._alone(project) as folder:
             decisions = self.decisions(project)
             if len(decisions.line) < 2:
                 raise VersionRefused(f"Project {project} has nothing to roll back to.")
             name = decisions.line[-2]
-            if name is not None:
-                self.check(self.version(project, name))
+            try:
+                if name is not None:
+                    self.check(self.version(project, name))
+            except (NoSuchVersion, VersionDamaged) as error:
+                raise VersionDamaged(
+                    f"{error} To go back beyond it: `promptbrush versions delete --project "
+                    f"{project} {name}`, and roll back again."
+                ) from error
             self._write_down(folder, decisions.then(Deed.ROLLBACK, name, reason))
             return None if name is None else self.version(project, name)
 
@@ -271,16 +277,17 @@ class Versions:
             VersionRefused: it is being served.
         """
         with self._alone(project) as folder:
-            names = [name for name in self._names(project) if name.startswith(version)]
-            # a damaged one can be deleted too, by its whole name
-            name = version if version in names else self.version(project, version).id
             decisions = self.decisions(project)
+            # one that is damaged, or gone from the disk, can be deleted too, by its whole name
+            known = {*self._names(project), *decisions.line}
+            name = version if version in known else self.version(project, version).id
             if decisions.active == name:
                 raise VersionRefused(
                     f"Version {name} of project {project} is active: roll back first."
                 )
             self._write_down(folder, decisions.then(Deed.DELETE, name, "deleted"))
-            _remove(folder / name)
+            if (folder / name).exists():
+                _remove(folder / name)
             return name
 
     def _names(self, project: int) -> list[str]:

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.errors import NoSuchVersion, VersionRefused
+from backend.errors import NoSuchVersion, VersionDamaged, VersionRefused
 from backend.learning.card import Card, Version
 from backend.learning.decisions import State
 from backend.learning.registry import Registry
@@ -108,6 +109,25 @@ def test_an_unknown_or_ambiguous_name_is_told(
             registry.version(PROJECT, name)
     with pytest.raises(VersionRefused, match="nothing to roll back"):
         registry.rollback(PROJECT)
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_rollback_that_meets_a_lost_version_tells_how_to_pass_it_by(
+    registry: Registry, publish: Callable[[int], Version], tmp_path: Path, gone: bool
+) -> None:
+    one, lost, three = publish(1), publish(2), publish(3)
+    for version in (one, lost, three):
+        registry.activate(PROJECT, version.id, "served")
+    place = tmp_path / str(PROJECT) / lost.id
+    if gone:
+        shutil.rmtree(place)  # by hand
+    else:
+        (place / WEIGHTS).write_bytes(b"?")
+    with pytest.raises(VersionDamaged, match=f"versions delete --project {PROJECT} {lost.id}"):
+        registry.rollback(PROJECT)
+    assert names(registry.active(PROJECT)) == three.id
+    assert registry.delete(PROJECT, lost.id) == lost.id
+    assert names(registry.rollback(PROJECT)) == one.id
 
 
 @settings(max_examples=25)
