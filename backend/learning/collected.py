@@ -21,7 +21,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from backend.durable import as_json, rewrite, sync, write
+from backend.durable import as_json, rewrite, sync
 from backend.filelock import locked
 from backend.labelstudio.events import Kind, moment
 
@@ -121,8 +121,8 @@ class Collected:
                 for path, content in saved.items():
                     rewrite(path, json.dumps(content).encode())
                 for mark in gone:
-                    write(folder / GONE / mark, b"")
-                sync(folder / GONE)
+                    (folder / GONE / mark).touch()
+                sync(folder / GONE)  # of an empty file there is nothing but its name
                 for path in lost:
                     path.unlink()
             except OSError:

@@ -174,6 +174,21 @@ def test_an_import_of_annotations_is_kept_at_once(tmp_path: Path) -> None:
     assert collected.counts(PROJECT).accepted == 9
 
 
+def test_many_deletions_at_once_wait_for_the_disk_a_few_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads events may do so for a minute, and Label Studio tells of 5,000 at once."""
+    collected = after(tmp_path, [saved(1, task=1), saved(2, task=6000)])
+    waits: list[int] = []
+    monkeypatch.setattr("os.fsync", waits.append)
+    for _ in range(2):
+        collected.take(event(Kind.TASKS_REMOVED, tasks=tuple(range(1, 5001))))
+    assert len(waits) < 20
+    assert [task["id"] for task in collected.tasks(PROJECT)] == [6000]
+    collected.take(saved(3, task=5000))
+    assert [task["id"] for task in collected.tasks(PROJECT)] == [6000]
+
+
 def test_the_newest_labeling_configuration_counts(tmp_path: Path) -> None:
     told = [("<View>new</View>", "2026-11-21T22:00:09Z"), (XML, "2026-11-21T22:00:01Z")]
     for order in itertools.permutations(told):
