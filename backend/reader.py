@@ -7,6 +7,7 @@ broker, and all that stayed is tried again after a while.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import time
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 EVENTS = 50  # taken together
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds until what could not be kept is tried again
-LOCK, READING = "promptbrush:training:reader", 60  # one reads, for so many seconds at most
+LOCK, READING = "promptbrush:training:reader", 60  # one reads, an event in so many seconds at most
 
 Json = dict[str, Any]
 
@@ -97,6 +98,8 @@ class Reader:
             read: list[str] = []
             told: dict[int, _Told] = {}
             for name, event in events:
+                with contextlib.suppress(LockError):  # another reads: that is seen below
+                    lock.reacquire()
                 try:
                     taken = self._taken(name, event)
                 except OSError as error:

@@ -173,6 +173,23 @@ def test_what_waits_longer_than_the_pause_to_fail_holds_up_nothing_behind_it(
     assert (desk.kept(7), desk.waiting()) == (2 * reader.EVENTS + 1, 0)
 
 
+def test_events_that_take_long_together_are_read_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "READING", 1)
+    take = desk.collected.take
+
+    def slowly(event: Any) -> Any:
+        time.sleep(0.4)
+        return take(event)
+
+    monkeypatch.setattr(desk.collected, "take", slowly)
+    for number in range(1, 5):
+        desk.accepted(number, 7)
+    assert not desk.reader.read()
+    assert (desk.waiting(), desk.kept(7), desk.news(7)) == (0, 4, 4)
+
+
 def test_one_that_cannot_be_kept_holds_up_no_other_of_its_project(desk: Desk) -> None:
     desk.accepted(1, project=7)
     desk.reader.read()
