@@ -52,7 +52,11 @@ def connect(url: str) -> Redis:
     """A client that fails fast: blocking calls here are cut into slices of a second."""
     try:
         return Redis.from_url(
-            url, socket_timeout=30, socket_connect_timeout=2, retry=Retry(NoBackoff(), 1)
+            url,
+            socket_timeout=30,
+            socket_connect_timeout=2,
+            retry=Retry(NoBackoff(), 1),
+            encoding_errors="replace",  # a reason may quote half a character: no worker dies of it
         )
     except ValueError as error:
         raise BadSetting(f"REDIS_URL cannot be used: {error}") from None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +47,7 @@ log = logging.getLogger(__name__)
 
 SPARE = 4  # threads that never wait for a prediction, so that health and webhooks are answered
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a character: JSON may write one without the other
 
 
 class Routes:
@@ -348,8 +351,15 @@ def _project() -> int:
 
 
 def _body() -> Any:
-    """The request's JSON, whatever its content type says."""
+    """The request's JSON, whatever its content type says.
+
+    Half a character, which nothing behind can write, is the sign for what was not readable.
+    """
     try:
-        return request.get_json(force=True)
+        body = request.get_json(force=True)
     except MalformedRequest:
         raise BadRequest("The body is not valid JSON.") from None
+    if _HALF.search(request.get_data()):
+        text = json.dumps(body, ensure_ascii=False)
+        return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    return body

@@ -161,6 +161,21 @@ def test_failures_are_counted_with_reasons_and_forgotten_once_they_work(
     assert queue.jobs(8)["projects"] == []
 
 
+def test_a_reason_that_quotes_half_a_character_is_given_all_the_same(
+    queue: PredictionQueue,
+) -> None:
+    queue.submit_background(payloads(1), GROUP)
+    job = Hand(queue.connection).take()
+    assert job is not None
+    with queue.connection.pipeline() as pipeline:
+        told = {"error": "ImageMissing", "detail": "a\ud800.png"}
+        queue.deliveries.deliver(pipeline, job, told)
+        pipeline.delete(f"rq:job:{job}")
+        pipeline.execute()
+    (group,) = queue.jobs(PROJECT)["projects"]
+    assert group["reasons"] == {1: "ImageMissing: a?.png"}
+
+
 def test_the_background_pauses_while_too_much_waits_to_be_pushed(queue: PredictionQueue) -> None:
     queue.submit_background(payloads(*range(1, MOST_UNPUSHED + 101)), GROUP)
     hand = Hand(queue.connection)

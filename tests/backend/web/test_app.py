@@ -266,6 +266,18 @@ def test_a_body_that_nests_too_deep_is_refused(client: FlaskClient, path: str) -
     assert "nests too deep" in body(answer)["detail"]
 
 
+def test_half_a_character_is_taken_for_one_that_was_not_readable(
+    client: FlaskClient, queue: InstantQueue
+) -> None:
+    request = recorded("predict-batch-two-tasks")
+    data = {"image": "a\ud800.png", "\ud83d": "\U0001f697"}
+    request["tasks"][0] = {"id": "7\udfff", "data": data}
+    client.post("/predict", json=request)
+    ((payloads, _),) = queue.submitted
+    read = {"image": "a\ufffd.png", "\ufffd": "\U0001f697"}
+    assert payloads[0]["task"] == {"id": "7\ufffd", "data": read}
+
+
 def test_what_can_be_read_and_nests_too_deep_to_be_queued_is_refused_too(
     client: FlaskClient, queue: InstantQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
