@@ -10,6 +10,7 @@ from backend.errors import BadRequest, ImageMissing
 LAST_ID = 2**63 - 1  # what databases number their rows up to
 
 _PROJECT = re.compile(r"([0-9]+)(\..*)?", re.DOTALL)
+_STEPS = re.compile(r"[^.\[\]]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,16 @@ class Task:
 def image_url(task: Task, key: str) -> str:
     """The URL that `<Image value="$key">` shows for this task.
 
+    The key may lead into a field, as in "product.photos[0]".
+
     Raises:
         ImageMissing: The task has no such field, or nothing in it.
         BadRequest: The field holds something else than text.
     """
-    url = task.data.get(key)
-    if url is None or url == "":
-        fields = ", ".join(str(name) for name in task.data) or "nothing"
+    url = task.data.get(key, _led_to(task.data, key))
+    if _is_blank(url):
+        filled = (str(name) for name, held in task.data.items() if not _is_blank(held))
+        fields = ", ".join(filled) or "nothing"
         raise ImageMissing(
             f'task {task.id} has no "{key}", which the labeling configuration shows as the image; '
             f"its data holds {fields}"
@@ -57,6 +61,20 @@ def image_url(task: Task, key: str) -> str:
     if not isinstance(url, str):
         raise BadRequest(f'"{key}" of task {task.id} is {type(url).__name__}, not an image URL')
     return url
+
+
+def _led_to(data: Mapping[str, Any], path: str) -> Any:
+    """What is at the end of a path of names and places, as the editor follows it."""
+    held: Any = data
+    for name in _STEPS.findall(path):
+        if isinstance(held, list):
+            held = {str(place): one for place, one in enumerate(held)}
+        held = held.get(name) if isinstance(held, Mapping) else None
+    return held
+
+
+def _is_blank(held: object) -> bool:
+    return held is None or (isinstance(held, str) and not held.strip())
 
 
 def project_id(raw: object) -> int | None:

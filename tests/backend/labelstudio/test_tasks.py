@@ -49,10 +49,34 @@ def test_the_image_url_is_read_from_the_configured_field() -> None:
     assert image_url(Task(1, {"image": "a.png", "other": 5}), "image") == "a.png"
 
 
-@pytest.mark.parametrize("data", [{}, {"photo": "a.png"}, {"image": None}, {"image": ""}])
+@pytest.mark.parametrize(
+    ("key", "data"),
+    [
+        ("product.photos[1]", {"product": {"photos": ["a.png", "b.png"]}}),
+        ("pages[0].url", {"pages": [{"url": "b.png"}]}),
+        ("pages[0]", {"pages[0]": "b.png", "pages": ["a.png"]}),
+        ("product.photo", {"product": {"photo": "a.png"}, "product.photo": "b.png"}),
+    ],
+)
+def test_the_image_url_may_be_inside_a_field(key: str, data: dict[str, Any]) -> None:
+    assert image_url(Task(1, data), key) == "b.png"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"photo": "a.png"}, {"image": None}, {"image": ""}, {"image": " ", "photo": "a.png"}],
+)
 def test_a_task_without_its_image_is_told(data: dict[str, Any]) -> None:
-    with pytest.raises(ImageMissing, match='task 3 has no "image"'):
+    with pytest.raises(ImageMissing, match='task 3 has no "image"') as told:
         image_url(Task(3, data), "image")
+    assert str(told.value).endswith("holds photo" if "photo" in data else "holds nothing")
+
+
+@pytest.mark.parametrize("key", ["a.b", "a[0]", "list[2]", "list.x", "text[0]", "list[-1]", "[0]"])
+def test_a_path_that_leads_nowhere_is_no_image(key: str) -> None:
+    data = {"a": None, "list": ["x.png"], "text": "x.png"}
+    with pytest.raises(ImageMissing, match=r"its data holds list, text"):
+        image_url(Task(3, data), key)
 
 
 def test_an_image_field_that_is_no_text_is_refused() -> None:
