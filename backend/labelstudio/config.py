@@ -154,12 +154,19 @@ def _parse_xml(xml: str) -> ET.Element:
 
 
 def _images(root: ET.Element, problems: list[str]) -> Iterator[tuple[str, str]]:
-    """Name and key of each image that shows a field of the task."""
+    """Name and key of each image that shows a field of the task, or a place in one."""
+    repeated = {tag for one in root.iter() if _tag(one) == "repeater" for tag in one.iter()}
     for tag in root.iter():
         if _tag(tag) != "image":
             continue
         name, value = tag.get("name", ""), tag.get("value", "")
-        if name and value.startswith("$") and len(value) > 1:
+        if tag in repeated or tag.get("valueList"):
+            problems.append(
+                f'<Image name="{name}"> is left out: it shows a list of images, as a <Repeater> '
+                "or a valueList does; give each image a tag of its own, as in "
+                'value="$pages[0]"'
+            )
+        elif name and value.startswith("$") and len(value) > 1:
             yield name, value[1:]
         else:
             problems.append(

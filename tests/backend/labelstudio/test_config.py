@@ -128,6 +128,22 @@ def test_each_brush_knows_the_field_of_its_own_image() -> None:
     assert [control.image_key for control in config.outputs] == ["left", "meta.right"]
 
 
+@pytest.mark.parametrize(
+    "listed",
+    [
+        '<Image name="page" valueList="$pages"/>',
+        '<Image name="page" valueList="$pages" value="$image"/>',
+        '<repeater on="$p"><View><Image name="page" value="$p[{{idx}}]"/></View></repeater>',
+    ],
+)
+def test_an_image_that_shows_a_list_is_told_and_costs_the_others_nothing(listed: str) -> None:
+    config = parse_label_config(view(listed, IMAGE, brush('<Label value="cat"/>')))
+    (problem,) = config.problems
+    assert problem.startswith('<Image name="page"> is left out: it shows a list of images')
+    with pytest.raises(BadLabelConfig, match="it shows a list of images"):
+        parse_label_config(view(listed, brush('<Label value="cat"/>')))
+
+
 def test_a_brush_on_something_else_than_an_image_is_told() -> None:
     config = parse_label_config(
         view(
