@@ -23,7 +23,7 @@ from backend.labelstudio import offers
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.images import ImageStore, TaskImage
 from backend.labelstudio.interaction import Interaction
-from backend.labelstudio.tasks import Task, image_url
+from backend.labelstudio.tasks import Task, has_image, image_url
 from backend.prompting import Query, model_version, queries
 from models import ImageFeatures
 
@@ -56,8 +56,16 @@ class Job:
         )
 
     def image_keys(self) -> tuple[str, ...]:
-        """The fields of the task's data that hold the images to work on."""
-        return tuple(dict.fromkeys(control.image_key for control in self.config.outputs))
+        """The fields of the task's data that hold the images to work on.
+
+        Of several images those that the task has, and of an annotator's shapes the one they are on.
+        """
+        controls = self.config.outputs
+        if self.interaction:
+            on = self.interaction.to_name
+            controls = tuple(one for one in controls if one.to_name == on) or controls
+        keys = tuple(dict.fromkeys(control.image_key for control in controls))
+        return tuple(key for key in keys if has_image(self.task, key)) or keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +190,7 @@ class Pipeline:
         predictor = served.predictor
         asked = queries(job.config, self._threshold, book)
         version = model_version(served.model, served.digest, asked, served.version)
+        asked = tuple(query for query in asked if query.image_key in images)
         cluster = None
         about = job.interaction.wonders if job.interaction else None
         if about is not None:

@@ -50,7 +50,7 @@ def image_url(task: Task, key: str) -> str:
         ImageMissing: The task has no such field, or nothing in it.
         BadRequest: The field holds something else than text.
     """
-    url = task.data.get(key, _led_to(task.data, key))
+    url = _field(task, key)
     if _is_blank(url):
         filled = (str(name) for name, held in task.data.items() if not _is_blank(held))
         fields = ", ".join(filled) or "nothing"
@@ -63,10 +63,17 @@ def image_url(task: Task, key: str) -> str:
     return url
 
 
-def _led_to(data: Mapping[str, Any], path: str) -> Any:
-    """What is at the end of a path of names and places, as the editor follows it."""
-    held: Any = data
-    for name in _STEPS.findall(path):
+def has_image(task: Task, key: str) -> bool:
+    """Whether a task holds anything where `<Image value="$key">` looks."""
+    return not _is_blank(_field(task, key))
+
+
+def _field(task: Task, key: str) -> Any:
+    """The field of that name, or what is at the end of such a path, as the editor follows it."""
+    held: Any = task.data
+    if key in task.data:
+        return held[key]
+    for name in _STEPS.findall(key):
         if isinstance(held, list):
             held = {str(place): one for place, one in enumerate(held)}
         held = held.get(name) if isinstance(held, Mapping) else None

@@ -161,6 +161,30 @@ def test_failures_stay_with_their_task(pipeline: Pipeline) -> None:
     assert [answer.get("error") for answer in answers] == names
 
 
+def test_a_task_that_lacks_one_of_two_images_is_answered_on_the_other(pipeline: Pipeline) -> None:
+    for lacking, others in (("image", {"c"}), ("other", {"b"})):
+        for nothing in (None, " "):
+            ((answer, _),) = pipeline.answer([payload(data={lacking: nothing})])
+            assert {region["control"] for region in answer["regions"]} == others
+    ((answer, _),) = pipeline.answer([payload(data={"image": None, "other": None})])
+    assert answer["error"] == "ImageMissing"
+
+
+@pytest.mark.parametrize("gone", [None, "http://127.0.0.1:9/gone.png"])
+def test_shapes_on_one_image_need_no_other(pipeline: Pipeline, gone: str | None) -> None:
+    box = Rectangle(0, 0, 50, 50, 0)
+    asked = Interaction(to_name="j", label="cat", rectangles=(box,)).to_json()
+    ((answer, _),) = pipeline.answer([payload(data={"image": gone}, interaction=asked)])
+    assert answer.get("error") is None
+    assert {region["control"] for region in answer["regions"]} <= {"c"}
+
+
+def test_a_phrase_is_looked_for_on_the_image_that_is_there(pipeline: Pipeline) -> None:
+    asked = Interaction(prompt="dog").to_json()
+    ((answer, _),) = pipeline.answer([payload(data={"image": ""}, interaction=asked)])
+    assert {region["control"] for region in answer["regions"]} == {"c"}
+
+
 def test_a_batch_that_fails_as_a_whole_is_done_one_by_one(
     pipeline: Pipeline, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
