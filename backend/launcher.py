@@ -137,6 +137,7 @@ class Launcher:
     def _start(self, run_dir: Path) -> None:
         settings = self._settings
         _check_port(settings.host, settings.port)
+        _check_models(settings.model_dir)
         if settings.redis_url is None:
             path = run_dir / "broker.sock"
             url = f"unix://{path}"
@@ -266,6 +267,15 @@ def _check_broker(url: str) -> None:
             f"The broker at REDIS_URL does not answer ({error}): start it, or unset REDIS_URL to "
             "use the embedded one."
         ) from None
+
+
+def _check_models(folder: Path) -> None:
+    """Say now that nothing can be kept, not when somebody has labeled something."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise BadSetting(f"MODEL_DIR={folder} cannot be written: {error.strerror}.") from None
 
 
 @contextlib.contextmanager

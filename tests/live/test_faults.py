@@ -223,6 +223,7 @@ def test_two_servers_never_share_a_data_folder(
         ({"REDIS_URL": "redis://127.0.0.1:1/0"}, "does not answer"),
         ({"PROMPTBRUSH_BROKER": "/no/such/server"}, "/no/such/server"),
         ({"PROMPTBRUSH_DATA_DIR": "/proc/nowhere"}, "cannot be written"),
+        ({"MODEL_DIR": "/proc/nowhere"}, "MODEL_DIR=/proc/nowhere cannot be written"),
         ({"HOST": "192.0.2.1"}, "--host"),
     ],
 )
