@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from backend.cli.options import checkpoint_option, settings_of
+from backend.cli.options import checkpoint_option, settings_of, whole
 from backend.labelstudio.config import Kind
 
 
@@ -43,8 +43,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     demo.set_defaults(run=_demo)
 
     evaluate = commands.add_parser("evaluate", help="score a checkpoint on generated scenes")
-    evaluate.add_argument("--scenes", type=int, default=200, help="(200)")
-    evaluate.add_argument("--seed", type=int, default=1_000_000, help="of the scenes (1000000)")
+    evaluate.add_argument("--scenes", type=whole(1), default=200, help="(200)")
+    evaluate.add_argument(
+        "--seed", type=whole(0), default=1_000_000, help="of the scenes (1000000)"
+    )
     evaluate.add_argument("--threshold", type=float, help="probability from which a pixel counts")
     checkpoint_option(evaluate)
     evaluate.set_defaults(run=_evaluate)

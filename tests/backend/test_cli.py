@@ -44,6 +44,8 @@ def test_errors_are_one_line_and_set_the_exit_status(
         "train --project 3 --steps -5",
         "train --project 3 --seed -1",
         "suggest --project 3 --most 0",
+        "evaluate --scenes 0",
+        "evaluate --seed -1",
     ],
 )
 def test_numbers_that_cannot_be_meant_are_refused_before_anything_is_done(
