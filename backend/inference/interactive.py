@@ -218,7 +218,8 @@ def _pointed(
     """The parts of a label's mask that points choose, each drawn again from near.
 
     Where the mask has nothing under a point, its label's words have failed there, and what the
-    point's surroundings show is looked for instead.
+    point's surroundings show is looked for instead, for the newest points. An older one keeps what
+    the mask has: a project that counts with plain points sends all of them with a smart one.
     """
     (features,) = predictor.encode([(image.digest, image.image)])
     places = [(point.pixel(features.size), point.positive) for point in points]
@@ -229,14 +230,15 @@ def _pointed(
     whole = np.zeros(features.size, bool) if found.mask is None else found.mask
     mask = np.zeros_like(whole) if wanted else whole
     scores = [] if wanted else [found.score]
+    newest = wanted[-MOST_SHAPES:]
     for place in wanted:
         meant, shown, seen = query, asking, found
-        if not whole[place]:
+        if not whole[place] and place in newest:
             meant, shown, seen = _around(predictor, query, image.image, features, place)
         if seen.mask is None or not seen.mask[place]:
             continue
         part = under(seen.mask, [place], [])
-        if place in wanted[-MOST_SHAPES:]:
+        if place in newest:
             near = _near(predictor, meant, image, shown, part)
             if near.mask is not None and near.mask[place]:
                 part = under(near.mask, [place], [])

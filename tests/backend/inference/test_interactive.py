@@ -241,6 +241,28 @@ def test_where_a_labels_words_fail_a_point_shows_what_is_meant(
     assert iou(found(answer), one) > 0.6
 
 
+def test_of_many_points_the_newest_are_looked_at_one_by_one(
+    ask: Callable[..., Found],
+    predictor: Predictor,
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[object] = []
+    condition = predictor.segmenter.condition
+
+    def watched(*asked: object) -> object:
+        looked.append(asked)
+        return condition(*asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(predictor.segmenter, "condition", watched)
+    one = first(scene, BLUE_STAR)
+    empty = np.argwhere(~np.any([thing.mask for thing in scene.objects], axis=0))[:40]
+    plain = tuple(Point(100 * column / 256, 100 * row / 256, True) for row, column in empty)
+    answer = ask(label="Odd one", points=(*plain, on(one)))
+    assert len(looked) <= 2 * interactive.MOST_SHAPES
+    assert iou(found(answer), one) > 0.3
+
+
 def test_a_small_thing_is_drawn_from_near(predictor: Predictor) -> None:
     scores = []
     for seed in range(5, 11):
