@@ -77,9 +77,15 @@ def find_or_create(studio: LabelStudio, title: str, label_config: str) -> tuple[
 
 
 def upload(studio: LabelStudio, project: int, images: Sequence[Path]) -> str:
-    """Add images to a project that has no tasks yet; says what was done."""
+    """Add images to a project that has no tasks yet; says what was done.
+
+    Raises:
+        OSError: one of them cannot be read, and none was added.
+    """
     if next(studio.tasks(project, include=("id",)), None):
         return "No image was added: the project has tasks already."
+    for image in images:
+        image.open("rb").close()  # once there are some, the others are not added any more
     for image in images:
         studio.upload(project, image.name, image.read_bytes())
     return f"{len(images)} images were added."

@@ -202,6 +202,20 @@ def test_the_command_makes_a_project_with_images_and_says_where_it_is(
     assert studio.uploads == ["one.png"]
 
 
+def test_the_command_adds_all_images_or_none(
+    studio: FakeLabelStudio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [tmp_path / "one.png", tmp_path / "two.png"]
+    images[0].write_bytes(b"png")
+    command = ["connect", "--label-studio", studio.url, "--api-key", TOKEN, "--create", "Dogs"]
+    command += ["--labels", "dog", "--images", *map(str, images)]
+    assert cli.main(command) == 1
+    assert "two.png" in capsys.readouterr().err
+    images[1].write_bytes(b"png")
+    assert cli.main(command) == 0
+    assert studio.uploads == ["one.png", "two.png"]
+
+
 def test_the_command_says_what_it_lacks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
