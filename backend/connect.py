@@ -50,9 +50,8 @@ def label_studio(settings: Settings) -> LabelStudio:
 
 def address(settings: Settings, url: str | None = None) -> Address:
     """Where Label Studio finds this backend: at `url`, else where this machine serves."""
-    host = "localhost" if settings.host in {"127.0.0.1", "0.0.0.0", "::"} else settings.host
     return Address(
-        (url or f"http://{host}:{settings.port}").rstrip("/"),
+        (url or settings.local_url).rstrip("/"),
         settings.basic_auth_user,
         settings.basic_auth_pass,
     )

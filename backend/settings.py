@@ -71,6 +71,17 @@ class Settings:
         """Whether predictions can be sent to Label Studio."""
         return self.label_studio_url is not None and self.label_studio_api_key is not None
 
+    @property
+    def listens_at(self) -> str:
+        """Address and port to listen on, as one: an IPv6 address is in brackets there."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def local_url(self) -> str:
+        """Where this machine reaches what listens."""
+        here = self.host in {"127.0.0.1", "0.0.0.0", "::"}
+        return f"http://localhost:{self.port}" if here else f"http://{self.listens_at}"
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read every setting; BadSetting names the variable, its value and what is expected."""

@@ -67,11 +67,9 @@ def _up(options: argparse.Namespace) -> int:
 def _probe(settings: Settings) -> Callable[[], bool]:
     import requests
 
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host
-
     def ready() -> bool:
         with contextlib.suppress(requests.RequestException, ValueError):
-            health = requests.get(f"http://{host}:{settings.port}/health", timeout=1).json()
+            health = requests.get(f"{settings.local_url}/health", timeout=1).json()
             return bool(health.get("ready"))
         return False
 
@@ -79,10 +77,9 @@ def _probe(settings: Settings) -> Callable[[], bool]:
 
 
 def _ready_message(settings: Settings) -> Callable[[], None]:
-    host = "localhost" if settings.host in {"127.0.0.1", "0.0.0.0", "::"} else settings.host
     lines = [
         "",
-        f"Ready at http://{host}:{settings.port}. To use it in a Label Studio project:",
+        f"Ready at {settings.local_url}. To use it in a Label Studio project:",
         "    promptbrush connect --project ID (or --create TITLE)",
         "Label Studio on private addresses, such as localhost, has to be started with",
         *(f"    {setting}" for setting in LABEL_STUDIO_NEEDS),

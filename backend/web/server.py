@@ -31,7 +31,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         """Options in gunicorn's own names."""
         settings = self._settings
         options: dict[str, Any] = {
-            "bind": f"{settings.host}:{settings.port}",
+            "bind": settings.listens_at,
             "workers": 1,
             "worker_class": "gthread",
             "threads": settings.threads,

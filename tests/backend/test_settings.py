@@ -99,3 +99,20 @@ def test_the_readme_lists_exactly_the_settings_there_are() -> None:
     told = {name for row in rows for name in re.findall(r"`([A-Z][A-Z_]+)`", row)}
     levels = set(module.LOG_LEVELS)
     assert told - levels == read
+
+
+@pytest.mark.parametrize(
+    ("host", "listens_at", "local_url"),
+    [
+        ("127.0.0.1", "127.0.0.1:91", "http://localhost:91"),
+        ("0.0.0.0", "0.0.0.0:91", "http://localhost:91"),
+        ("192.0.2.7", "192.0.2.7:91", "http://192.0.2.7:91"),
+        ("::", "[::]:91", "http://localhost:91"),
+        ("::1", "[::1]:91", "http://[::1]:91"),
+    ],
+)
+def test_what_listens_is_reached_by_both_kinds_of_addresses(
+    host: str, listens_at: str, local_url: str
+) -> None:
+    settings = Settings.from_environment({"HOST": host, "PORT": "91"})
+    assert (settings.listens_at, settings.local_url) == (listens_at, local_url)
