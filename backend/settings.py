@@ -162,6 +162,17 @@ def calm_threads() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
+def reach_itself() -> None:
+    """Let no proxy stand between this machine and itself; those for other hosts stay.
+
+    Where a package index is behind a proxy, HTTP_PROXY is set, often without any exception, and
+    requests would ask that proxy for the processes that were just started.
+    """
+    spared = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    if spared != "*":  # which says all, but only alone
+        os.environ["no_proxy"] = ",".join(filter(None, [spared, "localhost,127.0.0.1,::1"]))
+
+
 def environment(overrides: Mapping[str, object]) -> dict[str, str]:
     """The process's environment with some variables replaced; those that are None stay."""
     chosen = {name: str(value) for name, value in overrides.items() if value is not None}

@@ -15,13 +15,14 @@ from backend.errors import (
     BrokerUnavailable,
     CheckpointUnavailable,
 )
-from backend.settings import calm_threads
+from backend.settings import calm_threads, reach_itself
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; errors are told in one line, and the exit status says so."""
     options = _parser().parse_args(argv)
     calm_threads()
+    reach_itself()
     try:
         return options.run(options) or 0
     except (BadSetting, CheckpointUnavailable, BrokerUnavailable) as error:

@@ -2,10 +2,11 @@ import re
 from pathlib import Path
 
 import pytest
+from requests.utils import get_environ_proxies
 
 from backend import settings as module
 from backend.errors import BadSetting
-from backend.settings import Settings
+from backend.settings import Settings, reach_itself
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,3 +117,24 @@ def test_what_listens_is_reached_by_both_kinds_of_addresses(
 ) -> None:
     settings = Settings.from_environment({"HOST": host, "PORT": "91"})
     assert (settings.listens_at, settings.local_url) == (listens_at, local_url)
+
+
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+def test_no_proxy_stands_between_this_machine_and_itself(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(each, "")
+    monkeypatch.setenv(name, "intranet")
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    reach_itself()
+    for host in ("localhost:9090", "127.0.0.1:9090", "[::1]:9090", "intranet"):
+        assert get_environ_proxies(f"http://{host}/health") == {}
+    assert get_environ_proxies("http://studio/api")["http"] == "http://proxy:3128"
+
+
+def test_where_there_is_no_proxy_for_any_host_it_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    reach_itself()
+    assert get_environ_proxies("http://studio/api") == {}
