@@ -49,7 +49,7 @@ def create_app(
         if settings.basic_auth_user is not None and settings.basic_auth_pass is not None:
             auth.check(
                 request.path,
-                request.authorization,
+                request.headers.get("Authorization"),
                 settings.basic_auth_user,
                 settings.basic_auth_pass,
             )
