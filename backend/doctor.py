@@ -15,6 +15,7 @@ from backend.errors import BackendError, BadPromptBook, BadSetting, LabelStudioR
 from backend.findings import Finding, Grade, ok, problem, warning
 from backend.inference import booktext
 from backend.inference.promptbook import PromptBook
+from backend.labelstudio.api import as_given
 from backend.labelstudio.client import Json, LabelStudio
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.images import ImageStore
@@ -69,7 +70,7 @@ class Doctor:
         """Web process, broker, workers and model, by what /health says."""
         url = self._address.url
         try:
-            health = requests.get(f"{url}/health", timeout=5).json()
+            health = requests.get(f"{url}/health", auth=as_given, timeout=5).json()
             if health["model_class"] != "promptbrush":
                 raise ValueError
         except requests.ConnectionError:
@@ -106,9 +107,8 @@ class Doctor:
 
     def _of_credentials(self) -> Finding:
         """Whether the backend takes the user and password that are set here."""
-        answer = requests.get(
-            f"{self._address.url}/versions", headers=self._address.headers, timeout=5
-        )
+        url, headers = f"{self._address.url}/versions", self._address.headers
+        answer = requests.get(url, headers=headers, auth=as_given, timeout=5)
         if answer.status_code == 401:
             return problem(
                 "authentication",
@@ -246,7 +246,8 @@ class Doctor:
         """What the backend asks the project's labels with; nothing where it does not say."""
         url = f"{self._address.url}/prompts?project={project}"
         try:
-            told = requests.get(url, headers=self._address.headers, timeout=5).json()
+            headers = self._address.headers
+            told = requests.get(url, headers=headers, auth=as_given, timeout=5).json()
             return booktext.read({name: told[name] for name in ("project", "note", "labels")})
         except (requests.RequestException, BadPromptBook, ValueError, KeyError, TypeError):
             return PromptBook()

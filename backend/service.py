@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import requests
 
 from backend.errors import BackendError, NotReady
+from backend.labelstudio.api import as_given
 from backend.labelstudio.wiring import Address
 
 T = TypeVar("T")
@@ -24,6 +25,7 @@ class Backend:
         self._patience = patience
         self._session = requests.Session()
         self._session.headers.update(address.headers)
+        self._session.auth = as_given
 
     def version(self, project: int, label_config: str) -> str:
         """The version of predictions for a labeling configuration, once a model is loaded."""

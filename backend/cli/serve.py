@@ -67,9 +67,13 @@ def _up(options: argparse.Namespace) -> int:
 def _probe(settings: Settings) -> Callable[[], bool]:
     import requests
 
+    from backend.labelstudio.api import as_given
+
+    url = f"{settings.local_url}/health"
+
     def ready() -> bool:
         with contextlib.suppress(requests.RequestException, ValueError):
-            health = requests.get(f"{settings.local_url}/health", timeout=1).json()
+            health = requests.get(url, auth=as_given, timeout=1).json()
             return bool(health.get("ready"))
         return False
 

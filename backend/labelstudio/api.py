@@ -75,8 +75,7 @@ class Api:
                 timeout=self._timeout,
                 # a redirected POST would arrive as a GET
                 allow_redirects=False,
-                # given explicitly, or requests prefers what a .netrc file has for the host
-                auth=_as_given,
+                auth=as_given,
                 **rest,
             )
         except requests.Timeout:
@@ -130,7 +129,8 @@ def _place(answer: requests.Response) -> str:
     return answer.url.partition("?")[0]
 
 
-def _as_given(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def as_given(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """To be given as `auth`, or requests prefers what a .netrc file has for the host."""
     return request
 
 

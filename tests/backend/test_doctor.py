@@ -85,6 +85,22 @@ def only_fault(findings: list[Finding]) -> Finding:
     return fault
 
 
+def test_credentials_of_the_machine_are_not_taken_for_the_backends(
+    project: int,
+    examine: Callable[..., list[Finding]],
+    backend: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login other password secret")
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert not [one for one in examine(project) if one.grade is Grade.PROBLEM]
+    sent = {request.path.partition("?")[0]: request.authorization for request in backend.requests}
+    assert sent["/health"] is None
+    assert sent["/prompts"] == sent["/versions"] == "Basic bWw6c2VjcmV0"
+
+
 def test_a_sound_chain_has_no_fault_and_every_link_is_told(examine: Examine, project: int) -> None:
     findings = examine(project)
     assert {finding.grade for finding in findings} == {Grade.OK}

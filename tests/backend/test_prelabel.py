@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,6 +96,18 @@ def test_failures_are_told_by_reason_with_an_example() -> None:
 
 def told(content: object, status: int = 200) -> dict[str, Any]:
     return {"body": json.dumps(content).encode(), "status": status}
+
+
+def test_credentials_of_the_machine_are_not_taken_for_the_backends(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login other password secret")
+    monkeypatch.setenv("NETRC", str(netrc))
+    server.reply("/train", b'{"job": "train-7-1"}')
+    for user in ("ls", None):
+        Backend(Address(server.url, user, "s3cret"), patience=0.5).train(7)
+    assert [one.authorization for one in server.requests] == ["Basic bHM6czNjcmV0", None]
 
 
 def test_a_backend_that_is_not_ready_is_asked_again(server: Server) -> None:
