@@ -8,9 +8,10 @@ import socket
 import uuid
 
 import torch
+from redis.exceptions import RedisError
 
 from backend.diskcache import DiskCache
-from backend.errors import BadSetting, CheckpointUnavailable
+from backend.errors import BadSetting, CheckpointUnavailable, QueueUnavailable
 from backend.inference.books import Books
 from backend.inference.clusters import Clusters
 from backend.inference.features import FeatureCache, FeatureStore
@@ -89,8 +90,16 @@ def vocabulary(settings: Settings) -> Vocabulary:
 
 
 def run(settings: Settings, name: str | None = None) -> None:
-    """Load the model and work the queue until SIGTERM."""
+    """Load the model and work the queue until SIGTERM.
+
+    Raises:
+        QueueUnavailable: the broker does not answer, before anything is loaded.
+    """
     connection = connect(settings.redis_url or "redis://localhost:6379/0")
+    try:
+        connection.ping()
+    except RedisError as error:
+        raise QueueUnavailable(f"The broker at REDIS_URL does not answer: {error}") from error
     words = vocabulary(settings)
     segmenter, digest = load(settings.checkpoint, settings.device, settings.dtype)
     identity = WorkerPulse(

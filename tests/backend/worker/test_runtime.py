@@ -4,9 +4,9 @@ import pytest
 import torch
 from PIL import Image
 
-from backend.errors import BadSetting, CheckpointUnavailable
-from backend.settings import DEMO, DEMO_GROUPVIT
-from backend.worker.runtime import load
+from backend.errors import BadSetting, CheckpointUnavailable, QueueUnavailable
+from backend.settings import DEMO, DEMO_GROUPVIT, Settings
+from backend.worker.runtime import load, run
 from demo import IMAGES
 
 
@@ -46,6 +46,11 @@ def test_a_device_that_is_not_there_is_told_in_one_line(monkeypatch: pytest.Monk
         assert str(caught.value) == (
             f"DEVICE={told} cannot be used: CUDA error: invalid device ordinal"
         )
+
+
+def test_a_broker_that_is_not_there_is_told_before_anything_is_loaded() -> None:
+    with pytest.raises(QueueUnavailable, match="REDIS_URL does not answer"):
+        run(Settings(redis_url="redis://127.0.0.1:1/0", checkpoint="/no/such/folder"))
 
 
 @pytest.mark.parametrize(("name", "family"), [(DEMO, "clipseg"), (DEMO_GROUPVIT, "groupvit")])
