@@ -9,6 +9,8 @@ from html import escape
 
 MARGIN = 48
 GAPS = 5  # between the lines of a grid, at most
+SAMPLE, LETTER, LINE = 23, 7, 18  # of a legend, in pixels: a line's sample, a letter, a row
+LONGEST_NAME = 60  # letters in a legend
 # Told apart by those who see no red or no green, too (Okabe and Ito's palette).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 GREY = "#888888"
@@ -45,7 +47,7 @@ def chart(
         low: Where the vertical axis begins, instead of below the least value.
         high: And where it ends.
         width: Of the drawing, in pixels.
-        height: And its height.
+        height: And its height, with one row of names.
     """
     drawn = [one for one in series if len(one.points) > 1]
     if not drawn:
@@ -53,12 +55,17 @@ def chart(
     xs = [x for one in drawn for x, _ in one.points]
     ys = [y for one in drawn for _, y in one.points]
     columns, rows = ticks(min(xs), max(xs)), ticks(_or(low, min(ys)), _or(high, max(ys)))
-    bottom, right = height - MARGIN, width - MARGIN / 2
+    right = width - MARGIN / 2
+    names = [_short(one.name) for one in drawn]
+    legend = _legend(names, right)
+    top = legend[-1][1] + LINE + 4
+    height += int(top) - MARGIN
+    bottom = height - MARGIN
 
     def place(point: Point) -> tuple[float, float]:
         x = (point[0] - columns[0]) / (columns[-1] - columns[0])
         y = (point[1] - rows[0]) / (rows[-1] - rows[0])
-        return MARGIN + x * (right - MARGIN), bottom - y * (bottom - MARGIN)
+        return MARGIN + x * (right - MARGIN), bottom - y * (bottom - top)
 
     parts = []
     for value in rows:
@@ -69,8 +76,7 @@ def chart(
         x, _ = place((value, rows[0]))
         parts.append(_text(x, bottom + 18, f"{value:g}", "middle"))
     parts.append(_text((MARGIN + right) / 2, height - 10, across, "middle"))
-    beside = float(MARGIN)
-    for one in drawn:
+    for one, name, (beside, above) in zip(drawn, names, legend, strict=True):
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, one.points))
         dashes = ' stroke-dasharray="5 4"' if one.dashed else ""
         parts.append(
@@ -83,16 +89,32 @@ def chart(
                 for x, y in map(place, one.points)
             ]
         parts.append(
-            f'<path d="M{beside:.0f},{MARGIN - 22}h18" stroke="{one.colour}" stroke-width="3"'
+            f'<path d="M{beside:.0f},{above:.0f}h18" stroke="{one.colour}" stroke-width="3"'
             f"{dashes}/>"
         )
-        parts.append(_text(beside + 23, MARGIN - 18, one.name, "start"))
-        beside += 23 + 7 * len(one.name) + 18
+        parts.append(_text(beside + SAMPLE, above + 4, name, "start"))
     return (
         f'<svg viewBox="0 0 {width} {height}" '
         f'width="{width}" role="img" font-family="system-ui, sans-serif" font-size="12" '
         f'fill="currentColor"><title>{escape(title)}</title>{"".join(parts)}</svg>'
     )
+
+
+def _legend(names: Sequence[str], right: float) -> list[Point]:
+    """Where the sample of each name begins, in as many rows as they need."""
+    places: list[Point] = []
+    x, y = float(MARGIN), float(MARGIN - LINE - 4)
+    for name in names:
+        wide = SAMPLE + LETTER * len(name)
+        if places and x + wide > right:
+            x, y = float(MARGIN), y + LINE
+        places.append((x, y))
+        x += wide + LINE
+    return places
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def standalone(drawing: str) -> str:

@@ -30,5 +30,19 @@ def test_lines_stay_inside_the_drawing(points: list[tuple[float, float]]) -> Non
     assert all(0 <= x <= 640 and 0 <= y <= 300 for x, y in placed)
 
 
+@given(st.lists(st.text("abc", max_size=90), min_size=1, max_size=20))
+def test_names_are_listed_in_as_many_rows_as_they_need(names: list[str]) -> None:
+    tree = ElementTree.fromstring(chart("", [Series(name, [(0, 1), (1, 0)]) for name in names], ""))
+    height = float(tree.attrib["viewBox"].split()[3])
+    told = [text for text in tree.iterfind(".//{*}text") if text.attrib["text-anchor"] == "start"]
+    assert len(told) == len(names)
+    for text, name in zip(told, names, strict=True):
+        assert float(text.attrib["x"]) + 7 * len(text.text or "") <= 640
+        assert (text.text or "").rstrip("…") == name[:59] or text.text == name
+    lines = [line.attrib["points"].split() for line in tree.iterfind(".//{*}polyline")]
+    highest = min(float(pair.split(",")[1]) for line in lines for pair in line)
+    assert max(float(text.attrib["y"]) for text in told) < highest < height
+
+
 def test_a_single_point_is_no_line() -> None:
     assert chart("", [Series("", [(0, 1)])], "") == ""
