@@ -348,18 +348,30 @@ def _worth_it(learned: Learned) -> Probed | None:
 def calibrated(rating: Rating, default: float) -> float:
     """The threshold for a label: the best one, as far as the evidence goes.
 
-    It stays where it is if moving gains next to nothing, or less than its own standard error.
+    It stays where it is if moving gains next to nothing, or less than its own standard error, on
+    images that had no say in where to: each is judged at the threshold that the others move to.
     """
     if rating.masks < ENOUGH:
         return default
-    best = float(GRID[int(_smoothed(rating.mean).argmax())])
-    moved = default + (best - default) * rating.masks / (rating.masks + PULL)
-    gained, error = gain(rating.at(default), rating.at(moved), rating.weights)
-    return default if gained < max(HURTS, error) else round(moved, 2)
+    weights, curves, before = rating.weights, np.nan_to_num(rating.curves), rating.at(default)
+    shares = weights[:, None] * curves
+    others = _moved(default, shares.sum(axis=0) - shares, rating.masks - 1)
+    after = np.array([np.interp(t, GRID, one) for t, one in zip(others, curves, strict=True)])
+    gained, error = gain(before, after, weights)
+    if gained < max(HURTS, error):
+        return default
+    return round(float(_moved(default, rating.mean, rating.masks)), 2)
 
 
-def _smoothed(curve: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each point's mean with its neighbours, so that one mask does not decide."""
-    padded = np.pad(curve, 1, mode="edge")
-    smooth: NDArray[np.float64] = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+def _moved(default: float, curves: NDArray[np.float64], masks: int) -> NDArray[np.float64]:
+    """Where thresholds would move, (...), by curves (..., T) that stand on so many masks."""
+    best = GRID[_smoothed(curves).argmax(axis=-1)]
+    moved: NDArray[np.float64] = default + (best - default) * masks / (masks + PULL)
+    return moved
+
+
+def _smoothed(curves: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each point's mean with its neighbours, (..., T), so that one mask does not decide."""
+    padded = np.concatenate([curves[..., :1], curves, curves[..., -1:]], axis=-1)
+    smooth: NDArray[np.float64] = (padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]) / 3
     return smooth

@@ -287,6 +287,14 @@ def test_a_threshold_stays_where_a_gain_may_be_chance() -> None:
     assert calibrated(Rating(all_gain, np.ones(6, bool)), 0.4) < 0.4
 
 
+def test_a_threshold_stays_where_what_suits_some_masks_gains_nothing_on_others() -> None:
+    curves = np.full((6, len(GRID)), 0.4)
+    curves[:3] += np.exp(-((GRID - 0.2) ** 2) / 0.02) / 4
+    curves[3:] += np.exp(-((GRID - 0.7) ** 2) / 0.02) / 4
+    assert calibrated(Rating(curves, np.ones(6, bool)), 0.4) == 0.4
+    assert calibrated(Rating(curves[:3].repeat(2, axis=0), np.ones(6, bool)), 0.4) < 0.4
+
+
 def test_a_gain_has_a_standard_error() -> None:
     before, after = np.array([0.5, 0.5, 0.5, np.nan]), np.array([0.6, 0.7, 0.8, np.nan])
     worth, error = gain(before, after, np.array([1.0, 1.0, 1.0, 0.0]))
