@@ -96,6 +96,12 @@ class WorkerLost(BackendError):
     status = 500
 
 
+class OutOfMemory(BackendError):
+    """There is too little memory for the task's image, on its own too."""
+
+    status = 500
+
+
 class InternalError(BackendError):
     """A defect of ours; the traceback is in the worker's log."""
 

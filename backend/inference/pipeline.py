@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from backend.errors import BackendError, InternalError
+from backend.errors import BackendError, OutOfMemory
 from backend.inference import interactive
 from backend.inference.clusters import Description
+from backend.inference.failures import failure, make_room
 from backend.inference.forms import shapes
 from backend.inference.interactive import Offered
 from backend.inference.predictor import Found, Predictor
@@ -181,6 +182,8 @@ class Pipeline:
             "encode": encoding,
             "draw": time.perf_counter() - start,
         }
+        if isinstance(result, OutOfMemory):
+            make_room()  # now that the failure holds no tensors any more
         if isinstance(result, BackendError):
             return {"error": result.name, "detail": str(result)}, sum(seconds.values())
         return {**result, "seconds": seconds}, sum(seconds.values())
@@ -287,11 +290,8 @@ def _remark(found: Found, scores: Scores) -> str:
 
 
 def _guarded(work: Callable[[], T]) -> T | BackendError:
-    """The result, or the error; a defect of ours is logged whole and told in short."""
+    """The result, or the error to answer with."""
     try:
         return work()
-    except BackendError as error:
-        return error
-    except Exception:
-        log.exception("a task failed unexpectedly")
-        return InternalError("A defect in promptbrush; the worker's log has the traceback.")
+    except Exception as error:
+        return failure(error)

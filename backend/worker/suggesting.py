@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from backend.delivery import Answer
-from backend.errors import BackendError, BadRequest, InternalError
+from backend.errors import BadRequest
 from backend.inference.books import Books
+from backend.inference.failures import failure
 from backend.inference.offering import of_image
 from backend.inference.pipeline import Served
 from backend.inference.vocabulary import Vocabulary
@@ -23,8 +23,6 @@ from backend.learning.source import studio_of
 from backend.learning.suggestions import chosen, from_accepted, from_image
 from backend.prompting import Query, queries
 from backend.settings import Settings
-
-log = logging.getLogger(__name__)
 
 MOST = 20  # phrases that are told
 SECONDS = 20.0  # after which no further phrases are thought of: others wait for this worker
@@ -58,12 +56,9 @@ class Suggester:
     def _guarded(self, payload: Answer) -> Answer:
         try:
             return self._suggest(payload)
-        except BackendError as error:
-            return {"error": error.name, "detail": str(error)}
-        except Exception:
-            log.exception("suggesting failed unexpectedly")
-            told = "A defect in promptbrush; the worker's log has the traceback."
-            return {"error": InternalError.__name__, "detail": told}
+        except Exception as error:
+            told = failure(error)
+            return {"error": told.name, "detail": str(told)}
 
     def _suggest(self, payload: Mapping[str, Any]) -> Answer:
         project, label, url = payload["project"], payload["label"], payload["image"]

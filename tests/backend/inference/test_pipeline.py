@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import ExifTags, Image
 
 from backend.inference.books import Books
@@ -210,6 +211,39 @@ def test_a_defect_is_told_without_its_traceback(
     ((answer, _),) = pipeline.answer([payload()])
     assert answer["error"] == "InternalError"
     assert "secret" not in answer["detail"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "advice"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), "another DEVICE"),
+        (RuntimeError("MPS backend out of memory"), "another DEVICE"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "WORKERS"),
+        (MemoryError(), "WORKERS"),
+    ],
+)
+def test_an_image_that_needs_more_memory_than_there_is_says_so_alone(
+    pipeline: Pipeline,
+    segmenter: Segmenter,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
+    advice: str,
+) -> None:
+    encode = segmenter.encode_image
+
+    def short_of_memory(images: Any) -> list[ImageFeatures]:
+        if any(image.size == (41, 31) for image in images):
+            raise failure
+        return encode(images)
+
+    monkeypatch.setattr(segmenter, "encode_image", short_of_memory)
+    large = payload(data={"image": uri(7, 41, 31)})
+    ((before, _), (told, _), (after, _)) = pipeline.answer([payload(), large, payload()])
+    assert before["regions"]
+    assert after["regions"]
+    assert told["error"] == "OutOfMemory"
+    assert "too little memory" in told["detail"]
+    assert advice in told["detail"]
 
 
 def test_a_typed_prompt_is_asked_for_the_label_it_means(pipeline: Pipeline) -> None:

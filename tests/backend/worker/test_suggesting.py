@@ -85,3 +85,15 @@ def test_each_failure_stays_with_who_asked(suggester: Suggester, studio: FakeLab
     ]
     names = [answer.get("error") for answer, _ in suggester.answer(asked)]
     assert names == ["NothingToGoBy", "BadRequest", "ImageUnreadable", None]
+
+
+def test_an_image_that_needs_more_memory_than_there_is_says_so(
+    suggester: Suggester, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short_of_memory(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(segmenter, "encode_image", short_of_memory)
+    [(answer, _)] = suggester.answer([payload(image=uri())])
+    assert answer["error"] == "OutOfMemory"
+    assert "too little memory" in answer["detail"]
