@@ -23,6 +23,7 @@ from backend.learning.commands import Accepted, Learner
 from backend.learning.registry import Registry
 from backend.queue import PREDICT, SUGGEST, WorkerPulse, connect
 from backend.settings import DEMO, DEMO_GROUPVIT, DEMOS, PUBLISHED, Settings
+from backend.worker.device import watched
 from backend.worker.jobs import BatchWorker
 from backend.worker.serving import Serving
 from backend.worker.suggesting import Suggester
@@ -135,10 +136,11 @@ def run(settings: Settings, name: str | None = None) -> None:
             "PROMPTBRUSH_CHECKPOINT=%s",
             PUBLISHED,
         )
+    answerers = {PREDICT: pipeline.answer, SUGGEST: suggester.answer}
     BatchWorker(
         connection,
         identity,
-        {PREDICT: pipeline.answer, SUGGEST: suggester.answer},
+        {kind: watched(answer, segmenter.device) for kind, answer in answerers.items()},
         batch_size=settings.batch_size,
         job_timeout=settings.job_timeout,
     ).serve()
