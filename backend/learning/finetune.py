@@ -229,7 +229,8 @@ class _Run:
     def _resume(self) -> None:
         """Go on from the last look, if this very run was begun before."""
         try:
-            state = torch.load(self.path, weights_only=True)
+            # what was computed on may be gone, or have another number
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
             if state["name"] != self.name:
                 return
         except FileNotFoundError:

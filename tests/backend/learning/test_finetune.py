@@ -134,6 +134,22 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(
     assert same(resumed, run(segmenter, lessons, tmp_path / "whole"))
 
 
+def test_a_run_goes_on_where_its_device_is_no_more(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(look: Look) -> None:
+        if look.step == 10:
+            raise Killed
+
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("torch.serialization.location_tag", lambda _: "cuda:99")
+        with pytest.raises(Killed):
+            run(segmenter, lessons, tmp_path, told=kill)
+    looks: list[Look] = []
+    run(segmenter, lessons, tmp_path, told=looks.append)
+    assert looks[0].step == 11
+
+
 def test_another_run_does_not_go_on_from_it(
     segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
 ) -> None:
