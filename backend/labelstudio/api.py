@@ -96,7 +96,8 @@ class Api:
         try:
             return answer.json()
         except requests.JSONDecodeError:
-            raise LabelStudioError(
+            # a proxy's page, or half an answer: Label Studio itself never answers so
+            raise LabelStudioUnavailable(
                 f"{_place(answer)} answers with something else than JSON: check LABEL_STUDIO_URL"
             ) from None
 

@@ -196,7 +196,6 @@ def test_what_is_deleted_needs_no_answer(server: Server) -> None:
             "title: too short; odd",
         ),
         ({"body": b"<html>", "status": 500}, LabelStudioUnavailable, "500"),
-        ({"body": b"<html>"}, LabelStudioError, "something else than JSON"),
         (
             {"status": 301, "headers": {"Location": "https://studio.example/api"}},
             LabelStudioRefused,
@@ -242,6 +241,16 @@ def test_what_would_be_answered_later_is_not_taken_for_a_refusal(
     """A refused training has failed and a refused prediction is dropped; what is away, waits."""
     server.decide("/api/tasks", lambda _: {"body": b"<html>Slow down", "status": status})
     with pytest.raises(LabelStudioUnavailable, match=f"answers {status} to GET"):
+        list(LabelStudio(server.url, LEGACY).tasks(7))
+
+
+@pytest.mark.parametrize("body", [b"<html>Back soon", b'{"tasks": [{"id": 1'])
+def test_a_proxys_page_or_half_an_answer_may_be_another_next_time(
+    server: Server, body: bytes
+) -> None:
+    server.reply("/api/tasks", body)
+    told = r"/api/tasks answers with something else than JSON: check LABEL_STUDIO_URL"
+    with pytest.raises(LabelStudioUnavailable, match=told):
         list(LabelStudio(server.url, LEGACY).tasks(7))
 
 
