@@ -28,7 +28,7 @@ from backend.inference.outlines import polygons
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.images import TaskImage, open_image
 from backend.labelstudio.shapes import Mask
-from backend.learning.dataset import Account, Part, Sample, part_of
+from backend.learning.dataset import Account, Part, Sample, of_parts, part_of
 
 RLE = "coco-rle.json"
 POLYGONS = "coco-polygons.json"
@@ -174,8 +174,9 @@ def _samples(
         held: dict[int, list[Json]] = {}
         for annotation in listed["annotations"]:
             held.setdefault(annotation["image_id"], []).append(annotation)
+        wanted = set(of_parts({image["task"] for image in listed["images"]}, parts, int))
         for image in listed["images"]:
-            if part_of(image["task"]) in parts:
+            if image["task"] in wanted:
                 sample = _sample(folder, image, held.get(image["id"], []), names, max_pixels)
                 account.use(sample)
                 yield sample

@@ -1,5 +1,5 @@
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from backend.errors import ImageMissing
 from backend.labelstudio import brush
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import ImageStore, TaskImage
+from backend.learning import dataset
 from backend.learning.dataset import Account, Part, Sample, part_of, samples
 from backend.settings import Settings
 
@@ -69,6 +70,33 @@ def read(*annotations: dict[str, Any], url: str = "u") -> tuple[list[Sample], Ac
     account = Account()
     task = {"id": 1, "data": {"image": url}, "annotations": [*annotations]}
     return list(samples([task], CONFIG, Images(), account)), account
+
+
+def test_of_many_held_out_tasks_some_judge_whatever_the_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dataset, "JUDGES", 10)
+    fetched: list[str] = []
+
+    class Told(Images):
+        def fetch(self, url: str) -> TaskImage:
+            fetched.append(url)
+            return super().fetch(url)
+
+    def ids(numbers: Iterable[int], *parts: Part) -> list[int]:
+        tasks = [
+            {"id": number, "data": {"image": str(number)}, "annotations": [annotation(1)]}
+            for number in numbers
+        ]
+        return [sample.task for sample in samples(tasks, CONFIG, Told(), Account(), parts)]
+
+    judges = ids(range(200), Part.HELD_OUT)
+    assert len(judges) == len(fetched) == 10
+    assert {part_of(task) for task in judges} == {Part.HELD_OUT}
+    assert judges == sorted(judges) == ids(reversed(range(200)), Part.HELD_OUT)
+    assert judges != [task for task in range(200) if part_of(task) is Part.HELD_OUT][:10]
+    assert judges == ids(judges, Part.HELD_OUT)
+    assert ids(range(200), *Part) == list(range(200))
 
 
 def test_a_label_that_nobody_drew_is_absent() -> None:

@@ -13,7 +13,8 @@ from PIL import Image
 from backend.errors import BadRequest
 from backend.labelstudio.geometry import Polygon
 from backend.labelstudio.images import TaskImage
-from backend.learning.dataset import Account, Sample
+from backend.learning import dataset
+from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.export import from_run_lengths, read, run_lengths, write
 
 XML = """
@@ -48,6 +49,16 @@ def sample(task: int) -> Sample:
     mask[5:25, 10 : 20 + task] = True
     image = TaskImage(Image.fromarray(pixels), f"digest {task}")
     return Sample(task, "image", image, ("Red Car", "Dog"), {"Red Car": mask}, typed=("a car",))
+
+
+def test_of_many_held_out_tasks_of_an_export_some_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "JUDGES", 2)
+    write([sample(task) for task in range(20)], XML, 12, Account(), tmp_path)
+    found = list(read(tmp_path, 10**6, Account(), (Part.HELD_OUT,))[2])
+    assert [part_of(one.task) for one in found] == [Part.HELD_OUT] * 2
+    assert len(list(read(tmp_path, 10**6, Account())[2])) == 20
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
