@@ -25,6 +25,7 @@ from backend.learning.page import page
 from backend.learning.promotion import Verdict, decide
 from backend.learning.recipe import Look, Recipe
 from backend.learning.registry import Registry
+from backend.learning.versions import REPORTS
 from backend.prompting import Book, Query, queries
 from models import Segmenter
 
@@ -164,7 +165,7 @@ def train(
         )
         version = registry.publish(project, weights, card)
         title = f"Version {version.id} of project {project}"
-        report = folder / str(project) / "reports" / f"{version.id}.html"
+        report = folder / str(project) / REPORTS / f"{version.id}.html"
         report.parent.mkdir(exist_ok=True)
         html = page(
             title, verdict, evaluation, result.history, account.to_json(), dict(card.settings)

@@ -3,6 +3,7 @@
     MODEL_DIR/<project>/<version>/decoder.safetensors  the weights that differ from the base
     MODEL_DIR/<project>/<version>/version.json         where they come from and how good they are
     MODEL_DIR/<project>/active.json                    what is served, and every decision so far
+    MODEL_DIR/<project>/reports/<version>.*            how it was judged, as `train` tells it
 
 A version is named by its weights, which never change; how good they are may be found out again, on
 other tasks. What is decided of it stands in `active.json`, so that one file's replacement changes
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 WEIGHTS = "decoder.safetensors"
 CARD = "version.json"
 ACTIVE = "active.json"
+REPORTS = "reports"
+REPORTED = (".html", ".json")  # as a page, and in figures
 
 NAME = re.compile(r"[0-9a-f]{16}")  # the beginning of the weights' SHA-256
 UNFINISHED = ".new-"
@@ -270,7 +273,7 @@ class Versions:
             return None if name is None else self.version(project, name)
 
     def delete(self, project: int, version: str) -> str:
-        """Remove a version that is not active; gives its id.
+        """Remove a version that is not served, and its report; gives its id.
 
         Raises:
             NoSuchVersion: there is none of that id.
@@ -285,9 +288,17 @@ class Versions:
                 raise VersionRefused(
                     f"Version {name} of project {project} is active: roll back first."
                 )
+            served = self.active(project)
+            if served is not None and served.id == name:
+                raise VersionRefused(
+                    f"Version {name} of project {project} is served in place of "
+                    f"{decisions.active}, which is damaged: roll back first."
+                )
             self._write_down(folder, decisions.then(Deed.DELETE, name, "deleted"))
             if (folder / name).exists():
                 _remove(folder / name)
+            for kind in REPORTED:
+                (folder / REPORTS / f"{name}{kind}").unlink(missing_ok=True)
             return name
 
     def _names(self, project: int) -> list[str]:

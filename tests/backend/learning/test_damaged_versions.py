@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.errors import NoSuchVersion, VersionDamaged
+from backend.errors import NoSuchVersion, VersionDamaged, VersionRefused
 from backend.learning.card import Card, Version
 from backend.learning.registry import Registry
 from backend.learning.versions import ACTIVE, CARD, WEIGHTS
@@ -157,6 +157,23 @@ def test_a_version_published_again_heals_a_damaged_one(
     assert registry.active(PROJECT) is None
     publish(1)
     assert names(registry.active(PROJECT)) == version.id
+
+
+def test_what_is_served_in_place_of_a_damaged_version_is_not_deleted(
+    registry: Registry, publish: Callable[[int], Version], tmp_path: Path
+) -> None:
+    older, one, two = publish(1), publish(2), publish(3)
+    for version in (older, one, two):
+        registry.activate(PROJECT, version.id, "")
+    flip(tmp_path / str(PROJECT) / two.id / WEIGHTS, 100)
+    told = f"Version {one.id} of project {PROJECT} is served in place of {two.id}, which is damaged"
+    with pytest.raises(VersionRefused, match=f"{told}: roll back first"):
+        registry.delete(PROJECT, one.id)
+    assert names(registry.active(PROJECT)) == one.id
+    assert registry.delete(PROJECT, older.id) == older.id
+    assert names(registry.rollback(PROJECT)) == one.id
+    assert registry.rollback(PROJECT) is None
+    assert registry.delete(PROJECT, one.id) == one.id
 
 
 def test_unreadable_decisions_serve_the_base_and_are_kept_aside(

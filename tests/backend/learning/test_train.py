@@ -62,6 +62,16 @@ def test_a_better_version_is_served_and_reported(segmenter: Segmenter, tmp_path:
     assert figures["base"] == BASE
 
 
+def test_a_versions_report_goes_with_it(segmenter: Segmenter, tmp_path: Path) -> None:
+    few = replace(RECIPE, steps=1, look=1)
+    one, other = (trained(segmenter, tmp_path, recipe=replace(few, seed=seed)) for seed in (0, 1))
+    registry = Registry(tmp_path)
+    registry.activate(7, other.version.id, "")
+    registry.delete(7, one.version.id)
+    left = {path.name for path in one.report.parent.iterdir()}
+    assert left == {f"{other.version.id}.html", f"{other.version.id}.json"}
+
+
 def test_a_model_in_half_precision_learns_too(half: Segmenter, tmp_path: Path) -> None:
     done = trained(half, tmp_path)
     assert done.verdict.promoted, done.verdict.reason
