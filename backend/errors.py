@@ -115,7 +115,14 @@ class LabelStudioError(BackendError):
 
 
 class LabelStudioUnavailable(LabelStudioError):
-    """Label Studio does not answer, or fails itself; the same may work later."""
+    """Label Studio does not answer, or fails itself; the same may work later.
+
+    `after` is in how many seconds, if it said so.
+    """
+
+    def __init__(self, message: str, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
 
 
 class LabelStudioRefused(LabelStudioError):

@@ -22,7 +22,12 @@ from redis.lock import Lock
 
 from backend import journal
 from backend.delivery import Deliveries
-from backend.errors import BackendError, BadLabelConfig, LabelStudioRefused
+from backend.errors import (
+    BackendError,
+    BadLabelConfig,
+    LabelStudioRefused,
+    LabelStudioUnavailable,
+)
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.regions import prediction
 from backend.labelstudio.studio import UNCERTAINTY, Predictions
@@ -119,7 +124,9 @@ class Pusher:
                 self._deliveries.tell_trouble("")
                 return
             except (BackendError, InDoubt) as error:
-                wait = max(pause, IN_DOUBT) if isinstance(error, InDoubt) else pause
+                wait = _asked(error) or pause
+                if isinstance(error, InDoubt):
+                    wait = max(wait, IN_DOUBT)
                 log.warning("%d predictions wait %.0f s: %s", len(jobs), wait, error)
                 self._deliveries.tell_trouble(str(error))
                 self._rest(wait)
@@ -240,6 +247,12 @@ class Pusher:
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self._stopping():
             time.sleep(min(0.1, seconds))
+
+
+def _asked(error: Exception) -> float | None:
+    """The seconds that Label Studio wants to be left alone, if it said so."""
+    cause = error.__cause__ if isinstance(error, InDoubt) else error
+    return cause.after if isinstance(cause, LabelStudioUnavailable) else None
 
 
 def _keep(lock: Lock, lost: threading.Event) -> None:

@@ -147,8 +147,10 @@ class Trainer:
             trained = self._learn(run.project, self._teller(held))
         except Interrupted:
             self._interrupted(held)
-        except (AlreadyTraining, LabelStudioUnavailable) as error:
+        except AlreadyTraining as error:
             self._pause(run, str(error))
+        except LabelStudioUnavailable as error:
+            self._pause(run, str(error), error.after)
         except BackendError as error:
             self._fail(run, error)
         except OSError as error:
@@ -193,9 +195,13 @@ class Trainer:
             with contextlib.suppress(RedisError):  # its lease runs out then
                 self._lane.pause(run, self._name, 0, reason)
 
-    def _pause(self, run: Run, reason: str) -> None:
+    def _pause(self, run: Run, reason: str, asked: float | None = None) -> None:
+        """Let go of a run for the seconds that are asked for, else for ever longer."""
         seconds = self._pauses.get(run.project, FIRST_PAUSE)
-        self._pauses[run.project] = min(2 * seconds, LONGEST_PAUSE)
+        if asked is None:
+            self._pauses[run.project] = min(2 * seconds, LONGEST_PAUSE)
+        else:
+            seconds = asked
         told = f"{reason.rstrip('.')}. It is tried again every {seconds:.0f} s or more."
         log.warning("%s waits %.0f s: %s", run.name, seconds, reason)
         self._insist(lambda: self._lane.pause(run, self._name, round(seconds), told))
@@ -238,7 +244,8 @@ class Trainer:
                 trace = None if isinstance(error, BackendError) else error
                 log.warning("version %s of project %d: %s", version, project, error, exc_info=trace)
                 if isinstance(error, LabelStudioUnavailable) or tries + 1 < MOST_FOLLOWS:
-                    pause = min(FIRST_PAUSE * 2**tries, LONGEST_PAUSE)
+                    asked = error.after if isinstance(error, LabelStudioUnavailable) else None
+                    pause = asked or min(FIRST_PAUSE * 2**tries, LONGEST_PAUSE)
                     self._follows[project, version] = tries + 1, time.monotonic() + pause
                     continue
             self._follows.pop((project, version), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urljoin
@@ -12,6 +14,7 @@ from backend.errors import LabelStudioError, LabelStudioRefused, LabelStudioUnav
 from backend.labelstudio.token import REFRESH, Token
 
 _QUOTED = 500  # characters of an answer that go into a message
+SHORTEST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds, whatever Label Studio or a proxy asks for
 _LATER = {408, 429}  # it took too long to be asked, or is asked too often: it says no for now
 
 T = TypeVar("T")
@@ -121,13 +124,25 @@ class Api:
             raise LabelStudioRefused(f"{told}: it does not know the token; {remedy}", 401)
         reason = _reason(answer)
         if answer.status_code >= 500 or answer.status_code in _LATER:
-            raise LabelStudioUnavailable(f"{told}: {reason}")
+            raise LabelStudioUnavailable(f"{told}: {reason}", _after(answer))
         raise LabelStudioRefused(f"{told}: {reason}", answer.status_code)
 
 
 def _place(answer: requests.Response) -> str:
     """What was asked, without the query, which may be long."""
     return answer.url.partition("?")[0]
+
+
+def _after(answer: requests.Response) -> float | None:
+    """In how many seconds to ask again, as `Retry-After` says it (RFC 9110, 10.2.3)."""
+    said = answer.headers.get("Retry-After", "")
+    try:
+        seconds = parsedate_to_datetime(said).timestamp() - time.time()
+    except ValueError:
+        if not said.isdecimal():
+            return None
+        seconds = float(said)
+    return min(max(SHORTEST_WAIT, seconds), LONGEST_WAIT)
 
 
 def as_given(request: requests.PreparedRequest) -> requests.PreparedRequest:

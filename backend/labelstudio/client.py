@@ -7,12 +7,16 @@ calls that fail in words. Answers are Label Studio's JSON as it is.
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from backend.errors import LabelStudioError, LabelStudioRefused
+from backend.errors import LabelStudioError, LabelStudioRefused, LabelStudioUnavailable
 from backend.labelstudio.api import Api
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -21,6 +25,7 @@ NOT_FOUND = 404
 PAGE = 100  # rows asked for at once
 PAGE_OF_REGIONS = 20  # where each may bring megabytes of masks
 PREDICTIONS_AT_ONCE = 100
+WAITS = 5  # for a page in the middle of a listing
 # Label Studio holds the same list against the fields of tasks and of the annotations in them.
 ANNOTATED = (
     *("id", "data", "annotations"),
@@ -110,6 +115,9 @@ class LabelStudio:
     ) -> Iterator[Json]:
         """Tasks by ascending id, in pages that hold while tasks and predictions come and go.
 
+        A listing that has begun waits where Label Studio says how long: whoever may ask so often
+        and no oftener would else never get to its end.
+
         Args:
             project: The project's id.
             ids: Only these tasks; those that do not exist are left out.
@@ -132,11 +140,24 @@ class LabelStudio:
                 }
                 if "annotations" in include:
                     query["fields"] = "all"  # without it Label Studio leaves them out
-                page = self._object("GET", "/api/tasks", params=query)["tasks"]
+                page = self._page(query, waits=WAITS if last else 0)
                 yield from page
                 if chosen is not None or len(page) < size:
                     break
                 last = page[-1]["id"]
+
+    def _page(self, query: Json, waits: int) -> list[Json]:
+        """A page of tasks, asked for again as often as that, when Label Studio says."""
+        while True:
+            try:
+                page: list[Json] = self._object("GET", "/api/tasks", params=query)["tasks"]
+                return page
+            except LabelStudioUnavailable as error:
+                if error.after is None or not waits:
+                    raise
+                waits -= 1
+                log.warning("the listing goes on in %.0f s: %s", error.after, error)
+                time.sleep(error.after)
 
     def annotated_tasks(
         self, project: int, *, ids: Iterable[int] | None = None, regions: bool = True

@@ -25,6 +25,7 @@ class Studio:
         self.images = dict(tasks)
         self.saved: list[dict[str, Any]] = []
         self.down = False
+        self.busy: float | None = None  # in how many seconds to ask again while it is down
         self.listed = 0  # how often somebody asked for all tasks
         self.before_saving: Callable[[], None] = lambda: None
         self.after_saving: Callable[[], None] = lambda: None
@@ -75,7 +76,7 @@ class Studio:
 
     def _reach(self, project: int) -> None:
         if self.down:
-            raise LabelStudioUnavailable("Label Studio cannot be reached")
+            raise LabelStudioUnavailable("Label Studio cannot be reached", self.busy)
         if project != PROJECT:
             raise LabelStudioRefused("no such project", 404)
 

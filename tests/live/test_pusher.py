@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rq.utils import as_text
 
-from backend import journal
+from backend import journal, pusher
 from backend.labelstudio.studio import UNCERTAINTY
 from backend.pusher import LOCK, Pusher
 from backend.queue import Asking, PredictionQueue
@@ -80,7 +80,7 @@ def test_two_pushers_take_turns_and_label_studio_may_be_away(queue: PredictionQu
     Hand(queue.connection).work()
     ended = threading.Event()
     pushers = [Pusher(queue.connection, studio, ended.is_set) for _ in range(2)]
-    threads = [threading.Thread(target=pusher.run) for pusher in pushers]
+    threads = [threading.Thread(target=one.run) for one in pushers]
     for thread in threads:
         thread.start()
     try:
@@ -96,6 +96,26 @@ def test_two_pushers_take_turns_and_label_studio_may_be_away(queue: PredictionQu
             thread.join(10)
     assert set(studio.copies().values()) == {1}
     assert not queue.connection.exists(LOCK)
+
+
+def test_a_pusher_waits_as_long_as_label_studio_asks_for(
+    queue: PredictionQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pusher, "FIRST_PAUSE", 600.0)
+    studio = Studio(LABEL_CONFIG, {1: ""})
+    studio.down, studio.busy = True, 0.5
+    queue.submit_background(payloads(1), GROUP)
+    Hand(queue.connection).work()
+    ended = threading.Event()
+    thread = threading.Thread(target=Pusher(queue.connection, studio, ended.is_set).run)
+    thread.start()
+    try:
+        wait_until(lambda: queue.jobs()["unpushed"]["trouble"] is not None)
+        studio.down = False
+        wait_until(lambda: len(studio.saved) == 1)
+    finally:
+        ended.set()
+        thread.join(10)
 
 
 STEPS = ("work", "take", "give", "die", "ask", "open", "prelabel", "end", "crash", "push")

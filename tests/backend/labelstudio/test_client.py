@@ -1,13 +1,16 @@
 """The API client against a host that answers as Label Studio does."""
 
 import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backend.errors import LabelStudioError, LabelStudioRefused, LabelStudioUnavailable
-from backend.labelstudio.client import PAGE, PREDICTIONS_AT_ONCE, LabelStudio
+from backend.labelstudio.client import PAGE, PREDICTIONS_AT_ONCE, WAITS, LabelStudio
 from tests.backend.fake_label_studio import TOKEN, FakeLabelStudio
 
 Server = Any  # conftest.py has it
@@ -68,12 +71,24 @@ def test_label_studio_may_live_under_a_path(server: Server) -> None:
     assert LabelStudio(f"{server.url}/studio/", LEGACY).version() == "1.23.2"
 
 
-def _task_host(server: Server, stored: list[int]) -> None:
-    """Answer task lists by what the query's id filter, selection and page size ask for."""
+def _after(request: Any) -> int:
+    """The id beyond which a page of tasks is asked for."""
+    after: int = json.loads(request.query["query"])["filters"]["items"][0]["value"]
+    return after
+
+
+def _task_host(
+    server: Server, stored: list[int], busy: Callable[[int], bool] = lambda _: False
+) -> None:
+    """Answer task lists by what the query's id filter, selection and page size ask for.
+
+    Where it is `busy` for what is beyond an id, it wants to be asked again in seven seconds.
+    """
 
     def tasks(request: Any) -> dict[str, Any]:
-        query = json.loads(request.query["query"])
-        after = query["filters"]["items"][0]["value"]
+        if busy(_after(request)):
+            return {"status": 429, "headers": {"Retry-After": "7"}}
+        query, after = json.loads(request.query["query"]), _after(request)
         chosen = query.get("selectedItems", {}).get("included", stored)
         page = [task for task in stored if task > after and task in chosen]
         size = int(request.query["page_size"])
@@ -242,6 +257,64 @@ def test_what_would_be_answered_later_is_not_taken_for_a_refusal(
     server.decide("/api/tasks", lambda _: {"body": b"<html>Slow down", "status": status})
     with pytest.raises(LabelStudioUnavailable, match=f"answers {status} to GET"):
         list(LabelStudio(server.url, LEGACY).tasks(7))
+
+
+IN_20_SECONDS = datetime.now(UTC) + timedelta(seconds=20)
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "0"}, 1),
+        ({"Retry-After": "30"}, 30),
+        ({"Retry-After": "86400"}, 60),
+        ({"Retry-After": format_datetime(IN_20_SECONDS, usegmt=True)}, 20),
+        ({"Retry-After": "Mon, 01 Jan 2024 00:00:00 GMT"}, 1),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_when_to_ask_again_is_what_label_studio_says_within_bounds(
+    server: Server, said: dict[str, str], seconds: float | None, status: int
+) -> None:
+    server.reply("/api/projects/7", b"{}", status=status, headers=said)
+    with pytest.raises(LabelStudioUnavailable) as failure:
+        LabelStudio(server.url, LEGACY).project(7)
+    assert failure.value.after == (seconds and pytest.approx(seconds, abs=10))
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    seconds: list[float] = []
+    # the server sleeps, too: for no time
+    monkeypatch.setattr("time.sleep", lambda said: seconds.append(said) if said else None)
+    return seconds
+
+
+def test_a_listing_goes_on_where_it_was_told_to_wait(server: Server, slept: list[float]) -> None:
+    refused = [0]
+
+    def once(after: int) -> bool:
+        """For each page but the first."""
+        refused.append(after)
+        return refused.count(after) == 1
+
+    _task_host(server, list(range(1, 3 * PAGE)), once)
+    listed = [task["id"] for task in LabelStudio(server.url, LEGACY).tasks(1)]
+    assert listed == list(range(1, 3 * PAGE))
+    assert slept == [7.0, 7.0]
+    assert [_after(request) for request in server.requests] == [0, PAGE, PAGE, 2 * PAGE, 2 * PAGE]
+
+
+@pytest.mark.parametrize(("begun", "waits"), [(True, WAITS), (False, 0)])
+def test_a_listing_is_not_waited_for_without_end_nor_before_it_begins(
+    server: Server, slept: list[float], begun: bool, waits: int
+) -> None:
+    _task_host(server, list(range(1, 3 * PAGE)), lambda after: after > 0 or not begun)
+    with pytest.raises(LabelStudioUnavailable):
+        list(LabelStudio(server.url, LEGACY).tasks(1))
+    assert slept == [7.0] * waits
 
 
 @pytest.mark.parametrize("body", [b"<html>Back soon", b'{"tasks": [{"id": 1'])

@@ -1,0 +1,75 @@
+"""What a trainer makes of what keeps a training from going on."""
+
+from typing import Any, NoReturn, cast
+
+import pytest
+
+from backend.errors import AlreadyTraining, BackendError, LabelStudioUnavailable
+from backend.reader import Reader
+from backend.trainer import Trainer
+from backend.training import Run, TrainingLane, Word
+
+
+class Lane:
+    """One project that is due whenever somebody asks, and how long its runs pause."""
+
+    def __init__(self) -> None:
+        self.pauses: list[int] = []
+
+    def take(self, trainer: str) -> Run:
+        return Run(7, 1, 0)
+
+    def pause(self, run: Run, trainer: str, seconds: int, reason: str) -> None:
+        self.pauses.append(seconds)
+
+    def renew(self, run: Run, trainer: str) -> Word:
+        return Word.GO_ON
+
+    def to_follow(self) -> list[tuple[int, str]]:
+        return []
+
+    def pulse(self, trainer: str) -> None:
+        pass
+
+    end_pulse = pulse
+
+
+class NoEvents:
+    def read(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("errors", "pauses"),
+    [
+        ([LabelStudioUnavailable("away")] * 3, [5, 10, 20]),
+        ([AlreadyTraining("busy")] * 2, [5, 10]),
+        (
+            [
+                LabelStudioUnavailable("away"),
+                LabelStudioUnavailable("busy", 42.0),
+                LabelStudioUnavailable("busy", 1.0),
+                LabelStudioUnavailable("away"),
+            ],
+            [5, 42, 1, 10],
+        ),
+    ],
+)
+def test_a_training_waits_as_long_as_label_studio_asks_for_or_ever_longer(
+    errors: list[BackendError], pauses: list[int]
+) -> None:
+    lane, left = Lane(), list(errors)
+
+    def learn(*_: Any) -> NoReturn:
+        raise left.pop(0)
+
+    Trainer(
+        cast(TrainingLane, lane),
+        "one",
+        cast(Reader, NoEvents()),
+        learn,
+        lambda _: "",
+        [],
+        lambda: not left,
+    ).run()
+    assert lane.pauses == pauses
