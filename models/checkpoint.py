@@ -16,7 +16,12 @@ from typing import Any, Protocol, Self, TypeVar
 
 import huggingface_hub
 import torch
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    RepositoryNotFoundError,
+)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -29,6 +34,7 @@ PICKLED = "pytorch_model.bin"
 TEXT_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "preprocessor_config.json")
 
 PATIENCE = 10  # seconds that the hub has to answer at all
+UNAUTHORIZED, FORBIDDEN = 401, 403
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 # Files saved before these became non-persistent buffers still hold them; they are plain ranges.
@@ -90,10 +96,26 @@ def _snapshot(name: str, *, local_files_only: bool = False) -> Path:
 
 def _why(name: str, error: Exception) -> str:
     """Why a checkpoint of the hub cannot be had, and what to do."""
+    if isinstance(error, GatedRepoError):  # which is a kind of the next
+        return (
+            f"Checkpoint {name!r} is gated: ask for access at {huggingface_hub.constants.ENDPOINT}/"
+            f"{name}, and set HF_TOKEN to a token of who has it."
+        )
     if isinstance(error, RepositoryNotFoundError):
         return (
             f"The hub has no public checkpoint {name!r} (others need HF_TOKEN), "
             "and there is no such folder."
+        )
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if status == UNAUTHORIZED:
+        return (
+            f"The hub does not take the token it is asked with for checkpoint {name!r} "
+            f"({_line(error)}): set HF_TOKEN to another; for a public checkpoint, unset it."
+        )
+    if status == FORBIDDEN:
+        return (
+            f"The hub does not let the token it is asked with read checkpoint {name!r} "
+            f"({_line(error)}): give the token access to it, or set HF_TOKEN to another."
         )
     if isinstance(error, HFValidationError):
         return f"{name!r} is neither a folder nor a valid hub id."

@@ -5,9 +5,12 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from models import CheckpointError, CLIPSegForImageSegmentation, Segmenter, checkpoint
@@ -123,6 +126,29 @@ def test_why_a_download_fails_is_told_in_one_line(
     with pytest.raises(CheckpointError, match=told) as caught:
         checkpoint.locate("promptbrush-test/does-not-exist")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "told"),
+    [
+        (HfHubHTTPError, 401, r"does not take the token .*: set HF_TOKEN to another"),
+        (HfHubHTTPError, 403, r"does not let the token .*: give the token access"),
+        (GatedRepoError, 403, r"is gated: ask for access at https://.*/promptbrush-test/gated"),
+        (GatedRepoError, 401, r"is gated: ask for access"),
+        (RepositoryNotFoundError, 401, r"no public checkpoint .* \(others need HF_TOKEN\)"),
+        (HfHubHTTPError, 500, r"cannot be reached .*: check the network"),
+    ],
+)
+def test_a_hub_that_refuses_tells_what_the_token_lacks(
+    monkeypatch: pytest.MonkeyPatch, kind: type[HfHubHTTPError], status: int, told: str
+) -> None:
+    response: Any = SimpleNamespace(status_code=status, headers={}, request=None)
+    error = kind(f"{status} Client Error\nand more", response=response)
+    monkeypatch.setattr("huggingface_hub.model_info", fails(error))
+    with pytest.raises(CheckpointError, match=told) as caught:
+        checkpoint.locate("promptbrush-test/gated")
+    assert "\n" not in str(caught.value)
+    assert ("the network" in str(caught.value)) == (status == 500)
 
 
 def test_a_hub_that_does_not_answer_keeps_no_copy_from_being_used(
