@@ -63,7 +63,12 @@ class ImageProcessor:
         """From the published keys; `size` and `crop_size` may be an int or a mapping.
 
         What the int of `size` is, the file's kind tells: CLIP's shorter side, else both.
+
+        Raises:
+            ValueError: images are to be taken in whatever size they have.
         """
+        if not raw.get("do_resize", True):
+            raise ValueError("do_resize is false, and the model needs inputs of one size")
         size, crop = raw.get("size", 352), raw.get("crop_size")
         kind = raw.get("image_processor_type") or raw.get("feature_extractor_type") or ""
         if not isinstance(size, Mapping):
@@ -72,13 +77,17 @@ class ImageProcessor:
         height = int(size["shortest_edge" if keeps_ratio else "height"])
         width = height if keeps_ratio else int(size["width"])
         crop = crop["height"] if isinstance(crop, Mapping) else crop
+        mean, std = raw.get("image_mean") or IMAGENET_MEAN, raw.get("image_std") or IMAGENET_STD
+        if not raw.get("do_normalize", True):
+            mean, std = (0.0,) * 3, (1.0,) * 3
+        scales = raw.get("do_rescale", True)
         return cls(
             height=height,
             width=width,
-            mean=tuple(raw.get("image_mean") or IMAGENET_MEAN),
-            std=tuple(raw.get("image_std") or IMAGENET_STD),
+            mean=tuple(mean),
+            std=tuple(std),
             resample=int(raw.get("resample", Image.Resampling.BILINEAR)),
-            rescale_factor=float(raw.get("rescale_factor", 1 / 255)),
+            rescale_factor=float(raw.get("rescale_factor", 1 / 255)) if scales else 1.0,
             shortest_edge=height if keeps_ratio else None,
             crop=int(crop) if crop and raw.get("do_center_crop", False) else None,
         )

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models import ImageProcessor
+from models import CheckpointError, ImageProcessor
 
 
 def test_pixels_are_resized_scaled_and_normalised() -> None:
@@ -27,3 +27,23 @@ def test_every_published_form_of_size_is_read(tmp_path: Path, size: object) -> N
 def test_without_a_file_the_published_values_hold(tmp_path: Path) -> None:
     processor = ImageProcessor.from_pretrained(tmp_path)
     assert (processor.height, processor.mean[0]) == (352, 0.485)
+
+
+def test_steps_that_a_file_switches_off_are_left_out() -> None:
+    white = Image.new("RGB", (30, 20), (255, 0, 255))
+    told = {"size": 8, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    for off, expected in (
+        ({"do_normalize": False}, [1.0, 0.0, 1.0]),
+        ({"do_rescale": False}, [1018.0, -2.0, 1018.0]),
+        ({"do_rescale": False, "do_normalize": False}, [255.0, 0.0, 255.0]),
+    ):
+        processor = ImageProcessor.from_dict({**told, **off})
+        torch.testing.assert_close(processor([white])[0, :, 3, 3], torch.tensor(expected))
+        assert ImageProcessor.from_dict(processor.to_dict()) == processor
+
+
+def test_images_that_are_not_to_be_resized_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text(json.dumps({"size": 352, "do_resize": False}))
+    with pytest.raises(CheckpointError, match="cannot be used: do_resize is false"):
+        ImageProcessor.from_pretrained(tmp_path)
