@@ -13,7 +13,7 @@ from werkzeug.exceptions import NotFound
 
 from backend.learning.acceptance import FILE, WEIGHTS, Acceptance, Figures
 from backend.learning.card import Version
-from backend.learning.versions import Versions
+from backend.learning.versions import REPORTS, Versions
 
 MOST_PROJECTS = 20  # shown, those with the latest versions
 REPORT = re.compile(r"[0-9a-f]{16}\.(html|json)")
@@ -108,7 +108,7 @@ class Lineages:
         return answer
 
     def _reports(self, project: int) -> Path:
-        return self._folder / str(project) / "reports"
+        return self._folder / str(project) / REPORTS
 
     def _lineage(self, project: int, versions: list[Version], base: str | None) -> Lineage:
         served = self._versions.active(project, base)
