@@ -128,11 +128,13 @@ class Pipeline:
     def answer(self, payloads: Sequence[Answer]) -> list[tuple[Answer, float]]:
         """One answer per payload, in order, with the seconds that it took."""
         served = [_guarded(partial(self._serves, one.get("project"))) for one in payloads]
+        # together they may take as long as one: others wait for this worker
+        fetch = partial(self._fetch, until=self._images.latest())
         if len(payloads) == 1:
-            fetched = [self._fetch(payloads[0], served[0])]
+            fetched = [fetch(payloads[0], served[0])]
         else:
             with ThreadPoolExecutor(FETCHES) as pool:
-                fetched = list(pool.map(self._fetch, payloads, served))
+                fetched = list(pool.map(fetch, payloads, served))
         start = time.perf_counter()
         together: dict[Predictor, list[TaskImage]] = {}
         for one in fetched:
@@ -149,7 +151,12 @@ class Pipeline:
         served = replace(self._serving(project), scores=self._scores(project))
         return served, self._books(project, served.digest)
 
-    def _fetch(self, payload: Answer, serves: tuple[Served, PromptBook] | BackendError) -> _Fetched:
+    def _fetch(
+        self,
+        payload: Answer,
+        serves: tuple[Served, PromptBook] | BackendError,
+        until: float,
+    ) -> _Fetched:
         start = time.perf_counter()
 
         def work() -> Content:
@@ -157,7 +164,7 @@ class Pipeline:
                 raise serves
             job = Job.from_payload(payload)
             keys = job.image_keys()
-            images = {key: self._images.fetch(image_url(job.task, key)) for key in keys}
+            images = {key: self._images.fetch(image_url(job.task, key), until) for key in keys}
             return job, *serves, images
 
         return _Fetched(_guarded(work), time.perf_counter() - start)

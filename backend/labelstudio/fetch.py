@@ -11,9 +11,10 @@ import json
 import re
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import parse_qs, quote, urljoin, urlsplit
@@ -26,7 +27,7 @@ from backend.labelstudio.token import REFRESH, Token
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
-_WAITS = 4  # a download may take this many times the timeout of a single wait
+_WAITS = 2  # a download may take this many times the timeout of a single wait, all in all
 _LOCAL_FILES = "/data/local-files/"
 # What Label Studio serves: uploads, local files, and cloud files that it signs or passes on.
 _OWN = re.compile(r"(/[^/]+)*/(data/(upload|local-files)|(tasks|projects)/\d+/(resolve|presign))/")
@@ -123,8 +124,14 @@ class Fetcher:
             return _local_file(url)
         return None
 
-    def fetch(self, url: str) -> bytes:
-        """The bytes at an http(s) URL.
+    def latest(self) -> float:
+        """When a download that begins now has to be over, as `time.monotonic` counts."""
+        return time.monotonic() + _WAITS * self._timeout
+
+    def fetch(self, url: str, until: float) -> bytes:
+        """The bytes at an http(s) URL, redirects and all within twice the timeout.
+
+        `until`, of `latest`, may end it earlier.
 
         Raises:
             ImageRefused: The host, or one it redirects to, is not allowed.
@@ -132,8 +139,9 @@ class Fetcher:
             ImageUnreadable: The answer is larger than allowed.
         """
         name = shown(url)
+        until = min(until, self.latest())
         for _ in range(1 + _MOST_REDIRECTS):
-            answer = self._get(url)
+            answer = self._get(url, until)
             if answer.status_code == 200:
                 return answer.body
             if answer.status_code not in _REDIRECTS or not answer.location:
@@ -144,15 +152,15 @@ class Fetcher:
                 raise ImageMissing(f"{name} is redirected to no valid URL") from error
         raise ImageMissing(f"{name} is redirected more than {_MOST_REDIRECTS} times")
 
-    def _get(self, url: str) -> _Answer:
+    def _get(self, url: str, until: float) -> _Answer:
         if self._token is None or _origin(url) != self._home:
-            return self._ask(url, {})
-        return self._token.authorize(lambda headers: self._ask(url, headers))
+            return self._ask(url, until, {})
+        return self._token.authorize(lambda headers: self._ask(url, until, headers))
 
     def _refresh(self, api_key: str) -> str:
         url = self._label_studio + REFRESH
         body = json.dumps({"refresh": api_key}).encode()
-        answer = self._ask(url, {"Content-Type": "application/json"}, body)
+        answer = self._ask(url, self.latest(), {"Content-Type": "application/json"}, body)
         if answer.status_code != 200:
             raise self._failure(shown(url), url, answer.status_code)
         try:
@@ -160,14 +168,16 @@ class Fetcher:
         except (ValueError, KeyError, TypeError) as error:
             raise ImageMissing(f"{shown(url)} did not answer with an access token") from error
 
-    def _ask(self, url: str, headers: Mapping[str, str], body: bytes | None = None) -> _Answer:
+    def _ask(
+        self, url: str, until: float, headers: Mapping[str, str], body: bytes | None = None
+    ) -> _Answer:
         """One request, repeated once if the connection breaks."""
         _, host, _ = _origin(url)
         try:
             try:
-                return self._exchange(url, headers, body)
+                return self._exchange(url, until, headers, body)
             except (ConnectionError, HTTPException):
-                return self._exchange(url, headers, body)
+                return self._exchange(url, until, headers, body)
         except TimeoutError as error:
             raise ImageMissing(f"{host} took too long to answer for {shown(url)}") from error
         except (socket.gaierror, UnicodeError) as error:
@@ -176,49 +186,64 @@ class Fetcher:
             reason = str(error) or type(error).__name__
             raise ImageMissing(f"cannot fetch {shown(url)}: {reason}") from error
 
-    def _exchange(self, url: str, headers: Mapping[str, str], body: bytes | None) -> _Answer:
+    def _exchange(
+        self, url: str, until: float, headers: Mapping[str, str], body: bytes | None
+    ) -> _Answer:
         parts = urlsplit(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection = self._connect(url)
+        connection, opened = self._connect(url, until)
         try:
-            connection.request(
-                "GET" if body is None else "POST",
-                quote(target, safe="/?%:@!$&'()*+,;=~"),
-                body,
-                {"User-Agent": "promptbrush", "Accept": "*/*", "Connection": "close", **headers},
-            )
-            response = connection.getresponse()
-            content = self._read(response, shown(url)) if response.status == 200 else b""
+            with _over_by(until, opened):
+                if isinstance(opened, ssl.SSLSocket):
+                    opened.do_handshake()
+                connection.request(
+                    "GET" if body is None else "POST",
+                    quote(target, safe="/?%:@!$&'()*+,;=~"),
+                    body,
+                    {
+                        "User-Agent": "promptbrush",
+                        "Accept": "*/*",
+                        "Connection": "close",
+                        **headers,
+                    },
+                )
+                response = connection.getresponse()
+                content = self._read(response, shown(url)) if response.status == 200 else b""
             return _Answer(response.status, response.getheader("Location"), content)
         finally:
             connection.close()
 
     def _read(self, response: HTTPResponse, name: str) -> bytes:
-        """The body, unless it is too large, too slow, or cut short."""
+        """The body, unless it is too large or cut short."""
         expected = response.length  # None where the end of the connection tells
-        deadline = time.monotonic() + _WAITS * self._timeout
         content = bytearray()
         while len(content) != expected and (piece := response.read1(1 << 16)):
             content += piece
             if max(len(content), expected or 0) > self._max_bytes:
                 raise too_large(name, self._max_bytes)
-            if time.monotonic() > deadline:
-                raise TimeoutError
         if len(content) < (expected or 0):
             raise ConnectionError(f"it broke off after {len(content)} of {expected} bytes")
         return bytes(content)
 
-    def _connect(self, url: str) -> HTTPConnection:
-        """A connection to the first address that answers, of those that passed the check."""
+    def _connect(self, url: str, until: float) -> tuple[HTTPConnection, socket.socket]:
+        """A connection to the first address that answers, of those that passed the check.
+
+        And its socket, which a connection forgets before the body of an answer is read.
+        """
         scheme, host, port = _origin(url)
-        opened = _open_socket(self._addresses(url, host, port), port, self._timeout)
+        patience = min(self._timeout, until - time.monotonic())
+        if patience <= 0:
+            raise TimeoutError
+        opened = _open_socket(self._addresses(url, host, port), port, patience)
         if scheme == "http":
             connection = HTTPConnection(host, port)
         else:
-            opened = self._tls.wrap_socket(opened, server_hostname=host)
+            opened = self._tls.wrap_socket(
+                opened, server_hostname=host, do_handshake_on_connect=False
+            )
             connection = HTTPSConnection(host, port, context=self._tls)
         connection.sock = opened
-        return connection
+        return connection, opened
 
     def _addresses(self, url: str, host: str, port: int) -> list[str]:
         """The host itself where it is trusted, else its addresses if all of them are public."""
@@ -259,6 +284,32 @@ class Fetcher:
             f"Label Studio answered {status} for {name}: set LABEL_STUDIO_API_KEY to the token of "
             "a user who may see the project"
         )
+
+
+@contextmanager
+def _over_by(until: float, opened: socket.socket) -> Iterator[None]:
+    """Ends what is read from a socket meanwhile: its own timeout begins anew with every byte.
+
+    Raises:
+        TimeoutError: The time is over; what was read until then may be cut anywhere.
+    """
+
+    def end() -> None:
+        with suppress(OSError):  # it is closed already
+            socket.socket.shutdown(opened, socket.SHUT_RDWR)  # TLS would say goodbye first
+
+    timer = threading.Timer(until - time.monotonic(), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, HTTPException):
+        if time.monotonic() < until:
+            raise
+    finally:
+        timer.cancel()
+    if time.monotonic() >= until:
+        raise TimeoutError
 
 
 def _open_socket(addresses: list[str], port: int, timeout: float) -> socket.socket:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -78,8 +79,15 @@ class ImageStore:
             timeout=settings.image_timeout,
         )
 
-    def fetch(self, url: str) -> TaskImage:
+    def latest(self) -> float:
+        """When what is fetched from now on has to be here, as `time.monotonic` counts."""
+        return self._fetcher.latest()
+
+    def fetch(self, url: str, until: float = math.inf) -> TaskImage:
         """The image at a task's URL: http(s), data, or a path of Label Studio's.
+
+        A download takes twice the timeout at most; who fetches several images may give them all
+        that time together, by `until`, from `latest`.
 
         Raises:
             ImageRefused: This URL may not be fetched.
@@ -96,7 +104,7 @@ class ImageStore:
         kept = self._cache.get(address)
         if kept is not None:
             return self._decoded(kept, name)
-        encoded = self._fetcher.fetch(address)
+        encoded = self._fetcher.fetch(address, until)
         image = self._decoded(encoded, name)  # first, so that only images are kept
         self._cache.put(address, encoded)
         return image

@@ -48,19 +48,20 @@ class Suggester:
     def answer(self, payloads: Sequence[Answer]) -> list[tuple[Answer, float]]:
         """One answer per payload, in order, with the seconds that it took."""
         answers = []
+        until = self._images.latest()  # for all of them: others wait for this worker
         for payload in payloads:
             start = time.perf_counter()
-            answers.append((self._guarded(payload), time.perf_counter() - start))
+            answers.append((self._guarded(payload, until), time.perf_counter() - start))
         return answers
 
-    def _guarded(self, payload: Answer) -> Answer:
+    def _guarded(self, payload: Answer, until: float) -> Answer:
         try:
-            return self._suggest(payload)
+            return self._suggest(payload, until)
         except Exception as error:
             told = failure(error)
             return {"error": told.name, "detail": str(told)}
 
-    def _suggest(self, payload: Mapping[str, Any]) -> Answer:
+    def _suggest(self, payload: Mapping[str, Any], until: float) -> Answer:
         project, label, url = payload["project"], payload["label"], payload["image"]
         task, threshold = payload["task"]["id"], self._settings.threshold
         served, words = self._serving(project), self._vocabulary
@@ -75,7 +76,7 @@ class Suggester:
             source = accepted_in_studio(self._settings, self._studio, int(project)).source
             found = from_accepted(predictor, source, wanted, words, book, SECONDS)
             return {"labels": [one.to_json(MOST) for one in found]}
-        image = self._images.fetch(url)
+        image = self._images.fetch(url, until)
         if label is None:
             seen = of_image(predictor, image, asked, (), words, threshold)
             return {"image": [asdict(one) for one in seen[:MOST]]}

@@ -162,6 +162,21 @@ def test_failures_stay_with_their_task(pipeline: Pipeline) -> None:
     assert [answer.get("error") for answer in answers] == names
 
 
+def test_the_images_of_a_batch_take_no_longer_than_one(
+    pipeline: Pipeline, store: Callable[..., ImageStore], server: Any
+) -> None:
+    served = pipeline._serving(None)
+    asking = Pipeline(lambda _: served, store(timeout=0.5), threshold=0.4)
+    drawn = base64.b64decode(uri(1, 4, 4).partition(",")[2])
+    for path in ("/a.png", "/b.png"):
+        server.reply(path, drawn, drip=0.6 / len(drawn))
+    one, two = {"image": f"{server.url}/a.png"}, {"other": f"{server.url}/b.png"}
+    ((both, _), (neither, _)) = asking.answer([payload(data=one | two), payload()])
+    assert "b.png" in both["detail"]
+    assert "took too long" in both["detail"]
+    assert neither["regions"]
+
+
 def test_a_task_that_lacks_one_of_two_images_is_answered_on_the_other(pipeline: Pipeline) -> None:
     for lacking, others in (("image", {"c"}), ("other", {"b"})):
         for nothing in (None, " "):

@@ -3,8 +3,10 @@ import hashlib
 import io
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -334,8 +336,38 @@ def test_a_slow_server_is_left(store: Callable[..., ImageStore], server: Server)
 
 def test_a_server_that_drips_is_left(store: Callable[..., ImageStore], server: Server) -> None:
     server.reply("/a.png", bytes(1000), drip=0.01)
+    start = time.monotonic()
     with pytest.raises(ImageMissing, match="took too long"):
-        store(timeout=0.03).fetch(f"{server.url}/a.png")
+        store(timeout=0.1).fetch(f"{server.url}/a.png")
+    assert time.monotonic() - start < 0.5
+
+
+def test_a_server_whose_headers_drip_is_left(store: Callable[..., ImageStore]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                for letter in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000:
+                    connection.send(bytes([letter]))
+                    time.sleep(0.01)
+
+        threading.Thread(target=drip, daemon=True).start()
+        start = time.monotonic()
+        with pytest.raises(ImageMissing, match="took too long"):
+            store(timeout=0.1).fetch(f"http://127.0.0.1:{listening.getsockname()[1]}/a.png")
+        assert time.monotonic() - start < 0.5
+
+
+def test_a_download_is_one_however_often_it_is_redirected(
+    store: Callable[..., ImageStore], server: Server
+) -> None:
+    for step in range(4):
+        server.reply(f"/{step}", status=302, headers={"Location": f"/{step + 1}"}, wait=0.15)
+    start = time.monotonic()
+    with pytest.raises(ImageMissing, match="took too long"):
+        store(timeout=0.2).fetch(f"{server.url}/0")
+    assert time.monotonic() - start < 0.55
 
 
 def test_a_closed_port_is_told(store: Callable[..., ImageStore]) -> None:
