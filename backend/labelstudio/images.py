@@ -10,7 +10,7 @@ from typing import Self
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from backend.diskcache import DiskCache
 from backend.errors import ImageMissing, ImageRefused, ImageUnreadable
@@ -20,6 +20,9 @@ from backend.settings import Settings
 # What browsers show, and TIFF. Not every format Pillow knows: EPS, say, would start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF")
 _MEGABYTE = 1024**2
+_JPEG_END = b"\xff\xd9"
+_ANY_BYTES = bytes(91 * n % 255 for n in range(256))
+_LAST_ROWS = 17  # a row of JPEG's blocks, and one that their smoothed colours reach into
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # more than 8 bits a pixel
 
 
@@ -131,6 +134,9 @@ class ImageStore:
 def open_image(data: bytes, name: str, max_pixels: int) -> Image.Image:
     """Decode an image file to RGB, upright, in front of white, its first frame if it has several.
 
+    Of a JPEG the end marker may be missing, and of its lowest rows as much as `_nearly_whole` says:
+    cameras and editors write such files, and browsers show them.
+
     Raises:
         ImageUnreadable: It is empty, cut short, no image, or has more than `max_pixels`.
     """
@@ -148,7 +154,13 @@ def open_image(data: bytes, name: str, max_pixels: int) -> Image.Image:
                     f"{name} has {width} x {height} pixels, where 1 to {max_pixels:,} are allowed "
                     "(IMAGE_MAX_MEGAPIXELS)"
                 )
-            image.load()
+            try:
+                image.load()
+            except OSError:
+                whole = _nearly_whole(data) if image.format in {"JPEG", "MPO"} else None
+                if whole is None:
+                    raise
+                return _to_rgb(_upright(whole))
             return _to_rgb(_upright(image))
     except ImageUnreadable:
         raise
@@ -157,6 +169,23 @@ def open_image(data: bytes, name: str, max_pixels: int) -> Image.Image:
         raise ImageUnreadable(f"{name} {kind}: expected one of {', '.join(formats)}") from error
     except Exception as error:  # broken files make Pillow's decoders raise nearly anything
         raise ImageUnreadable(f"{name} is damaged or cut short: {error}") from error
+
+
+def _nearly_whole(data: bytes) -> Image.Image | None:
+    """A JPEG that breaks off, if all it lacks is in the last sixteen rows, and in the last tenth.
+
+    What is missing shows by what changes with any bytes put in its place, which libjpeg ignores
+    where nothing is missing. Of a progressive one that is what the last pass that came lacks.
+    """
+    begun = data.rstrip(b"\xff")  # half a marker would swallow what follows
+    shown, other = (
+        Image.open(io.BytesIO(begun + more + _JPEG_END), formats=["JPEG"])
+        for more in (b"", _ANY_BYTES)
+    )
+    missing = ImageChops.difference(shown, other).getbbox()
+    if missing and shown.height - missing[1] > min(_LAST_ROWS, shown.height / 10):
+        return None
+    return shown
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -115,6 +115,28 @@ def test_a_file_cut_anywhere_is_told_in_plain_words(kind: str) -> None:
         assert str(refusal.value).startswith("photo.x is")
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_a_jpeg_may_lack_its_end_but_nothing_above(subsampling: int, progressive: bool) -> None:
+    options = {"subsampling": subsampling, "progressive": progressive, "quality": 75}
+    whole = saved(noise(160, 200), "JPEG", **options)
+    full = np.asarray(open_image(whole, "x", 10**6))
+    for cut in (1, 2, 3, 4, 12):
+        seen = np.asarray(open_image(whole[:-cut], "x", 10**6))
+        assert (seen[:183] == full[:183]).all()
+        assert cut > 2 or (seen == full).all()
+    for part in (0.02, 0.5, 0.8, 0.9):
+        with pytest.raises(ImageUnreadable, match=r"photo.x is damaged or cut short: "):
+            open_image(whole[: int(len(whole) * part)], "photo.x", 10**6)
+
+
+def test_a_jpeg_without_its_end_is_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(noise(64, 40), "JPEG", exif=exif)
+    assert open_image(data[:-2], "x", 10**4).size == (40, 64)
+
+
 @pytest.mark.parametrize(
     ("data", "told"),
     [
