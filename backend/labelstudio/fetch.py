@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
 _WAITS = 2  # a download may take this many times the timeout of a single wait, all in all
+_GZIP = {"gzip", "x-gzip", "deflate"}
 _LOCAL_FILES = "/data/local-files/"
 # What Label Studio serves: uploads, local files, and cloud files that it signs or passes on.
 _OWN = re.compile(r"(/[^/]+)*/(data/(upload|local-files)|(tasks|projects)/\d+/(resolve|presign))/")
@@ -136,7 +138,7 @@ class Fetcher:
         Raises:
             ImageRefused: The host, or one it redirects to, is not allowed.
             ImageMissing: There was no good answer; the message says which.
-            ImageUnreadable: The answer is larger than allowed.
+            ImageUnreadable: The answer is larger than allowed, or compressed in no known way.
         """
         name = shown(url)
         until = min(until, self.latest())
@@ -214,7 +216,7 @@ class Fetcher:
             connection.close()
 
     def _read(self, response: HTTPResponse, name: str) -> bytes:
-        """The body, unless it is too large or cut short."""
+        """The body, unpacked, unless it is too large or cut short."""
         expected = response.length  # None where the end of the connection tells
         content = bytearray()
         while len(content) != expected and (piece := response.read1(1 << 16)):
@@ -223,7 +225,23 @@ class Fetcher:
                 raise too_large(name, self._max_bytes)
         if len(content) < (expected or 0):
             raise ConnectionError(f"it broke off after {len(content)} of {expected} bytes")
-        return bytes(content)
+        packed = (response.getheader("Content-Encoding") or "identity").strip().lower()
+        return bytes(content) if packed == "identity" else self._unpacked(content, packed, name)
+
+    def _unpacked(self, content: bytearray, packed: str, name: str) -> bytes:
+        """A body without the compression that some hosts send unasked."""
+        if packed not in _GZIP:
+            raise ImageUnreadable(f"{name} comes compressed ({packed[:60]}), unasked")
+        unpacker = zlib.decompressobj(wbits=47)  # gzip's header or zlib's
+        try:
+            plain = unpacker.decompress(content, self._max_bytes + 1)
+        except zlib.error as error:
+            raise ImageUnreadable(f"{name} is not compressed as its host says: {error}") from error
+        if len(plain) > self._max_bytes:
+            raise too_large(name, self._max_bytes)
+        if not unpacker.eof:
+            raise ConnectionError("its compressed bytes break off")
+        return plain
 
     def _connect(self, url: str, until: float) -> tuple[HTTPConnection, socket.socket]:
         """A connection to the first address that answers, of those that passed the check.

@@ -1,10 +1,12 @@
 import base64
+import gzip
 import hashlib
 import io
 import json
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -395,6 +397,38 @@ def test_an_answer_without_length_is_read_to_its_end(
     chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data)
     server.reply("/a.png", chunks, headers={"Transfer-Encoding": "chunked", "Content-Length": ""})
     assert store().fetch(f"{server.url}/a.png").digest == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"),
+    [("gzip", gzip.compress), ("X-GZip", gzip.compress), ("deflate", zlib.compress)],
+)
+def test_a_compressed_answer_is_unpacked(
+    store: Callable[..., ImageStore],
+    server: Server,
+    coding: str,
+    pack: Callable[[bytes], bytes],
+) -> None:
+    data = encoded()
+    server.reply("/a.png", pack(data), headers={"Content-Encoding": coding})
+    assert store().fetch(f"{server.url}/a.png").digest == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "told"),
+    [
+        ("gzip", gzip.compress(bytes(10**7)), "IMAGE_MAX_MB"),
+        ("gzip", b"GIF89a", "not compressed as its host says"),
+        ("br", b"GIF89a", r"compressed \(br\), unasked"),
+        ("gzip", gzip.compress(bytes(100))[:-9], "break off"),
+    ],
+)
+def test_a_compressed_answer_is_bounded_and_checked(
+    store: Callable[..., ImageStore], server: Server, coding: str, body: bytes, told: str
+) -> None:
+    server.reply("/a.png", body, headers={"Content-Encoding": coding})
+    with pytest.raises((ImageUnreadable, ImageMissing), match=told):
+        store().fetch(f"{server.url}/a.png")
 
 
 @pytest.mark.parametrize("length", [None, 10**9])
