@@ -17,6 +17,8 @@ from backend.errors import (
 )
 from backend.settings import calm_threads, reach_itself
 
+UNREAD = 141  # what shells tell of a command that ended for want of a reader (SIGPIPE)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; errors are told in one line, and the exit status says so."""
@@ -24,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     calm_threads()
     reach_itself()
     try:
-        return options.run(options) or 0
+        status = options.run(options) or 0
+        sys.stdout.flush()  # so that a reader that is gone shows here
+        return status
     except (BadSetting, CheckpointUnavailable, BrokerUnavailable) as error:
         print(f"promptbrush: {error}", file=sys.stderr)
         return CONFIG_FAULT
@@ -32,11 +36,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"promptbrush: {error}", file=sys.stderr)
         return 1
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _unread():
+            return UNREAD
         told = f"{error.filename}: {error.strerror}." if error.filename else str(error)
         print(f"promptbrush: {told}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _unread() -> bool:
+    """Whether it is what we print that nobody reads, as after `| head`, and no other pipe."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _parser() -> argparse.ArgumentParser:

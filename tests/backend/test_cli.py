@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,23 @@ except SystemExit:
     sys.exit("torch" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("command", ["doctor", "versions list --project 1"])
+def test_a_command_whose_reader_is_gone_ends_quietly(command: str, tmp_path: Path) -> None:
+    # PORT: nothing answers there
+    known = {**os.environ, "PORT": "1", "PROMPTBRUSH_DATA_DIR": str(tmp_path)}
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "wb") as unread:
+        ended = subprocess.run(
+            [sys.executable, "-m", "backend.cli", *command.split()],
+            env=known,
+            stdout=unread,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+    assert (ended.returncode, ended.stderr) == (cli.UNREAD, b"")
 
 
 def test_a_file_that_cannot_be_had_is_named_in_words(
