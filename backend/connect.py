@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from backend.errors import BadSetting, LabelStudioError, LabelStudioRefused
+from backend.errors import BadRequest, BadSetting, LabelStudioError, LabelStudioRefused
 from backend.labelstudio.client import Json, LabelStudio
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.studio import UNCERTAINTY
@@ -61,8 +61,11 @@ def find_or_create(studio: LabelStudio, title: str, label_config: str) -> tuple[
     """The project of this title, made if there is none, and what was done in words.
 
     Raises:
+        BadRequest: the title is blank.
         LabelStudioError: several projects have the title.
     """
+    if not title.strip():
+        raise BadRequest("A project needs a title: --create TITLE.")
     found = [project["id"] for project in studio.projects() if project["title"] == title]
     if len(found) > 1:
         raise LabelStudioError(

@@ -202,6 +202,16 @@ def test_the_command_makes_a_project_with_images_and_says_where_it_is(
     assert studio.uploads == ["one.png"]
 
 
+@pytest.mark.parametrize("title", ["", "  "])
+def test_a_project_without_a_title_is_not_made(
+    studio: FakeLabelStudio, capsys: pytest.CaptureFixture[str], title: str
+) -> None:
+    command = ["connect", "--label-studio", studio.url, "--api-key", TOKEN, "--create", title]
+    assert cli.main(command) == 1
+    assert capsys.readouterr().err == "promptbrush: A project needs a title: --create TITLE.\n"
+    assert not studio.projects
+
+
 def test_the_command_adds_all_images_or_none(
     studio: FakeLabelStudio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
