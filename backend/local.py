@@ -53,6 +53,14 @@ class ExemplarFiles:
         return cls(Path(image), Path(mask))
 
 
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What came of each image, as a table, and which of them could not be worked on."""
+
+    table: str
+    failed: Sequence[Path]
+
+
 def predict(
     settings: Settings,
     images: Sequence[Path],
@@ -60,8 +68,8 @@ def predict(
     exemplars: Sequence[ExemplarFiles],
     out: Path,
     forms: Sequence[Kind] = (Kind.BRUSH,),
-) -> str:
-    """Write masks, overlays, `predictions.json` and `label_config.xml`; returns a table.
+) -> Predicted:
+    """Write masks, overlays, `predictions.json` and `label_config.xml`.
 
     The predictions hold a region in each of the forms.
 
@@ -96,12 +104,14 @@ def predict(
     askings = dict(zip(asked, map(Asking.only, meant.values()), strict=True))
     writer = _Writer(out, config, model_version(segmenter.name, digest, asked))
     rows: list[list[str]] = []
+    failed: list[Path] = []
     for path in tqdm(images, unit="image", disable=None):
         start = time.perf_counter()
         try:
             image = _open(path, max_pixels)
             found = predictor.find(predictor.encode([(str(path), image)])[0], askings)
         except BackendError as error:
+            failed.append(path)
             rows.append([path.name, f"{error.name}: {error}", "", "", ""])
             continue
         milliseconds = 1000 * (time.perf_counter() - start)
@@ -111,7 +121,7 @@ def predict(
     head = ["image", "prompt", "score", "area", "ms"]
     if not writer.tasks:
         raise BadRequest("No image could be worked on.\n" + table(head, rows))
-    return table(head, rows)
+    return Predicted(table(head, rows), failed)
 
 
 def _row(name: str, found: Found, milliseconds: float) -> list[str]:

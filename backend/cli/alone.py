@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from backend.cli.options import checkpoint_option, settings_of, whole
@@ -59,10 +60,14 @@ def _predict(options: argparse.Namespace) -> int:
     from backend.local import ExemplarFiles, predict
 
     exemplars = [ExemplarFiles.from_text(text) for text in options.exemplar]
-    told = predict(settings, options.images, options.prompt, exemplars, options.out, options.form)
-    print(told)
+    done = predict(settings, options.images, options.prompt, exemplars, options.out, options.form)
+    print(done.table)
     print(f"\nMasks, overlays and predictions.json are in {options.out}")
-    return 0
+    if done.failed:
+        names = ", ".join(map(str, done.failed))
+        told = f"{len(done.failed)} of {len(options.images)} images could not be worked on: {names}"
+        print(f"promptbrush: {told}", file=sys.stderr)
+    return 1 if done.failed else 0
 
 
 def _demo(options: argparse.Namespace) -> int:

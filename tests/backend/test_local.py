@@ -7,6 +7,7 @@ import pytest
 from label_studio_sdk.label_interface.interface import LabelInterface
 from PIL import Image
 
+from backend import cli
 from backend.errors import BadRequest, ImageMissing
 from backend.labelstudio import brush
 from backend.labelstudio.config import Kind, parse_label_config
@@ -35,7 +36,7 @@ def picture(path: Path, width: int = 60, height: int = 40) -> Path:
 
 def test_masks_overlays_and_predictions_are_written(settings: Settings, tmp_path: Path) -> None:
     images = [picture(tmp_path / "a.png"), picture(tmp_path / "b" / "a.png", 30, 50)]
-    text = predict(settings, images, ["a dog", 'the "red" one'], [], tmp_path / "out")
+    text = predict(settings, images, ["a dog", 'the "red" one'], [], tmp_path / "out").table
     assert text.count("a.png") == 4
     with Image.open(tmp_path / "out/masks/a--a-dog.png") as mask:
         assert mask.size == (60, 40)
@@ -69,10 +70,25 @@ def test_predictions_take_the_forms_that_are_asked_for(settings: Settings, tmp_p
 def test_a_bad_image_costs_the_others_nothing(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no image")
     images = [tmp_path / "bad.png", tmp_path / "gone.png", picture(tmp_path / "fine.png")]
-    text = predict(settings, images, ["a dog"], [], tmp_path / "out")
-    assert "ImageUnreadable" in text
-    assert "ImageMissing" in text
+    done = predict(settings, images, ["a dog"], [], tmp_path / "out")
+    assert "ImageUnreadable" in done.table
+    assert "ImageMissing" in done.table
+    assert done.failed == images[:2]
     assert len(json.loads((tmp_path / "out/predictions.json").read_text())) == 1
+
+
+def test_the_command_names_the_images_that_failed(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone, fine = tmp_path / "gone.png", picture(tmp_path / "fine.png")
+    command = ["predict", "--prompt", "a dog", "--checkpoint", str(tiny_checkpoint)]
+    command += ["--out", str(tmp_path / "out"), str(fine)]
+    assert cli.main(command) == 0
+    assert capsys.readouterr().err == ""
+    assert cli.main([*command, str(gone)]) == 1
+    told = capsys.readouterr()
+    assert told.err == f"promptbrush: 1 of 2 images could not be worked on: {gone}\n"
+    assert "predictions.json are in" in told.out
 
 
 def test_only_bad_images_are_an_error(settings: Settings, tmp_path: Path) -> None:
@@ -87,14 +103,14 @@ def test_an_exemplar_with_a_mask_is_a_prompt_named_after_it(
     mask[10:30, 10:30] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     exemplar = picture(tmp_path / "widget.png")
-    text = predict(
+    done = predict(
         settings,
         [exemplar],
         [],
         [ExemplarFiles.from_text(f"{exemplar}:{tmp_path / 'mask.png'}")],
         tmp_path / "out",
     )
-    assert "widget" in text
+    assert "widget" in done.table
     assert (tmp_path / "out/masks/widget--widget.png").is_file()
 
 
