@@ -19,7 +19,7 @@ from backend.labelstudio.api import as_given
 from backend.labelstudio.client import Json, LabelStudio
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.images import ImageStore
-from backend.labelstudio.tasks import Task, image_url
+from backend.labelstudio.tasks import Task, image_keys, image_url
 from backend.labelstudio.wiring import Address, Wiring
 from backend.prompting import queries
 from backend.settings import DEMOS, PUBLISHED, Settings
@@ -147,7 +147,7 @@ class Doctor:
             yield from self._of_webhook(studio, wiring)
             config = parse_label_config(project["label_config"])
             yield from self._of_labels(config, self._book(number))
-            yield self._of_image(studio, number, config)
+            yield from self._of_images(studio, number, config)
         except BackendError as error:
             yield problem("project", str(error))
 
@@ -270,13 +270,18 @@ class Doctor:
                 f'{config.outputs[0].to_name}" rows="1" maxSubmissions="1" editable="true"/>',
             )
 
-    def _of_image(self, studio: LabelStudio, project: int, config: LabelConfig) -> Finding:
+    def _of_images(
+        self, studio: LabelStudio, project: int, config: LabelConfig
+    ) -> Iterator[Finding]:
+        """Every image that the first task has, as predictions need them all."""
         raw = next(studio.tasks(project), None)
         if raw is None:
-            return warning("image", "the project has no task to look at")
+            yield warning("image", "the project has no task to look at")
+            return
         try:
             task = Task.from_json(raw)
-            image = self._images.fetch(image_url(task, config.outputs[0].image_key)).image
+            for key in image_keys(task, (control.image_key for control in config.outputs)):
+                image = self._images.fetch(image_url(task, key)).image
+                yield ok("image", f"of task {raw['id']}: {image.width} x {image.height} pixels")
         except BackendError as error:
-            return problem("image", f"of task {raw['id']}: {error}")
-        return ok("image", f"of task {raw['id']}: {image.width} x {image.height} pixels")
+            yield problem("image", f"of task {raw['id']}: {error}")

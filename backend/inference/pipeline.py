@@ -24,7 +24,7 @@ from backend.labelstudio import offers
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.images import ImageStore, TaskImage
 from backend.labelstudio.interaction import Interaction
-from backend.labelstudio.tasks import Task, has_image, image_url
+from backend.labelstudio.tasks import Task, image_keys, image_url
 from backend.prompting import Query, model_version, queries
 from models import ImageFeatures
 
@@ -65,8 +65,7 @@ class Job:
         if self.interaction:
             on = self.interaction.to_name
             controls = tuple(one for one in controls if one.to_name == on) or controls
-        keys = tuple(dict.fromkeys(control.image_key for control in controls))
-        return tuple(key for key in keys if has_image(self.task, key)) or keys
+        return image_keys(self.task, (control.image_key for control in controls))
 
 
 @dataclass(frozen=True, slots=True)

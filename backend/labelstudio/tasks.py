@@ -1,7 +1,7 @@
 """What Label Studio sends to be labeled."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -63,9 +63,13 @@ def image_url(task: Task, key: str) -> str:
     return url
 
 
-def has_image(task: Task, key: str) -> bool:
-    """Whether a task holds anything where `<Image value="$key">` looks."""
-    return not _is_blank(_field(task, key))
+def image_keys(task: Task, shown: Iterable[str]) -> tuple[str, ...]:
+    """Of the fields that a configuration shows as images those that hold one, each once.
+
+    All of them where none does, so that what is missing is told.
+    """
+    keys = tuple(dict.fromkeys(shown))
+    return tuple(key for key in keys if not _is_blank(_field(task, key))) or keys
 
 
 def _field(task: Task, key: str) -> Any:

@@ -14,9 +14,9 @@ from backend.inference.failures import failure
 from backend.inference.offering import of_image
 from backend.inference.pipeline import Served
 from backend.inference.vocabulary import Vocabulary
-from backend.labelstudio.config import LabelConfig, parse_label_config
+from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import ImageStore
-from backend.labelstudio.tasks import Task, image_url
+from backend.labelstudio.tasks import Task, image_keys, image_url
 from backend.learning.commands import accepted_in_studio
 from backend.learning.pulled import Pulled
 from backend.learning.source import studio_of
@@ -70,8 +70,10 @@ class Suggester:
         if project is not None and (label is not None or task is not None or url is None):
             config = parse_label_config(self._studio.project(project)["label_config"])
             asked = queries(config, threshold, book)
-            url = url if task is None else self._shown(project, task, config)
         wanted = chosen(asked, label)
+        if project is not None and task is not None:
+            shown = [query.image_key for query in asked if label in (None, query.label)]
+            url = self._shown(project, task, shown)
         if url is None:
             source = accepted_in_studio(self._settings, self._studio, int(project)).source
             found = from_accepted(predictor, source, wanted, words, book, SECONDS)
@@ -83,13 +85,14 @@ class Suggester:
         found = [from_image(predictor, image, wanted[label], words, book)]
         return {"labels": [one.to_json(MOST) for one in found]}
 
-    def _shown(self, project: int, task: int, config: LabelConfig) -> str:
-        """The image's URL of a task."""
+    def _shown(self, project: int, task: int, keys: Sequence[str]) -> str:
+        """The URL of a task's image, the first that it has in some fields."""
         if not isinstance(self._studio, Pulled):
             raise BadRequest(
                 "Tasks are not known without LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: name the "
                 "image's address instead, ?image=URL."
             )
         for found in self._studio.api.tasks(project, ids=[task]):
-            return image_url(Task(task, found["data"]), config.outputs[0].image_key)
+            known = Task(task, found["data"])
+            return image_url(known, image_keys(known, keys)[0])
         raise BadRequest(f"Project {project} has no task {task}.")

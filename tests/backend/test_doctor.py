@@ -281,6 +281,27 @@ def test_a_fault_of_the_project_is_told_with_its_remedy(
     assert words in fault.told
 
 
+def test_the_images_that_a_task_has_are_looked_at(
+    studio: FakeLabelStudio, examine: Examine, project: int
+) -> None:
+    known, task = studio.projects[project], next(iter(studio.tasks.values()))
+    known["label_config"] = known["label_config"].replace(
+        "<TextArea",
+        '<Image name="j" value="$other"/><BrushLabels name="c" toName="j"><Label value="Cat"/>'
+        "</BrushLabels><TextArea",
+    )
+
+    def found(**data: str) -> list[Grade]:
+        task["data"] = data
+        return [one.grade for one in examine(project) if one.link == "image"]
+
+    assert found(image=data_uri(), other="") == [Grade.OK]
+    assert found(image="", other=data_uri()) == [Grade.OK]
+    assert found(image=data_uri(), other=data_uri()) == [Grade.OK, Grade.OK]
+    assert found(image=data_uri(), other=f"{studio.url}/gone.png")[-1] is Grade.PROBLEM
+    assert found(image="", other="") == [Grade.PROBLEM]
+
+
 def test_without_a_project_those_that_exist_are_listed(examine: Examine, project: int) -> None:
     fault = only_fault(examine(None))
     assert fault.grade is Grade.WARNING

@@ -17,6 +17,9 @@ from backend.worker.suggesting import Suggester
 from models import Segmenter
 from tests.backend.fake_label_studio import TOKEN, FakeLabelStudio
 
+TWO_IMAGES = """<View><Image name="i" value="$image"/><Image name="j" value="$other"/>
+<BrushLabels name="b" toName="i"><Label value="Dog"/></BrushLabels>
+<BrushLabels name="c" toName="j"><Label value="Car"/></BrushLabels></View>"""
 WORDS = Vocabulary((("car",), ("tree",)), (("red",),))
 
 
@@ -64,6 +67,23 @@ def test_a_tasks_image_is_looked_at(suggester: Suggester, studio: FakeLabelStudi
     }
     [(missing, _)] = suggester.answer([payload(project=project, task=10**6)])
     assert "has no task" in missing["detail"]
+
+
+def test_of_several_images_one_that_the_task_has_and_the_label_is_on_is_looked_at(
+    suggester: Suggester, studio: FakeLabelStudio
+) -> None:
+    project = studio.add_project(label_config=TWO_IMAGES)
+
+    def told(label: str | None, **data: str) -> str | None:
+        task = studio.add_task(project, **data)
+        [(answer, _)] = suggester.answer([payload(project=project, label=label, task=task)])
+        return answer.get("detail")
+
+    assert told(None, image="", other=uri()) is None
+    assert told("Car", image="http://127.0.0.1:1/a.png", other=uri()) is None
+    assert 'has no "image"' in str(told(None, image="", other=""))
+    assert 'has no "other"' in str(told("Car", image=uri(), other=""))
+    assert "no label" in str(told("Moon", image=uri(), other=uri()))
 
 
 def test_a_label_in_an_image_is_told_its_own_phrases(
