@@ -119,6 +119,29 @@ def test_large_round_outlines_take_few_points() -> None:
     assert 8 <= len(ring) <= 60
 
 
+def test_of_outlines_without_end_the_thing_is_kept_and_the_specks_are_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    thing = ellipse((201, 299), 230, 100, (90, 60), 0.3)  # over the right border
+    specks = np.random.default_rng(0).random(thing.shape) < 0.05
+    monkeypatch.setattr("backend.inference.outlines.LONGEST", 700)
+    rings = polygons(thing ^ specks)
+    assert len(rings) < 30
+    assert all(((ring >= 0) & (ring <= 100)).all() for ring in rings)
+    assert iou(filled(rings, thing.shape), thing) >= 0.95
+    assert caplog.messages == ["a mask of 299 x 201 is outlined by blocks of 4 pixels"]
+    assert len(polygons(thing)) == 1
+    assert len(caplog.messages) == 1, "what has an end is traced as it is"
+
+
+def test_a_bridge_of_many_points_is_about_the_shortest(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = ellipse((90, 90), 45, 45, (40, 40), 0) & ~ellipse((90, 90), 40, 45, (20, 20), 0)
+    monkeypatch.setattr("backend.inference.outlines.PAIRS", 100)
+    [ring] = polygons(mask)
+    assert iou(filled([ring], mask.shape), mask) >= 0.97
+
+
 def test_a_box_is_the_masks_extent_in_percent() -> None:
     mask = np.zeros((50, 80), np.bool_)
     mask[5:15, 8:24] = mask[30:50, 40:80] = True
