@@ -359,6 +359,8 @@ def _body() -> Any:
         body = request.get_json(force=True)
     except MalformedRequest:
         raise BadRequest("The body is not valid JSON.") from None
+    except OSError:
+        raise BadRequest("The body did not come whole.") from None
     if _HALF.search(request.get_data()):
         text = json.dumps(body, ensure_ascii=False)
         return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+import struct
 import time
 from typing import Any
 
@@ -16,6 +18,7 @@ from backend.web.app import create_app
 
 GRACE = 3  # seconds that requests in flight have to end when the server stops
 WAIT = 1.5  # of which they may go on waiting for the worker
+PAUSE = 5  # seconds that a client may pause within a request: until then it keeps a thread
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -41,7 +44,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "loglevel": "warning",
             "control_socket_disable": True,  # one path for all servers of a user, in their home
             "proc_name": "promptbrush-web",
-            "post_fork": self._remember,
+            "post_fork": self._start,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -52,8 +55,12 @@ class Server(BaseApplication):  # type: ignore[misc]
         connection = connect(self._settings.redis_url or "redis://localhost:6379/0")
         return create_app(self._settings, connection, self._stopping)
 
-    def _remember(self, _: Any, process: ThreadWorker) -> None:
+    def _start(self, _: Any, process: ThreadWorker) -> None:
         self._process = process
+        for listening in process.sockets:
+            # gunicorn's threads read without a timeout; connections inherit this one
+            pause = struct.pack("ll", PAUSE, 0)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, pause)
 
     def _stopping(self) -> bool:
         """Whether requests should stop waiting and answer with what is ready."""

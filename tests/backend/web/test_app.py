@@ -1,5 +1,6 @@
 """The application on recorded requests, with a queue that answers at once."""
 
+import io
 from typing import Any
 
 import pytest
@@ -296,3 +297,17 @@ def test_the_demo_checkpoint_is_told_at_health(client: FlaskClient) -> None:
 def test_the_instant_queue_has_the_real_ones_methods() -> None:
     shared = {name for name in vars(InstantQueue) if not name.startswith("_")} - {"hincrby"}
     assert shared <= set(vars(PredictionQueue))
+
+
+def test_a_body_that_stops_halfway_is_refused(client: FlaskClient) -> None:
+    class Stopping(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise BlockingIOError
+
+    answer = client.post(
+        "/predict",
+        input_stream=Stopping(bytes(100)),
+        environ_overrides={"CONTENT_LENGTH": "100", "wsgi.input_terminated": True},
+    )
+    assert answer.status_code == 400
+    assert answer.get_json()["detail"] == "The body did not come whole."
