@@ -261,8 +261,7 @@ def test_a_promotion_is_to_be_followed_whatever_happens_to_its_trainer_then(
     monkeypatch: pytest.MonkeyPatch,
     then: type[BaseException],
 ) -> None:
-    rules = {"SURE": 0.0, "LEAST_GAIN": -1.0, "MOST_LOST": 1.0, "LEAST_KEPT": 0.0}
-    for rule, open_to_all in rules.items():
+    for rule, open_to_all in (("SURE", 0.0), ("MOST_LOST", 1.0), ("LEAST_KEPT", 0.0)):
         monkeypatch.setattr(promotion, rule, open_to_all)
     known = {"LABEL_STUDIO_URL": pupils.studio.url, "LABEL_STUDIO_API_KEY": TOKEN}
     folders = {"MODEL_DIR": str(tmp_path / "models"), "PROMPTBRUSH_DATA_DIR": str(tmp_path)}
