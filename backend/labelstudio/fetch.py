@@ -209,8 +209,9 @@ class Fetcher:
                         **headers,
                     },
                 )
-                response = connection.getresponse()
-                content = self._read(response, shown(url)) if response.status == 200 else b""
+                # it has the socket from here on, and is closed whatever becomes of the body
+                with connection.getresponse() as response:
+                    content = self._read(response, shown(url)) if response.status == 200 else b""
             return _Answer(response.status, response.getheader("Location"), content)
         finally:
             connection.close()

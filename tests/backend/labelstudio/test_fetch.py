@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from backend.errors import BackendError, ImageMissing, ImageRefused, ImageUnreadable
+from backend.labelstudio import fetch
 from backend.labelstudio.fetch import shown
 from backend.labelstudio.images import ImageStore
 
@@ -342,6 +343,23 @@ def test_a_server_that_drips_is_left(store: Callable[..., ImageStore], server: S
     with pytest.raises(ImageMissing, match="took too long"):
         store(timeout=0.1).fetch(f"{server.url}/a.png")
     assert time.monotonic() - start < 0.5
+
+
+def test_a_download_that_is_left_keeps_no_connection(
+    store: Callable[..., ImageStore], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[socket.socket] = []
+
+    def opening(*where: Any) -> socket.socket:
+        opened.append(open_socket(*where))
+        return opened[-1]
+
+    open_socket = fetch._open_socket
+    monkeypatch.setattr(fetch, "_open_socket", opening)
+    server.reply("/a.png", bytes(200_000))
+    with pytest.raises(ImageUnreadable) as held:  # its traceback has all that was in reach
+        store(max_bytes=1000).fetch(f"{server.url}/a.png")
+    assert [one.fileno() for one in opened] == [-1], held
 
 
 def test_a_server_whose_headers_drip_is_left(store: Callable[..., ImageStore]) -> None:
