@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.labelstudio.client import PAGE
+from backend.labelstudio.client import PAGE_OF_REGIONS
 from backend.labelstudio.starter import label_config
 from backend.settings import environment
 from tests.backend.fake_label_studio import TOKEN, FakeLabelStudio, serving
@@ -29,7 +29,7 @@ def test_an_export_that_was_killed_goes_on_where_it_was(
     studio: FakeLabelStudio, tmp_path: Path
 ) -> None:
     project = studio.add_project("Cars", label_config(["Car"]))
-    for _ in range(2 * PAGE + 5):
+    for _ in range(2 * PAGE_OF_REGIONS + 5):
         studio.annotate(studio.add_task(project, image=data_uri()), [])
     last = max(studio.tasks)
     command = [sys.executable, "-m", "backend.cli", "export", "--project", str(project)]
@@ -50,5 +50,5 @@ def test_an_export_that_was_killed_goes_on_where_it_was(
     studio.regions_of.clear()
     command += ["--out", str(tmp_path / "out")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    assert f"{2 * PAGE + 5} images" in done.stdout
+    assert f"{2 * PAGE_OF_REGIONS + 5} images" in done.stdout
     assert [len(page) for page in studio.regions_of] == [5]
