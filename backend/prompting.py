@@ -45,8 +45,9 @@ class Query:
     contest: str = ""  # queries of the same one compete for every pixel; "" for none
     shown: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     """The mean of the exemplars' conditions, (C,)."""
-    recoloured: tuple[str, ...] = ()  # the same exemplars in other colours, likewise
+    recoloured: tuple[str, ...] = ()  # few exemplars in other colours, by their conditions' names
     shown_recoloured: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    """The mean of those conditions, (C,)."""
     confidence: float = 0.0  # mean probability that a part of a mask needs to be shown
     probed: str = ""  # names the probe that parts are looked at with; "" for none
     chance: float = 0.0  # of being right, that a part needs to be shown, as the probe gives it

@@ -32,9 +32,9 @@ def recoloured(image: Image.Image, mask: NDArray[np.bool_]) -> list[Exemplar]:
     margin = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
     top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
     bottom, right = rows[-1] + 1 + margin, columns[-1] + 1 + margin
-    near = image.convert("RGB").crop(
+    near = image.crop(
         (int(left), int(top), min(image.width, int(right)), min(image.height, int(bottom)))
-    )
+    ).convert("RGB")
     thing = mask[top:bottom, left:right]
     pixels = np.asarray(near)
     colour = _colour(pixels[thing])

@@ -172,7 +172,7 @@ def open_image(data: bytes, name: str, max_pixels: int) -> Image.Image:
 
 
 def _nearly_whole(data: bytes) -> Image.Image | None:
-    """A JPEG that breaks off, if all it lacks is in the last sixteen rows, and in the last tenth.
+    """A JPEG that breaks off, if all it lacks is in its last row of blocks, and in its last tenth.
 
     What is missing shows by what changes with any bytes put in its place, which libjpeg ignores
     where nothing is missing. Of a progressive one that is what the last pass that came lacks.

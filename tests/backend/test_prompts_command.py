@@ -15,7 +15,7 @@ from backend.labelstudio.starter import label_config
 from backend.learning import export
 from backend.learning.collected import Collected
 from backend.learning.dataset import Account
-from tests.backend.learning.test_measure import XML, sample
+from tests.backend.learning.widgets import XML, sample
 
 MEASURED = Entry(
     "Widget",

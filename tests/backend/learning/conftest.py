@@ -5,9 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from backend.inference.books import Books
 from backend.learning.card import Card, Version
 from backend.learning.registry import Registry
+from demo import CHECKPOINT
+from models import Segmenter
 from tests.backend.learning.published import BASE, PROJECT, some_weights
+
+
+@pytest.fixture(scope="module")
+def demo() -> Segmenter:
+    return Segmenter.from_pretrained(CHECKPOINT, device="cpu")
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Books:
+    return Books(tmp_path)
 
 
 @pytest.fixture

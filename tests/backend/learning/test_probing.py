@@ -1,7 +1,5 @@
 """Probes of labels, learned on generated scenes and the demo checkpoint."""
 
-from pathlib import Path
-
 import pytest
 
 from backend.inference.books import Books
@@ -12,20 +10,8 @@ from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.starter import label_config
 from backend.learning import probing
 from backend.prompting import queries
-from demo import CHECKPOINT
 from models import Segmenter
-from tests.backend.learning.test_measure import BASE, accepted, run, sample, widget
-
-
-@pytest.fixture(scope="module")
-def demo() -> Segmenter:
-    return Segmenter.from_pretrained(CHECKPOINT, device="cpu")
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Books:
-    return Books(tmp_path)
-
+from tests.backend.learning.widgets import BASE, accepted, run, sample, widget
 
 WORDY = label_config(["Widget"]).replace(
     'value="Widget"', 'value="Widget" predicted_values="purple thing"'
