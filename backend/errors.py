@@ -97,7 +97,7 @@ class WorkerLost(BackendError):
 
 
 class OutOfMemory(BackendError):
-    """There is too little memory for the task's image, on its own too."""
+    """There is too little memory for a task's image, on its own too, or for a training."""
 
     status = 500
 

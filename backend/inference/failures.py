@@ -1,8 +1,11 @@
-"""What went wrong with a task, as it is told."""
+"""What went wrong with a task or a training, as it is told."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
@@ -15,16 +18,54 @@ HOST_FULL = "DefaultCPUAllocator"
 DEVICE_FULL = "out of memory"
 
 
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to do where memory did not suffice."""
+
+    host: str
+    device: str
+
+
+PREDICTING = Advice(
+    "This machine has too little memory for the task's image: set fewer WORKERS, a smaller "
+    "BATCH_SIZE or FEATURE_CACHE_MB, or refuse such images by IMAGE_MAX_MEGAPIXELS.",
+    "The GPU has too little memory for the task's image: set fewer WORKERS, a smaller BATCH_SIZE "
+    "or FEATURE_CACHE_MB, PROMPTBRUSH_DTYPE=bfloat16, or another DEVICE.",
+)
+LEARNING = Advice(
+    "This machine has too little memory to learn beside what else runs: set a smaller "
+    "TRAIN_MEMORY_MB, fewer WORKERS or a smaller FEATURE_CACHE_MB.",
+    "The GPU has too little memory to learn beside what else runs: set fewer WORKERS, or another "
+    "DEVICE where the training runs.",
+)
+
+
 def failure(error: Exception) -> BackendError:
-    """The error to answer with; a defect of ours is logged whole and told in short."""
+    """The error to answer a task with; a defect of ours is logged whole and told in short."""
     if isinstance(error, BackendError):
         return error
-    advice = _advice(error)
-    if advice is None:
+    lack = _lack(error, PREDICTING)
+    if lack is None:
         log.error("a task failed unexpectedly", exc_info=error)
         return InternalError("A defect in promptbrush; the worker's log has the traceback.")
     log.warning("a task needs more memory than there is: %s", str(error).partition("\n")[0])
-    return OutOfMemory(advice)
+    return lack
+
+
+@contextmanager
+def needing_memory(advice: Advice) -> Iterator[None]:
+    """Says what to do if memory does not suffice.
+
+    Raises:
+        OutOfMemory: it did not.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        lack = _lack(error, advice)
+        if lack is None:
+            raise
+        raise lack from error
 
 
 def make_room() -> None:
@@ -32,17 +73,11 @@ def make_room() -> None:
     torch.cuda.empty_cache()
 
 
-def _advice(error: Exception) -> str | None:
-    """What to do where memory did not suffice; None if that is not what went wrong."""
+def _lack(error: Exception, advice: Advice) -> OutOfMemory | None:
+    """The lack of memory that an error stands for; None if that is not what went wrong."""
     told = str(error) if isinstance(error, RuntimeError) else ""
     if isinstance(error, MemoryError) or HOST_FULL in told:
-        return (
-            "This machine has too little memory for the task's image: set fewer WORKERS, a smaller "
-            "BATCH_SIZE or FEATURE_CACHE_MB, or refuse such images by IMAGE_MAX_MEGAPIXELS."
-        )
+        return OutOfMemory(advice.host)
     if isinstance(error, torch.OutOfMemoryError) or DEVICE_FULL in told:
-        return (
-            "The GPU has too little memory for the task's image: set fewer WORKERS, a smaller "
-            "BATCH_SIZE or FEATURE_CACHE_MB, PROMPTBRUSH_DTYPE=bfloat16, or another DEVICE."
-        )
+        return OutOfMemory(advice.device)
     return None

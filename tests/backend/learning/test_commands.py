@@ -1,10 +1,12 @@
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+import torch
 
-from backend.errors import AlreadyTraining
+from backend.errors import AlreadyTraining, OutOfMemory
 from backend.inference.features import FeatureCache
 from backend.learning.acceptance import Acceptance
 from backend.learning.commands import Accepted, Learner
@@ -68,6 +70,25 @@ def test_images_that_were_encoded_once_are_not_encoded_to_be_measured_on(
     learner.measure()
     assert len(read) == 2 * first
     assert cache.encoded == first
+
+
+@pytest.mark.parametrize(
+    ("lack", "advice"),
+    [
+        (MemoryError(), "TRAIN_MEMORY_MB"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "WORKERS"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), "another DEVICE"),
+    ],
+)
+def test_a_training_that_needs_more_memory_than_there_is_says_what_to_do(
+    learner: Learner, monkeypatch: pytest.MonkeyPatch, lack: Exception, advice: str
+) -> None:
+    def short_of_memory(*_: object, **__: object) -> NoReturn:
+        raise lack
+
+    monkeypatch.setattr("backend.learning.commands.train", short_of_memory)
+    with pytest.raises(OutOfMemory, match=advice):
+        learner.learn(Recipe(), lambda _: None)
 
 
 @pytest.mark.parametrize("tokens", [73, 100])
