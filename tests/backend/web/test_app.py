@@ -267,6 +267,22 @@ def test_a_body_that_nests_too_deep_is_refused(client: FlaskClient, path: str) -
     assert "nests too deep" in body(answer)["detail"]
 
 
+@pytest.mark.parametrize("path", ["/predict", "/prelabel", "/setup", "/webhook", "/train"])
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "http://localhost:8080", "null"])
+def test_what_another_sites_page_sends_is_refused(
+    client: FlaskClient, path: str, origin: str
+) -> None:
+    event = '{"action": "START_TRAINING", "project": {"id": 3}}'
+    sent = client.post(path, data=event, content_type="text/plain", headers={"Origin": origin})
+    assert (sent.status_code, body(sent)["error"]) == (400, "BadRequest")
+    assert "another site" in body(sent)["detail"]
+
+
+def test_what_its_own_site_or_a_program_sends_is_taken(client: FlaskClient) -> None:
+    for headers in ({}, {"Origin": "http://localhost"}):
+        assert client.post("/setup", json=recorded("setup"), headers=headers).status_code == 200
+
+
 def test_half_a_character_is_taken_for_one_that_was_not_readable(
     client: FlaskClient, queue: InstantQueue
 ) -> None:
