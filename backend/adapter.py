@@ -22,7 +22,7 @@ from flask import has_request_context, request
 from label_studio_ml.model import LabelStudioMLBase
 
 from backend.errors import Reported
-from backend.settings import Settings
+from backend.settings import Settings, reach_itself
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +99,7 @@ def _without_version(entry: Any) -> Any:
 
 def _ask(path: str, body: Json) -> Any:
     """What the service answers; Reported tells what it could not do."""
+    reach_itself()
     settings = Settings.from_environment()
     user, password = settings.basic_auth_user, settings.basic_auth_pass
     try:

@@ -22,6 +22,7 @@ DEMOS = (DEMO, DEMO_GROUPVIT)  # the checkpoints that come with the package
 PUBLISHED = "CIDAS/clipseg-rd64-refined"
 DTYPES = ("float32", "bfloat16", "float16")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+HERE = "localhost,127.0.0.1,::1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +169,9 @@ def reach_itself() -> None:
     Where a package index is behind a proxy, HTTP_PROXY is set, often without any exception, and
     requests would ask that proxy for the processes that were just started.
     """
-    spared = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    if spared != "*":  # which says all, but only alone
-        os.environ["no_proxy"] = ",".join(filter(None, [spared, "localhost,127.0.0.1,::1"]))
+    spared = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if spared != "*" and not spared.endswith(HERE):  # the one says all, but only alone
+        os.environ["no_proxy"] = ",".join(filter(None, [spared, HERE]))
 
 
 def environment(overrides: Mapping[str, object]) -> dict[str, str]:

@@ -96,6 +96,8 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     thread.start()
     recorded.url = f"http://127.0.0.1:{server.server_address[1]}"
     monkeypatch.setenv("PROMPTBRUSH_URL", recorded.url)
+    for name in ("no_proxy", "NO_PROXY"):  # which the adapter adds to
+        monkeypatch.setenv(name, "")
     yield recorded
     server.shutdown()
     server.server_close()
@@ -195,6 +197,13 @@ def test_credentials_of_the_service_are_given(
     monkeypatch.setenv("BASIC_AUTH_PASS", "p")
     made(model_class).predict(TASKS)
     assert service.asked[-1][2] == "Basic dTpw"
+
+
+def test_no_proxy_stands_before_a_service_on_the_same_machine(
+    model_class: Any, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert len(made(model_class).predict(TASKS)) == 2
 
 
 def test_a_service_that_refuses_is_quoted(model_class: Any, service: Service) -> None:

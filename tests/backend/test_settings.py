@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -128,6 +129,9 @@ def test_no_proxy_stands_between_this_machine_and_itself(
     monkeypatch.setenv(name, "intranet")
     monkeypatch.setenv("http_proxy", "http://proxy:3128")
     reach_itself()
+    told = os.environ["no_proxy"]
+    reach_itself()
+    assert os.environ["no_proxy"] == told
     for host in ("localhost:9090", "127.0.0.1:9090", "[::1]:9090", "intranet"):
         assert get_environ_proxies(f"http://{host}/health") == {}
     assert get_environ_proxies("http://studio/api")["http"] == "http://proxy:3128"
