@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from backend import __version__
 from backend.cli import alone, learning, project, prompts, serve, versions
+from backend.cli.options import Described
 from backend.errors import (
     CONFIG_FAULT,
     BackendError,
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "Settings come from the environment; options win over them.",
     )
     parser.add_argument("--version", action="version", version=f"promptbrush {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", action=Described)
     for group in (serve, project, learning, versions, prompts, alone):
         group.add_to(commands)
     return parser

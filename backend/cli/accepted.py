@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def folder_option(parser: argparse.ArgumentParser) -> None:
     """`--from`."""
     parser.add_argument(
-        "--from", type=Path, metavar="DIR", dest="folder", help="an export, not Label Studio"
+        "--from", type=Path, metavar="DIR", dest="folder", help="read an export, not Label Studio"
     )
 
 

@@ -6,14 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from backend.cli.options import checkpoint_option, settings_of, whole
+from backend.cli.options import checkpoint_option, settings_of, threshold_option, whole
 from backend.labelstudio.config import Kind
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`predict`, `demo` and `evaluate`."""
     predict = commands.add_parser("predict", help="masks for images, without servers")
-    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="files to look at")
     predict.add_argument(
         "--prompt", nargs="+", action="extend", default=[], metavar="TEXT", help="what to find"
     )
@@ -23,7 +23,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         action="extend",
         default=[],
         metavar="IMAGE[:MASK]",
-        help="an image of what to find, with a mask of it",
+        help="an image of what to find, with a mask of where it is there",
     )
     predict.add_argument(
         "--form",
@@ -34,21 +34,25 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="FORM",
         help=f"of regions in predictions.json: {', '.join(Kind)} (brush)",
     )
-    predict.add_argument("--threshold", type=float, help="probability from which a pixel counts")
-    predict.add_argument("--out", type=Path, default=Path("out/predict"), help="(out/predict)")
+    threshold_option(predict)
+    predict.add_argument(
+        "--out", type=Path, default=Path("out/predict"), help="folder for all of it (out/predict)"
+    )
     checkpoint_option(predict)
     predict.set_defaults(run=_predict)
 
     demo = commands.add_parser("demo", help="the demo images through the whole road")
-    demo.add_argument("--out", type=Path, default=Path("out/demo"), help="(out/demo)")
+    demo.add_argument(
+        "--out", type=Path, default=Path("out/demo"), help="folder for all of it (out/demo)"
+    )
     demo.set_defaults(run=_demo)
 
     evaluate = commands.add_parser("evaluate", help="score a checkpoint on generated scenes")
-    evaluate.add_argument("--scenes", type=whole(1), default=200, help="(200)")
+    evaluate.add_argument("--scenes", type=whole(1), default=200, help="how many (200)")
     evaluate.add_argument(
         "--seed", type=whole(0), default=1_000_000, help="of the scenes (1000000)"
     )
-    evaluate.add_argument("--threshold", type=float, help="probability from which a pixel counts")
+    threshold_option(evaluate)
     checkpoint_option(evaluate)
     evaluate.set_defaults(run=_evaluate)
 

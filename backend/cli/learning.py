@@ -24,7 +24,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     export = commands.add_parser("export", help="a project's accepted annotations as COCO and PNG")
     label_studio_options(export)
     project_option(export)
-    export.add_argument("--out", type=Path, default=Path("out/export"), help="(out/export)")
+    export.add_argument(
+        "--out", type=Path, default=Path("out/export"), help="folder for all of it (out/export)"
+    )
     export.set_defaults(run=_export)
 
     train = commands.add_parser("train", help="make a better version from accepted annotations")
@@ -32,8 +34,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     backend_option(train)
     project_option(train)
     folder_option(train)
-    train.add_argument("--steps", type=whole(1), metavar="N", help="at most (TRAIN_STEPS, 400)")
-    train.add_argument("--seed", type=whole(0), default=0, metavar="N", help="(0)")
+    train.add_argument(
+        "--steps", type=whole(1), metavar="N", help="of training at most (TRAIN_STEPS, 400)"
+    )
+    train.add_argument(
+        "--seed", type=whole(0), default=0, metavar="N", help="of what is random (0)"
+    )
     train.add_argument(
         "--stop", action="store_true", help="stop what the trainer does for the project"
     )
@@ -43,10 +49,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     label_studio_options(suggest)
     checkpoint_option(suggest)
     project_option(suggest)
-    suggest.add_argument("--label", metavar="LABEL", help="(all)")
+    suggest.add_argument("--label", metavar="LABEL", help="find phrases for that alone (all)")
     folder_option(suggest)
-    suggest.add_argument("--image", type=Path, help="look at that, not at accepted work")
-    suggest.add_argument("--vocabulary", type=Path, metavar="FILE", help="words to try")
+    suggest.add_argument("--image", type=Path, help="say what is in that, not in accepted work")
+    suggest.add_argument(
+        "--vocabulary", type=Path, metavar="FILE", help="words to try (PROMPTBRUSH_VOCABULARY)"
+    )
     suggest.add_argument(
         "--most", type=whole(1), default=10, metavar="N", help="phrases to show of a label (10)"
     )

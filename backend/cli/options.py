@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backend.labelstudio.tasks import LAST_ID
 from backend.settings import DEMO, DEMO_GROUPVIT, PUBLISHED, Settings, environment
@@ -14,10 +14,29 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+class Described(argparse._SubParsersAction):  # type: ignore[type-arg]
+    """Commands whose own `--help` begins with what the list of them says."""
+
+    def add_parser(self, name: str, **options: Any) -> Any:
+        """A command; `help` is what the list says."""
+        told = options["help"]
+        return super().add_parser(name, description=f"{told[0].upper()}{told[1:]}.", **options)
+
+
 def checkpoint_option(parser: argparse.ArgumentParser) -> None:
     """`--checkpoint`."""
     parser.add_argument(
         "--checkpoint", metavar="ID_OR_FOLDER", help=f"({DEMO}; or {DEMO_GROUPVIT}, {PUBLISHED})"
+    )
+
+
+def threshold_option(parser: argparse.ArgumentParser) -> None:
+    """`--threshold`."""
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="probability from which a pixel counts (MODEL_SCORE_THRESHOLD, 0.4)",
     )
 
 
@@ -67,7 +86,9 @@ def project_deeds(
 
     A deed tells what it did in words; `run` calls it and prints them.
     """
-    deeds = commands.add_parser(name, help=told).add_subparsers(required=True, metavar="DEED")
+    deeds = commands.add_parser(name, help=told).add_subparsers(
+        required=True, metavar="DEED", action=Described
+    )
 
     def add(deed: str, does: Callable[..., str], said: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = deeds.add_parser(deed, help=said)

@@ -24,12 +24,19 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     project.add_argument("--project", type=whole(1), metavar="ID", help="a project that is there")
     project.add_argument("--create", metavar="TITLE", help="one that is made unless it is there")
     connect.add_argument(
-        "--labels", nargs="+", metavar="LABEL", help="of a project that is made (the demo's)"
+        "--labels", nargs="+", metavar="LABEL", help="of a project that --create makes (the demo's)"
     )
     connect.add_argument(
-        "--images", nargs="+", default=[], type=Path, metavar="IMAGE", help="if it has no task yet"
+        "--images",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="IMAGE",
+        help="uploaded if the project has no task yet",
     )
-    connect.add_argument("--sampling", choices=sorted(SAMPLING), help="which task is served next")
+    connect.add_argument(
+        "--sampling", choices=sorted(SAMPLING), help="which task is served next (as it is)"
+    )
     connect.set_defaults(run=_connect)
 
     doctor = commands.add_parser("doctor", help="look for what keeps masks from the editor")

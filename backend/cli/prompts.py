@@ -40,10 +40,16 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     show.add_argument("--version", type=int, metavar="N", help="(the newest)")
     show.add_argument("--label", metavar="LABEL", help="only that, with its curves")
     chosen = add("set", _set, "set what a label is asked with; it beats what is measured")
-    chosen.add_argument("--label", required=True, metavar="LABEL")
-    chosen.add_argument("--text", action="append", metavar="TEXT", help="may be given again")
-    chosen.add_argument("--not", action="append", metavar="TEXT", dest="negative", help="likewise")
-    chosen.add_argument("--threshold", type=float, metavar="P")
+    chosen.add_argument("--label", required=True, metavar="LABEL", help="whose prompts")
+    chosen.add_argument(
+        "--text", action="append", metavar="TEXT", help="a phrase; may be given again"
+    )
+    chosen.add_argument(
+        "--not", action="append", metavar="TEXT", dest="negative", help="what it is not; likewise"
+    )
+    chosen.add_argument(
+        "--threshold", type=float, metavar="P", help="probability from which a pixel counts"
+    )
     chosen.add_argument(
         "--confidence", type=float, metavar="P", help="show no part that is less sure"
     )
@@ -51,7 +57,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--no-probe", action="store_true", help="show parts however they look inside"
     )
     chosen.add_argument("--weight", type=float, metavar="W", help="the exemplars' share, 0 to 1")
-    chosen.add_argument("--without", action="append", metavar="EXEMPLAR", help="leave one out")
+    chosen.add_argument(
+        "--without", action="append", metavar="EXEMPLAR", help="leave one out; may be given again"
+    )
     chosen.add_argument(
         "--reset",
         action="append",
@@ -118,8 +126,8 @@ def _set(books: Books, options: argparse.Namespace) -> str:
         raise BadRequest("--label has to name a label.")
     if not changes and not options.without and not options.no_probe:
         raise BadRequest(
-            "There is nothing to set: give --text, --threshold, --confidence, --no-probe, --weight "
-            "or --reset."
+            "There is nothing to set: give --text, --not, --threshold, --confidence, --no-probe, "
+            "--weight, --without or --reset."
         )
 
     def edit(book: PromptBook) -> PromptBook:

@@ -17,10 +17,10 @@ from backend.settings import DEMOS, PUBLISHED, Settings, environment
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`up`, `web`, `worker`, `pusher` and `trainer`."""
-    up = commands.add_parser("up", help="serve: broker, workers, trainer and web here")
+    up = commands.add_parser("up", help="serve: broker, workers, trainer, pusher and web here")
     up.add_argument("--host", help="address to listen on (127.0.0.1)")
     up.add_argument("--port", type=int, help="port to listen on (9090)")
-    up.add_argument("--data-dir", type=Path, help="where everything is kept")
+    up.add_argument("--data-dir", type=Path, help="where everything is kept (PROMPTBRUSH_DATA_DIR)")
     up.add_argument("--workers", type=int, help="prediction workers (1)")
     up.add_argument("--quiet", action="store_true", help="say nothing when ready")
     checkpoint_option(up)

@@ -22,6 +22,7 @@ from backend.report import table
 
 BASE = "base"  # the name of the base checkpoint among versions
 NONE = "It has no versions."
+NAMED = "its name, or how that begins"
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,16 +32,18 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     add("list", _list, "all of them, oldest first")
     show = add("show", _show, "all that is known of one")
-    show.add_argument("version", metavar="VERSION", help="its name, or how that begins")
+    show.add_argument("version", metavar="VERSION", help=NAMED)
     activate = add("activate", _activate, "serve one from the next task on")
-    activate.add_argument("version", metavar="VERSION", help=f"or {BASE}, the checkpoint itself")
+    activate.add_argument(
+        "version", metavar="VERSION", help=f"{NAMED}, or {BASE}: the checkpoint itself"
+    )
     rollback = add("rollback", _rollback, "serve again what was served before")
     for parser in (activate, rollback):
         label_studio_options(parser)
         backend_option(parser)
         parser.add_argument("--reason", default="by hand", help="kept with the decision (by hand)")
     delete = add("delete", _delete, "remove one that is not active")
-    delete.add_argument("version", metavar="VERSION")
+    delete.add_argument("version", metavar="VERSION", help=NAMED)
     compare = add("compare", _compare, "their figures side by side")
     compare.add_argument("version", nargs="*", metavar="VERSION", help="(all)")
     measure = add("measure", _measure, "hold accepted work against what was predicted")

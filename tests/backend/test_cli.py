@@ -1,6 +1,8 @@
+import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,24 @@ def test_prompts_are_given_in_a_row_or_one_by_one() -> None:
     one_by_one = parse(["predict", "a.png", "b.png", "--prompt", "a dog", "--prompt", "a cat"])
     assert in_a_row.prompt == one_by_one.prompt == ["a dog", "a cat"]
     assert in_a_row.images == [Path("a.png"), Path("b.png")]
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Of a command, and of all that are under it."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for under in action.choices.values():
+                yield from parsers(under)
+
+
+def test_help_tells_of_every_command_and_option_what_it_does() -> None:
+    for parser in parsers(cli._parser()):
+        assert parser.description, parser.prog
+        for action in parser._actions:
+            commands = isinstance(action, argparse._SubParsersAction)
+            assert commands or action.help, f"{parser.prog}: {action.dest}"
+        assert parser.format_help()
 
 
 def test_errors_are_one_line_and_set_the_exit_status(
