@@ -36,7 +36,7 @@ Json = dict[str, Any]
 class Promptbrush(LabelStudioMLBase):  # type: ignore[misc]
     """A model whose predictions are the service's."""
 
-    # as Label Studio really names them; the packages' own lists miss some
+    # as Label Studio really names them; 1.x goes by this list, 2.x's server by one of its own
     TRAIN_EVENTS = (
         "ANNOTATION_CREATED",
         "ANNOTATION_UPDATED",
