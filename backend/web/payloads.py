@@ -154,7 +154,7 @@ def number(told: Mapping[str, str], name: str) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdecimal() and text.strip("0")):
-        raise BadRequest(f'"{name}" is a number, not "{text[:40]}".')
+        raise BadRequest(f'"{name}" is a whole number from 1, not "{text[:40]}".')
     return checked_id(name, text)
 
 

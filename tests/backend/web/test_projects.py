@@ -77,6 +77,7 @@ def test_a_project_that_is_no_number_is_told_so(
 ) -> None:
     answer = project_client.get(f"{path}?project={project}")
     assert (answer.status_code, body(answer)["error"]) == (400, "BadRequest")
+    assert f'is a whole number from 1, not "{project}"' in body(answer)["detail"]
 
 
 @pytest.mark.parametrize(
