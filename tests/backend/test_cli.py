@@ -37,6 +37,16 @@ def test_help_tells_of_every_command_and_option_what_it_does() -> None:
         assert parser.format_help()
 
 
+def test_a_form_that_there_is_not_is_told_with_those_that_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "a.png", "--prompt", "x", "--form", "circle"])
+    told = capsys.readouterr().err
+    assert "'circle' (choose from" in told
+    assert "polygon" in told
+
+
 def test_errors_are_one_line_and_set_the_exit_status(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
