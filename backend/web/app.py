@@ -24,6 +24,7 @@ from backend.web import auth
 from backend.web.lineage import Lineages
 from backend.web.pages import Pages
 from backend.web.routes import Routes
+from backend.web.seats import Seats
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +40,12 @@ def create_app(
     versions, books = Versions(settings.model_dir), Books(settings.model_dir)
     lane = TrainingLane(connection)
     lineages = Lineages(settings.model_dir, versions)
-    inbox, predicted = Inbox(connection), Predicted.of(settings)
-    routes = Routes(settings, queue, inbox, lane, versions, lineages, books, predicted, stopping)
+    inbox, predicted, seats = Inbox(connection), Predicted.of(settings), Seats(settings.threads)
+    routes = Routes(
+        settings, queue, inbox, lane, versions, lineages, books, predicted, seats, stopping
+    )
     routes.register(app)
-    Pages(settings, queue, lane, lineages, stopping, routes.health).register(app)
+    Pages(settings, queue, lane, lineages, seats, stopping, routes.health).register(app)
 
     @app.before_request
     def authenticate() -> None:

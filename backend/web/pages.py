@@ -23,6 +23,7 @@ from backend.settings import Settings
 from backend.training import TrainingLane
 from backend.web.lineage import Lineages
 from backend.web.playground import KEPT, KEPT_BYTES, MOST_PROMPTS, Playground, Shown
+from backend.web.seats import Seats
 from demo import IMAGES
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class Pages:
         queue: PredictionQueue,
         lane: TrainingLane,
         lineages: Lineages,
+        seats: Seats,
         stopping: Callable[[], bool],
         health: Callable[[], dict[str, Any]],
     ) -> None:
@@ -61,6 +63,7 @@ class Pages:
         self._queue = queue
         self._lane = lane
         self._lineages = lineages
+        self._seats = seats
         self._health = health
         pictures = (path for path in sorted(IMAGES.iterdir()) if path.suffix in {".jpg", ".png"})
         self._samples = {path.name: path for path in pictures}
@@ -95,8 +98,9 @@ class Pages:
         try:
             form = dict(request.form)
             _check_origin()
-            asked = self._playground.read(form, request.files.get("image"))
-            shown = self._playground.ask(asked)
+            with self._seats.one():
+                asked = self._playground.read(form, request.files.get("image"))
+                shown = self._playground.ask(asked)
         except RequestEntityTooLarge:
             error = too_large("The upload", max_bytes)
         except BackendError as refused:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
@@ -42,10 +40,10 @@ from backend.settings import DEMOS, PUBLISHED, Settings
 from backend.training import TrainingLane
 from backend.web.lineage import Lineages
 from backend.web.payloads import PredictRequest, number, setup_request, suggestion_request
+from backend.web.seats import Seats
 
 log = logging.getLogger(__name__)
 
-SPARE = 4  # threads that never wait for a prediction, so that health and webhooks are answered
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a character: JSON may write one without the other
 
@@ -63,6 +61,7 @@ class Routes:
         lineages: Lineages,
         books: Books,
         predicted: Predicted,
+        seats: Seats,
         stopping: Callable[[], bool],
     ) -> None:
         self._settings = settings
@@ -73,7 +72,7 @@ class Routes:
         self._lineages = lineages
         self._books = books
         self._predicted = predicted
-        self._seats = threading.BoundedSemaphore(max(1, settings.threads - SPARE))
+        self._seats = seats
         self._stopping = stopping
 
     def register(self, app: Flask) -> None:
@@ -140,7 +139,7 @@ class Routes:
         asked = PredictRequest.from_json(_body())
         try:
             group = None if asked.interactive else self._group(asked)
-            with self._seat():
+            with self._seats.one():
                 asking = self._queue.submit(
                     asked.jobs(),
                     # a single task is one that somebody opens
@@ -168,19 +167,6 @@ class Routes:
         for task, entry in zip(asked.tasks, results, strict=True):
             if entry and isinstance(task, Task) and isinstance(task.id, int):
                 self._predicted.keep(task.id, entry)
-
-    @contextmanager
-    def _seat(self) -> Iterator[None]:
-        """A place among those who wait; some threads are left to answer what never waits."""
-        if not self._seats.acquire(blocking=False):
-            raise QueueUnavailable(
-                f"{self._settings.threads - SPARE} requests wait already, all that THREADS allows: "
-                "try again in a moment."
-            )
-        try:
-            yield
-        finally:
-            self._seats.release()
 
     def _group(self, asked: PredictRequest) -> str | None:
         """Which project and version late answers are pushed for; None if they cannot be."""
@@ -266,7 +252,7 @@ class Routes:
         limit = self._settings.predict_deadline
         deadline = time.monotonic() + limit
         payload = suggestion_request(request.args)
-        with self._seat():
+        with self._seats.one():
             asking = self._queue.submit([payload], urgent=False, deadline=limit, kind=SUGGEST)
             (answer,) = self._queue.wait(asking, deadline, self._stopping)
         self._queue.finish(asking)

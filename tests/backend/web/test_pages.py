@@ -339,6 +339,22 @@ def test_an_answer_that_never_comes_is_told(client: FlaskClient, queue: Playgrou
     assert ask(client).status_code == 504
 
 
+def test_visitors_who_wait_never_take_all_threads(queue: PlaygroundQueue) -> None:
+    client = module.create_app(Settings(threads=5), queue).test_client()  # type: ignore[arg-type]
+    refused: list[TestResponse] = []
+
+    def find(payload: dict[str, Any]) -> dict[str, Any]:
+        refused.append(ask(client))
+        return queue.find(payload)
+
+    queue.answer = find
+    assert ask(client).status_code == 200
+    assert [one.status_code for one in refused] == [503]
+    assert "wait already" in refused[0].text
+    queue.answer = queue.find
+    assert ask(client).status_code == 200  # the seat is free again
+
+
 def test_without_a_worker_nobody_waits(client: FlaskClient, queue: PlaygroundQueue) -> None:
     queue.pulses = []
     answer = ask(client)
