@@ -66,7 +66,7 @@ SHARES = ((Part.HELD_OUT, 0.2), (Part.VALIDATION, 0.2))
 
 def part_of(task: int) -> Part:
     """The part of a task: the same today, tomorrow and on every machine."""
-    drawn = _lot(task)
+    drawn = lot(task)
     for part, share in SHARES:
         if drawn < share:
             return part
@@ -79,11 +79,11 @@ def of_parts(tasks: Iterable[T], parts: Collection[Part], id_of: Callable[[T], i
     found = (task for task in tasks if part_of(id_of(task)) in parts)
     if set(parts) != {Part.HELD_OUT}:
         return found
-    return sorted(heapq.nsmallest(JUDGES, found, key=lambda task: _lot(id_of(task))), key=id_of)
+    return sorted(heapq.nsmallest(JUDGES, found, key=lambda task: lot(id_of(task))), key=id_of)
 
 
-def _lot(task: int) -> float:
-    """A number in [0, 1) that says nothing of a task but which it is."""
+def lot(task: int) -> float:
+    """A number in [0, 1) that says nothing of a task but which it is; it decides its part."""
     return int.from_bytes(hashlib.sha256(f"task {task}".encode()).digest()[:8], "big") / 2**64
 
 

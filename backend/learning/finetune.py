@@ -31,7 +31,7 @@ from backend.durable import rewrite
 from backend.errors import TooLittleData
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
-from backend.learning.dataset import Part
+from backend.learning.dataset import Part, lot
 from backend.learning.drawn import ABSENT
 from backend.learning.lessons import Lesson, Shelf
 from backend.learning.loss import mask_loss
@@ -94,13 +94,7 @@ class _Run:
         memory: int,
     ) -> None:
         by_name = sorted(lessons, key=lambda lesson: lesson.path.name)
-        self.training = [lesson for lesson in by_name if lesson.part is Part.TRAINING]
-        self.validation = [lesson for lesson in by_name if lesson.part is Part.VALIDATION]
-        if not all(any(one.present for one in some) for some in (self.training, self.validation)):
-            raise TooLittleData(
-                f"There are {len(self.training)} tasks to train on and {len(self.validation)} to "
-                "stop by, and each kind needs some with a label in it: accept some more tasks."
-            )
+        self.training, self.validation = _shared_out(by_name)
         self.recipe, self.path = recipe, folder / "run.pt"
         self.thresholds = {query.label: query.threshold for query in reversed(asked)}
         self.device = parent.device
@@ -258,6 +252,27 @@ class _Run:
         for tensor in tensors:
             total.update(tensor.detach().float().cpu().numpy().tobytes())
         return total.hexdigest()
+
+
+def _shared_out(lessons: Sequence[Lesson]) -> tuple[list[Lesson], list[Lesson]]:
+    """Lessons to train on, and to stop by.
+
+    Few tasks may leave none with a label to stop by: a fourth of those for training do it then,
+    the next in the lot. They judge no version, so nothing is lost by that.
+    """
+    parts = {part: [one for one in lessons if one.part is part] for part in Part}
+    training, validation = parts[Part.TRAINING], parts[Part.VALIDATION]
+    telling = sorted((one for one in training if one.present), key=lambda one: lot(one.task))
+    if len(telling) > 1 and not any(one.present for one in validation):
+        moved = telling[: max(1, len(telling) // 4)]
+        training = [one for one in training if one not in moved]
+        validation = [one for one in lessons if one in moved or one in validation]
+    if not all(any(one.present for one in some) for some in (training, validation)):
+        raise TooLittleData(
+            f"There are {len(training)} tasks to train on and {len(validation)} to stop by, and "
+            "each kind needs some with a label in it: accept some more tasks."
+        )
+    return training, validation
 
 
 def _iou(found: Tensor, truth: Tensor) -> float:

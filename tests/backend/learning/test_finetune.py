@@ -228,6 +228,19 @@ def test_however_many_tasks_there_are_a_look_takes_no_longer(
     assert run(segmenter, lessons, tmp_path / "one", once).history[0] == alone.history[0]
 
 
+def test_where_chance_leaves_no_task_to_stop_by_some_to_train_on_do_it(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
+) -> None:
+    training = [lesson for lesson in lessons if lesson.part is Part.TRAINING]
+    (task, *_) = (lesson.task for lesson in lessons if lesson.part is Part.VALIDATION)
+    without_labels = replace(sample(task), masks={})
+    absent = Lessons(tmp_path / "absent", "base", segmenter).make(without_labels)
+    for few in (training, [*training, absent]):
+        assert run(segmenter, few, tmp_path / str(len(few))).step > 0
+    with pytest.raises(TooLittleData, match="1 tasks to train on and 0 to stop by"):
+        run(segmenter, training[:1], tmp_path)
+
+
 def test_too_little_to_learn_from_is_told(
     segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
 ) -> None:
