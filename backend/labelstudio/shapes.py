@@ -1,7 +1,7 @@
 """What annotators draw, as masks: the regions of an annotation that cover an area.
 
 A stroke's edge is anti-aliased, so that a pixel counts from half its opacity. Where a tool takes
-its labels from a `<Labels>` tag, a region comes twice under one id: the area, and its labels.
+its labels from `<Labels>` tags, a region comes under one id: the area, and its labels of each.
 
 Label Studio checks nothing of what an import or a script writes into a region. What is read of one
 is checked here, and only here: its `fault`, or the ValueError of its mask, says what is wrong.
@@ -98,11 +98,11 @@ class Area:
 def areas(regions: Iterable[Mapping[str, Any]]) -> Iterator[Area]:
     """The areas among an annotation's regions; keypoints, texts and the like are left out."""
     regions = list(regions)
-    separate = {
-        _id(region): _labels(region, "labels")
-        for region in regions
-        if region.get("type") == "labels"
-    }
+    separate: dict[str | None, tuple[str, ...] | None] = {}
+    for region in regions:
+        if region.get("type") == "labels":  # one for each `<Labels>` tag that it has labels of
+            others, told = separate.get(_id(region), ()), _labels(region, "labels")
+            separate[_id(region)] = None if others is None or told is None else others + told
     if None in separate:
         separate[None] = None  # they are of any area without an id
     for region in regions:

@@ -86,6 +86,21 @@ def test_labels_of_their_own_tag_are_found_by_the_regions_id() -> None:
     assert (area.control, area.form, area.labels) == ("box", "rectangle", ("Car",))
 
 
+@pytest.mark.parametrize(
+    ("told", "labels", "fault"),
+    [(["Dirty"], ("Car", "Dirty"), False), ([], ("Car",), False), ([7], (), True)],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_labels_of_several_tags_are_all_of_the_region(
+    told: list[Any], labels: tuple[str, ...], fault: bool, turned: bool
+) -> None:
+    car = region("labels", {"labels": ["Car"]}, from_name="labels")
+    state = region("labels", {"labels": told}, from_name="state")
+    (area,) = areas([region("rectangle", BOX), *([state, car] if turned else [car, state])])
+    assert set(area.labels) == set(labels)
+    assert bool(area.fault) is fault
+
+
 def test_points_and_texts_are_no_areas() -> None:
     assert not list(
         areas(
