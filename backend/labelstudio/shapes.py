@@ -49,6 +49,7 @@ class Area:
     origin: str = ""  # "manual", "prediction", or "prediction-changed"
     score: float | None = None  # of who predicted it, in [0, 1]
     fault: str = ""  # why it cannot be read, whatever its pixels
+    later: bool = False  # on another than the first image, of a tag that shows a list
 
     def mask(self, size: Size | None = None) -> Mask:
         """Its pixels, (H, W), on the image as displayed; there may be none.
@@ -127,6 +128,7 @@ def areas(regions: Iterable[Mapping[str, Any]]) -> Iterator[Area]:
             origin=str(region.get("origin")),
             score=_score(region.get("score")),
             fault=fault,
+            later=bool(region.get("item_index")),
         )
 
 

@@ -116,6 +116,8 @@ def iou(guess: Mask | None, truth: Mask) -> float:
 
 def meant_otherwise(area: Area, view: View) -> str | None:
     """Why a region says nothing about where a label is."""
+    if area.later:  # its tag showed a list once: what is looked at never does
+        return "the region is on a later image of a list"
     if area.form == "rectangle" and area.control not in view.outputs:
         return "the rectangle is of a tool to prompt with"
     if not area.labels:

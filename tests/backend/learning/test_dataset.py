@@ -230,6 +230,18 @@ def test_what_is_on_another_image_is_of_no_account_here() -> None:
     assert not account.left_out
 
 
+def test_what_is_on_a_later_image_of_a_list_is_told_and_not_drawn_on_the_first() -> None:
+    (sample,), account = read(
+        annotation(
+            1,
+            stroke("Car", mask((0, 0)), item_index=1),
+            stroke("Dog", mask((1, 1)), item_index=0),
+        )
+    )
+    assert (sample.labels, set(sample.masks)) == (("Car", "Dog"), {"Dog"})
+    assert account.left_out == {"the region is on a later image of a list": 1}
+
+
 def test_a_tool_to_prompt_with_leaves_nothing_open_whatever_it_holds() -> None:
     tool = stroke("Car", mask()) | {"from_name": "box", "type": "rectanglelabels", "value": None}
     (sample,), _ = read(annotation(1, tool))
