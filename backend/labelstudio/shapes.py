@@ -29,7 +29,7 @@ FARTHEST = 1e6  # percent of an image, or degrees: what is beyond was not drawn
 LONGEST_SIDE = 2**31  # pixels
 MOST_PIXELS = 2**28  # of an image that nobody has seen: a mask takes a byte each, and more to draw
 OUTLINES = ("polygon", "rectangle", "ellipse")
-FORMS = ("brush", "bitmask", *OUTLINES)
+FORMS = ("brush", "bitmask", *OUTLINES, "vector")
 
 Mask = NDArray[np.bool_]
 
@@ -86,6 +86,8 @@ class Area:
                 return _brush(value.get("rle"), self.size)
             case "bitmask":
                 return _bitmask(value.get("imageDataURL"), self.size)
+            case "vector":  # a path, open or closed, of lines and curves
+                raise ValueError("it is a vector, which is not filled: draw a polygon instead")
             case "polygon":
                 return Polygon(_points(value.get("points"))).mask(self.size)
             case "ellipse":

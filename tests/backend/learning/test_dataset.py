@@ -204,6 +204,17 @@ def test_a_region_that_does_not_tell_its_label_leaves_open_what_nobody_drew() ->
     assert "it does not tell what labels it has" in str(account)
 
 
+def test_a_label_that_is_drawn_as_a_vector_is_neither_present_nor_absent() -> None:
+    path = {"vertices": [{"x": 1, "y": 2}, {"x": 50, "y": 60}], "closed": False}
+    vector = stroke("Car", mask()) | {
+        "type": "vectorlabels",
+        "value": {**path, "vectorlabels": ["Car"]},
+    }
+    (sample,), account = read(annotation(1, vector))
+    assert (sample.labels, sample.masks) == (("Dog",), {})
+    assert account.left_out == {"it is a vector, which is not filled: draw a polygon instead": 1}
+
+
 def test_a_region_without_a_value_is_left_out_and_told() -> None:
     (sample,), account = read(
         annotation(1, stroke("Car", mask(), value=None), stroke("Dog", mask((1, 1))))
