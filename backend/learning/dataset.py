@@ -293,7 +293,8 @@ def _merged(
 
     A label is unclear where a region of it could not be read.
     """
-    votes: dict[str, NDArray[np.uint8]] = {}
+    votes: dict[str, NDArray[np.unsignedinteger]] = {}
+    counter = np.min_scalar_type(2 * len(annotations))  # a byte, of fewer than 128
     unclear: set[str] = set()
     for annotation in annotations:
         found = drawn(regions(annotation), view, size)
@@ -302,7 +303,7 @@ def _merged(
             account.leave_out(task, reason)
         unclear |= found.unclear
         for label, mask in found.masks.items():
-            ballot = mask.astype(np.uint8)
+            ballot = mask.astype(counter)
             votes[label] = votes[label] + ballot if label in votes else ballot
     account.merged += len(annotations) > 1
     agreed = {

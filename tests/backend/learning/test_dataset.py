@@ -188,6 +188,13 @@ def test_a_pixel_has_a_label_if_more_than_half_say_so(ballots: Sequence[Sequence
     assert (sample.mask("Car") == (np.mean(drawn, axis=0) > 0.5)).all()
 
 
+@pytest.mark.parametrize("annotators", [128, 200, 256])
+def test_of_very_many_annotators_more_than_half_is_still_so_many(annotators: int) -> None:
+    drawn = [annotation(n, stroke("Car", mask((1, 1))), by=n) for n in range(1, annotators + 1)]
+    (sample,), _ = read(*drawn)
+    assert (sample.mask("Car") == mask((1, 1))).all()
+
+
 def test_a_label_whose_region_cannot_be_read_is_neither_present_nor_absent() -> None:
     broken = stroke("Car", mask((0, 0))) | {"value": {"rle": [1], "brushlabels": ["Car"]}}
     (sample,), account = read(annotation(1, broken, stroke("Car", mask((1, 1)))))
