@@ -15,7 +15,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -61,68 +62,91 @@ def write(found: Iterable[Sample], xml: str, project: int, account: Account, fol
     }
     keys = _distinct([control.image_key for control in config.outputs])
     images: list[Json] = []
-    exact: list[Json] = []
-    outlined: list[Json] = []
-    pictures: set[Path] = set()
-    for sample in found:
-        stem = f"{sample.task}-{keys[sample.image_key]}" if len(keys) > 1 else str(sample.task)
-        file = f"images/{stem}.png"
-        pictures.add(folder / file)
-        sample.image.image.save(folder / file, compress_level=1)
-        number, (height, width) = len(images) + 1, sample.size
-        images.append(
-            {
-                "id": number,
-                "file_name": file,
-                "width": width,
-                "height": height,
-                "task": sample.task,
-                "image_key": sample.image_key,
-                "part": part_of(sample.task),
-                "labels": list(sample.labels),
-                "typed": list(sample.typed),
-            }
-        )
-        for label, mask in sample.masks.items():
-            named = f"{stem}--{categories[label]}-{_slug(label, MOST_LABEL)}.png"
-            picture = folder / "masks" / named
-            pictures.add(picture)
-            Image.fromarray(mask.astype(np.uint8) * 255).save(picture)
-            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-            top, left = int(rows[0]), int(columns[0])
-            frame = {
-                "id": len(exact) + 1,
-                "image_id": number,
-                "category_id": categories[label],
-                "area": int(mask.sum()),
-                "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
-                "iscrowd": 0,
-            }
-            rle = {"size": [height, width], "counts": run_lengths(mask)}
-            exact.append({**frame, "segmentation": rle})
-            rings = [
-                (ring * [width / 100, height / 100]).round(2).ravel().tolist()
-                for ring in polygons(mask)
-            ]
-            outlined.append({**frame, "segmentation": rings})
     head = {
         "info": {"description": f"Label Studio project {project}", "project": project},
         "images": images,
         "categories": [{"id": number, "name": label} for label, number in categories.items()],
     }
-    (folder / CONFIG).write_text(xml, encoding="utf-8")
-    (folder / REPORT).write_text(json.dumps(account.to_json(), indent=2), encoding="utf-8")
-    (folder / POLYGONS).write_text(json.dumps({**head, "annotations": outlined}), encoding="utf-8")
-    (folder / RLE).write_text(json.dumps({**head, "annotations": exact}), encoding="utf-8")
+    numbers = count(1)
+    pictures: set[Path] = set()
+    with _growing(folder / RLE, head) as exact, _growing(folder / POLYGONS, head) as outlined:
+        for sample in found:
+            stem = f"{sample.task}-{keys[sample.image_key]}" if len(keys) > 1 else str(sample.task)
+            file = f"images/{stem}.png"
+            pictures.add(folder / file)
+            sample.image.image.save(folder / file, compress_level=1)
+            number, (height, width) = len(images) + 1, sample.size
+            images.append(
+                {
+                    "id": number,
+                    "file_name": file,
+                    "width": width,
+                    "height": height,
+                    "task": sample.task,
+                    "image_key": sample.image_key,
+                    "part": part_of(sample.task),
+                    "labels": list(sample.labels),
+                    "typed": list(sample.typed),
+                }
+            )
+            for label, mask in sample.masks.items():
+                named = f"{stem}--{categories[label]}-{_slug(label, MOST_LABEL)}.png"
+                picture = folder / "masks" / named
+                pictures.add(picture)
+                Image.fromarray(mask.astype(np.uint8) * 255).save(picture)
+                frame = {
+                    "id": next(numbers),
+                    "image_id": number,
+                    "category_id": categories[label],
+                    "area": int(mask.sum()),
+                    "bbox": _bounds(mask),
+                    "iscrowd": 0,
+                }
+                rle = {"size": [height, width], "counts": run_lengths(mask)}
+                exact({**frame, "segmentation": rle})
+                rings = [
+                    (ring * [width / 100, height / 100]).round(2).ravel().tolist()
+                    for ring in polygons(mask)
+                ]
+                outlined({**frame, "segmentation": rings})
+        (folder / CONFIG).write_text(xml, encoding="utf-8")
+        (folder / REPORT).write_text(json.dumps(account.to_json(), indent=2), encoding="utf-8")
     for path in {*folder.glob("images/*.png"), *folder.glob("masks/*.png")} - pictures:
         if path.stem.partition("--")[0] in before:
             path.unlink()
 
 
+@contextmanager
+def _growing(path: Path, head: Json) -> Iterator[Callable[[Json], None]]:
+    """Takes the annotations of a COCO file one by one, since all would need much memory.
+
+    It comes to its place, beside what `head` holds in the end, when it is whole.
+    """
+    new = path.with_name(f".new-{path.name}")
+    try:
+        with new.open("w", encoding="utf-8") as file:
+            between = ""
+
+            def add(annotation: Json) -> None:
+                nonlocal between
+                file.write(between + json.dumps(annotation))
+                between = ", "
+
+            file.write('{"annotations": [')
+            yield add
+            file.write(f"], {json.dumps(head)[1:]}")
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
 def _stems(folder: Path) -> set[str]:
     """How the pictures of the export that a folder has begin; none if it has none."""
     try:
-        listed = json.loads((folder / RLE).read_text(encoding="utf-8"))
+        listed = json.loads(
+            (folder / RLE).read_text(encoding="utf-8"),
+            object_hook=lambda one: None if "counts" in one else one,  # which are much
+        )
         return {Path(image["file_name"]).stem for image in listed["images"]}
     except (OSError, *_AMISS):
         return set()
@@ -146,6 +170,13 @@ def read(
             "`promptbrush export` makes one."
         ) from error
     return project, config, _samples(folder, listed, max_pixels, account, parts)
+
+
+def _bounds(mask: Mask) -> list[int]:
+    """Left, top, width and height of a mask's bounding box, in pixels."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, left = int(rows[0]), int(columns[0])
+    return [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
 
 
 def run_lengths(mask: Mask) -> list[int]:

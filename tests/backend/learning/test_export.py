@@ -1,4 +1,6 @@
 import json
+import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from PIL import Image
 from backend.errors import BadRequest
 from backend.labelstudio.geometry import Polygon
 from backend.labelstudio.images import TaskImage
-from backend.learning import dataset
+from backend.learning import dataset, export
 from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.export import from_run_lengths, read, run_lengths, write
 
@@ -167,6 +169,39 @@ def test_what_is_no_longer_accepted_goes_with_the_next_export(tmp_path: Path) ->
     write([bare], XML, 12, Account(), tmp_path)
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["3.png"]
     assert list((tmp_path / "masks").iterdir()) == [mine]
+
+
+def test_an_export_that_breaks_off_leaves_the_lists_of_before(tmp_path: Path) -> None:
+    def broken() -> Iterator[Sample]:
+        yield sample(8)
+        raise OSError("full")
+
+    write([sample(3)], XML, 12, Account(), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(OSError, match="full"):
+        write(broken(), XML, 12, Account(), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_what_many_images_have_is_not_held_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "polygons", lambda _: [np.zeros((4, 2))])  # which take time
+    row = np.zeros((4, 6000), bool)
+    row[1:3] = True
+    image = TaskImage(Image.new("RGB", (6000, 4)), "row")
+    one = replace(sample(3), image=image, masks={"Dog": row})
+
+    def peak(images: int) -> int:
+        tracemalloc.start()
+        write([one] * images, XML, 12, Account(), tmp_path)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    few, first, again = peak(2), peak(24), peak(24)
+    assert first < 1.5 * few
+    assert again < 2.5 * few  # the list of before is text meanwhile
 
 
 @pytest.mark.parametrize(
