@@ -108,7 +108,10 @@ def write(found: Iterable[Sample], xml: str, project: int, account: Account, fol
                     (ring * [width / 100, height / 100]).round(2).ravel().tolist()
                     for ring in polygons(mask)
                 ]
-                outlined({**frame, "segmentation": rings})
+                if rings:  # readers fall over an annotation without one
+                    outlined({**frame, "segmentation": rings})
+                else:
+                    account.leave_out(sample.task, f"{POLYGONS} cannot outline specks alone")
         (folder / CONFIG).write_text(xml, encoding="utf-8")
         (folder / REPORT).write_text(json.dumps(account.to_json(), indent=2), encoding="utf-8")
     for path in {*folder.glob("images/*.png"), *folder.glob("masks/*.png")} - pictures:

@@ -161,6 +161,23 @@ def test_coco_has_polygons_and_boxes_and_the_masks_are_pictures(tmp_path: Path) 
         assert (np.asarray(image) == 255 * sample(3).mask("Red Car")).all()
 
 
+def test_a_mask_of_specks_that_has_no_outline_is_told_and_kept_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.inference.outlines.LONGEST", 100)
+    specks = np.zeros((40, 60), bool)
+    specks[::4, ::4] = True
+    account = Account()
+    write([replace(sample(3), masks={"Dog": specks})], XML, 12, account, tmp_path)
+    exact, outlined = (
+        json.loads((tmp_path / name).read_text())["annotations"]
+        for name in ("coco-rle.json", "coco-polygons.json")
+    )
+    assert (len(exact), outlined) == (1, [])
+    told = "coco-polygons.json cannot outline specks alone"
+    assert told in json.loads((tmp_path / "report.json").read_text())["left_out"]
+
+
 def test_what_is_no_longer_accepted_goes_with_the_next_export(tmp_path: Path) -> None:
     write([sample(3), sample(8)], XML, 12, Account(), tmp_path)
     mine = tmp_path / "masks" / "mine.png"
