@@ -205,7 +205,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         drawn = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
-    return image.convert("RGB")
+    plain = image.convert("RGB")
+    if (plain.info.get("icc_profile") or b"")[16:20] != b"RGB ":  # None is a damaged one
+        plain.info.pop("icc_profile", None)  # it tells of inks, or of greys
+    return plain
 
 
 def _from_data_uri(url: str, name: str) -> bytes:

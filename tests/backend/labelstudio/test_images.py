@@ -89,6 +89,26 @@ def test_sixteen_bits_keep_their_order() -> None:
     assert (np.diff(levels.astype(int)) >= 0).all()
 
 
+@pytest.mark.parametrize(
+    ("mode", "space", "kept"),
+    [("RGB", b"RGB ", True), ("CMYK", b"CMYK", False), ("L", b"GRAY", False), ("L", b"", False)],
+)
+def test_a_colour_profile_is_kept_if_it_tells_of_such_colours(
+    mode: str, space: bytes, kept: bool
+) -> None:
+    profile = b"\0" * 16 + space + b"\0" * 108
+    opened = open_image(saved(Image.new(mode, (2, 2)), "JPEG", icc_profile=profile), "x", 100)
+    with Image.open(io.BytesIO(saved(opened, "PNG"))) as again:
+        assert again.info.get("icc_profile") == (profile if kept else None)
+
+
+def test_a_damaged_colour_profile_is_none() -> None:
+    whole = saved(Image.new("RGB", (2, 2), "white"), "JPEG", icc_profile=b"x" * 128)
+    opened = open_image(whole.replace(b"PROFILE\0\1\1", b"PROFILE\0\1\2"), "x", 100)
+    assert pixel(opened) == (255, 255, 255)
+    assert "icc_profile" not in opened.info
+
+
 def test_exif_orientation_is_applied() -> None:
     image = Image.new("RGB", (64, 40), "white")
     image.paste((255, 0, 0), (0, 0, 32, 40))
