@@ -48,8 +48,11 @@ def write(found: Iterable[Sample], xml: str, project: int, account: Account, fol
     """Write samples of a project with that labeling configuration; the lists come last.
 
     What an export before left in the folder, and this one has no longer, goes.
+
+    Raises:
+        BadRequest: the folder has an export of another project.
     """
-    before = _stems(folder)
+    before = _stems(folder, project)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     config = parse_label_config(xml)
@@ -143,16 +146,27 @@ def _growing(path: Path, head: Json) -> Iterator[Callable[[Json], None]]:
         new.unlink(missing_ok=True)
 
 
-def _stems(folder: Path) -> set[str]:
-    """How the pictures of the export that a folder has begin; none if it has none."""
+def _stems(folder: Path, project: int) -> set[str]:
+    """How the pictures of the export that a folder has begin; none if it has none.
+
+    Raises:
+        BadRequest: they are another project's.
+    """
     try:
         listed = json.loads(
             (folder / RLE).read_text(encoding="utf-8"),
             object_hook=lambda one: None if "counts" in one else one,  # which are much
         )
-        return {Path(image["file_name"]).stem for image in listed["images"]}
+        held = int(listed["info"]["project"])
+        stems = {Path(image["file_name"]).stem for image in listed["images"]}
     except (OSError, *_AMISS):
         return set()
+    if held != project:
+        raise BadRequest(
+            f"{folder} has the export of project {held}, which would be lost: choose another "
+            "folder with --out, or delete that one."
+        )
+    return stems
 
 
 def read(

@@ -188,6 +188,13 @@ def test_what_is_no_longer_accepted_goes_with_the_next_export(tmp_path: Path) ->
     assert list((tmp_path / "masks").iterdir()) == [mine]
 
 
+def test_an_export_of_another_project_is_not_lost(tmp_path: Path) -> None:
+    write([sample(3)], XML, 12, Account(), tmp_path)
+    with pytest.raises(BadRequest, match=r"project 12.*--out"):
+        write([sample(8)], XML, 13, Account(), tmp_path)
+    assert [one.task for one in read(tmp_path, 10**6, Account())[2]] == [3]
+
+
 def test_an_export_that_breaks_off_leaves_the_lists_of_before(tmp_path: Path) -> None:
     def broken() -> Iterator[Sample]:
         yield sample(8)
