@@ -210,6 +210,8 @@ def from_run_lengths(counts: list[int], height: int, width: int) -> Mask:
     Raises:
         ValueError: the counts do not fill the mask.
     """
+    if sum(counts) != height * width:  # before so many pixels are made
+        raise ValueError("the runs do not fill the mask")
     pixels = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return pixels.reshape((height, width), order="F")
 

@@ -232,6 +232,7 @@ def test_what_many_images_have_is_not_held_in_memory(
     ("old", "new"),
     [
         ('"counts": [', '"counts": [7, '),
+        ('"counts": [', '"counts": [10000000000000, '),
         ('"counts": [', '"counts": ["x", '),
         ('"category_id": 1', '"category_id": 9'),
         ('"annotations": ', '"notes": '),
