@@ -152,9 +152,10 @@ def _labels(region: Mapping[str, Any], kind: str) -> tuple[str, ...] | None:
 
 def _pixels(region: Mapping[str, Any], key: str) -> int:
     length = region.get(key)
-    if isinstance(length, bool) or not isinstance(length, int):
+    if isinstance(length, bool) or not isinstance(length, int | float):
         return 0
-    return length if 0 < length < LONGEST_SIDE else 0
+    # scripts also write 640.0
+    return int(length) if 0 < length < LONGEST_SIDE and length == int(length) else 0
 
 
 def _score(told: object) -> float | None:

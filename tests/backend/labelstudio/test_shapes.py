@@ -137,6 +137,9 @@ def picture(width: int, height: int) -> str:
         ({"image_rotation": 90}, "rotation tool"),
         ({"original_width": None}, "size"),
         ({"original_width": True}, "size"),
+        ({"original_width": WIDTH + 0.5}, "size"),
+        ({"original_width": math.nan}, "size"),
+        ({"original_width": math.inf}, "size"),
         ({"original_height": -4}, "size"),
         ({"original_height": 10**400}, "size"),
         ({"original_width": 10**8, "original_height": 10**8}, "100000000 x 100000000 pixels"),
@@ -187,6 +190,13 @@ def test_a_corner_that_no_place_can_have_is_told(number: object) -> None:
     (area,) = areas([region("polygonlabels", {"points": [*CORNERS, [1, number]]})])
     with pytest.raises(ValueError, match='"points" cannot be read, or is too large'):
         area.mask()
+
+
+def test_a_size_may_be_written_as_a_number_with_a_point() -> None:
+    sizes = {"original_width": float(WIDTH), "original_height": float(HEIGHT)}
+    box, same = areas([region("rectangle", BOX), region("rectangle", BOX, **sizes)])
+    assert same.size == (HEIGHT, WIDTH)
+    assert (same.mask() == box.mask()).all()
 
 
 def test_a_mask_is_not_made_for_another_size_than_the_images() -> None:
