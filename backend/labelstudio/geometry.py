@@ -62,9 +62,10 @@ class Ellipse:
     def mask(self, size: Size) -> NDArray[np.bool_]:
         """The pixels of an image, (H, W), whose centres it holds; there may be none."""
         height, width = size
-        across, along = self.radius_x / 100 * width, self.radius_y / 100 * height
+        # the editor turns the sign of a radius where an ellipse is flipped
+        across, along = abs(self.radius_x) / 100 * width, abs(self.radius_y) / 100 * height
         mask = np.zeros(size, bool)
-        if across <= 0 or along <= 0:
+        if not (across and along):
             return mask
         centre_x, centre_y = self.x / 100 * width, self.y / 100 * height
         reach = max(across, along)

@@ -83,6 +83,12 @@ def test_an_ellipse_beyond_the_image_is_cut_off() -> None:
     assert half.sum() == pytest.approx(np.pi * 60 * 40 / 2, rel=0.02)
 
 
+@pytest.mark.parametrize("signs", [(1, -1), (-1, 1), (-1, -1)])
+def test_an_ellipse_that_was_flipped_is_the_same(signs: tuple[int, int]) -> None:
+    flipped = Ellipse(40, 60, 20 * signs[0], 10 * signs[1], 30)
+    assert (flipped.mask(SIZE) == Ellipse(40, 60, 20, 10, 30).mask(SIZE)).all()
+
+
 @given(st.floats(0, 1e-30))
 def test_an_ellipse_thinner_than_numbers_can_tell_holds_nothing(radius: float) -> None:
     assert not Ellipse(50, 50, radius, 10, 30).mask(SIZE).any()
