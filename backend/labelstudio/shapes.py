@@ -114,7 +114,9 @@ def areas(regions: Iterable[Mapping[str, Any]]) -> Iterator[Area]:
         if form not in FORMS:
             continue
         value = region.get("value")
-        labels = _labels(region, kind) if form != kind else separate.get(_id(region), ())
+        own = _labels(region, kind) if form != kind else ()
+        others = separate.get(_id(region), ())
+        labels = None if own is None or others is None else own + others
         fault = "" if labels is not None else "it does not tell what labels it has"
         if not isinstance(value, Mapping):
             fault = "its value is no object"

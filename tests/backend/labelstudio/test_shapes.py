@@ -101,6 +101,13 @@ def test_labels_of_several_tags_are_all_of_the_region(
     assert bool(area.fault) is fault
 
 
+def test_a_region_with_labels_of_its_own_may_have_those_of_another_tag_too() -> None:
+    box = region("rectanglelabels", {**BOX, "rectanglelabels": ["Car"]}, from_name="box")
+    state = region("labels", {**BOX, "labels": ["Dirty"]}, from_name="state")
+    (area,) = areas([box, state])
+    assert area.labels == ("Car", "Dirty")
+
+
 def test_points_and_texts_are_no_areas() -> None:
     assert not list(
         areas(
