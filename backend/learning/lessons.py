@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -122,12 +122,17 @@ class Lessons:
 
     def make(self, sample: Sample) -> Lesson:
         """A sample as a lesson."""
+        sample = replace(  # its file does not tell which label is where
+            sample,
+            masks=dict(sorted(sample.masks.items())),
+            corrected=dict(sorted(sample.corrected.items())),
+        )
         present = tuple(sample.masks)
         absent = tuple(label for label in sample.labels if label not in sample.masks)
         corrected = tuple(sample.corrected)
         count = views_of(self._made)
         self._made += 1
-        path = self._folder / f"{sample.digest()}-{count}.safetensors"
+        path = self._folder / f"{sample.digest()}-{count}-by-label.safetensors"
         try:
             grid, windows = _form(path)
         except (FileNotFoundError, SafetensorError) as error:

@@ -37,6 +37,26 @@ def test_what_an_annotator_changed_is_kept_however_thin(segmenter: Segmenter, fo
     assert made.path != Lessons(folder, "base", segmenter).make(one).path
 
 
+def test_labels_may_change_places_in_the_labeling_configuration(
+    segmenter: Segmenter, folder: Path
+) -> None:
+    left = np.zeros((64, 64), bool)
+    left[10:30, 5:25] = True
+    masks = {"Left": left, "Alone": left[:, ::-1]}
+    turned = dict(reversed(masks.items()))
+    first, other = (
+        replace(sample(1), labels=tuple(shown), masks=shown, corrected=shown)
+        for shown in (masks, turned)
+    )
+    maker = Lessons(folder, "base", segmenter)
+    made, again = maker.make(first), maker.make(other)
+    assert again == made
+    content = again.read()
+    for drawn in (content.targets, content.corrected):
+        left_one = drawn[0, again.present.index("Left")].nonzero()[:, 1].float().mean()
+        assert left_one < drawn.shape[-1] / 2
+
+
 def test_a_lesson_is_made_once(segmenter: Segmenter, folder: Path) -> None:
     made = Lessons(folder, "base", segmenter).make(sample(1))
     written = made.path.stat().st_mtime_ns
