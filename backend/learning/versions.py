@@ -201,7 +201,7 @@ class Versions:
                     self.content(there)
                     rewrite(target / CARD, _told(replace(version, created=there.created)))
                     return self._read(project, version.id, self.decisions(project))
-                except VersionDamaged as error:
+                except (NoSuchVersion, VersionDamaged) as error:
                     log.error("%s It is replaced.", error)
                     _remove(target)
             new = folder / f"{UNFINISHED}{uuid.uuid4().hex}"

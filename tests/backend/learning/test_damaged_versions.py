@@ -148,12 +148,15 @@ def test_decisions_of_the_wrong_form_serve_the_base_and_are_kept_aside(
     assert (path.parent / f"damaged-{ACTIVE}").read_text() == changed
 
 
+@pytest.mark.parametrize("lost", [(), (CARD,), (WEIGHTS,), (CARD, WEIGHTS)], ids=str)
 def test_a_version_published_again_heals_a_damaged_one(
-    registry: Registry, publish: Callable[[int], Version], tmp_path: Path
+    registry: Registry, publish: Callable[[int], Version], tmp_path: Path, lost: tuple[str, ...]
 ) -> None:
     version = publish(1)
     registry.activate(PROJECT, version.id, "")
     flip(tmp_path / str(PROJECT) / version.id / WEIGHTS, 100)
+    for name in lost:
+        (tmp_path / str(PROJECT) / version.id / name).unlink()
     assert registry.active(PROJECT) is None
     publish(1)
     assert names(registry.active(PROJECT)) == version.id
