@@ -45,6 +45,20 @@ ENOUGH = 5  # annotations by hand that say more than that
 
 Json = Mapping[str, Any]
 
+# What the file has of a row and of an annotation, and of which kind.
+OF_ROW: Mapping[str, Any] = {
+    "label": str,
+    **dict.fromkeys(("predicted", "untouched"), bool),
+    **dict.fromkeys(("score", "iou"), float | int | None),
+}
+OF_WORK: Mapping[str, Any] = {
+    **dict.fromkeys(("annotation", "task", "regions"), int),
+    **dict.fromkeys(("by_hand", "known"), bool),
+    **dict.fromkeys(("weights", "prompts"), str | None),
+    "updated_at": str,
+    "seconds": float | int | None,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -119,16 +133,10 @@ class Acceptance:
         """What was measured last, in the folder of all projects' versions; nothing if never."""
         path = folder / str(project) / FILE
         try:
-            raw = json.loads(path.read_bytes())
-            return cls(
-                [
-                    Work(**{**one, "rows": tuple(Row(**row) for row in one["rows"])})
-                    for one in raw["annotations"]
-                ]
-            )
+            return cls([_read(one) for one in json.loads(path.read_bytes())["annotations"]])
         except FileNotFoundError:
             return cls()
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             log.warning("%s cannot be read and is made anew: %r", path, error)
             return cls()
 
@@ -180,7 +188,9 @@ class Acceptance:
 
     def _figures(self, works: Sequence[Work]) -> Figures:
         rows = [row for work in works for row in work.rows]
-        overlaps = [row.iou for work in works if work.known for row in work.rows]
+        overlaps = [
+            row.iou for work in works if work.known for row in work.rows if row.iou is not None
+        ]
         paces = [pace for work in works if (pace := _pace(work)) is not None]
         by_hand = self.seconds_by_hand() or BY_HAND
         regions = sum(work.regions for work in works)
@@ -189,7 +199,7 @@ class Acceptance:
             predicted=sum(row.predicted for row in rows),
             untouched=sum(row.untouched for row in rows),
             missed=sum(not row.predicted for row in rows),
-            iou=fmean(one for one in overlaps if one is not None) if overlaps else None,
+            iou=fmean(overlaps) if overlaps else None,
             # the median, since somebody who is at lunch takes an hour
             seconds_saved=regions * (by_hand - median(paces)) if paces else None,
         )
@@ -224,6 +234,21 @@ def measure(studio: Studio, project: int, folder: Path) -> Acceptance:
         accepted = Acceptance(works)
         keep(place, accepted.scores())
     return accepted
+
+
+def _read(raw: Json) -> Work:
+    """An annotation out of the file.
+
+    Raises:
+        ValueError: it has another form.
+        TypeError: it is no object, or something is missing or too much.
+    """
+    work = Work(**{**raw, "rows": tuple(Row(**row) for row in raw["rows"])})
+    for one, form in [(work, OF_WORK), *((row, OF_ROW) for row in work.rows)]:
+        for name, kind in form.items():
+            if not isinstance(getattr(one, name), kind):
+                raise ValueError(f'"{name}" is {getattr(one, name)!r}')
+    return work
 
 
 def _work(task: int, annotation: Json, looked: Sequence[View], studio: Studio) -> Work:

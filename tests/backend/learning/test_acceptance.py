@@ -1,5 +1,6 @@
 """Accepted work held against what was predicted, with a key and without."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -189,12 +190,33 @@ def test_what_was_measured_is_not_asked_for_again_until_it_changes(tmp_path: Pat
     assert studio.asked == [2]
 
 
-def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
+ENDLESS = "[" * 100_000
+ROW = {"label": "Car", "predicted": True, "score": 0.8, "iou": 1.0, "untouched": True}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("", "5", "[]", ENDLESS, '{"annotations": [{}]}', '{"annotations": [[]]}'),
+        *({"seconds": "8"}, {"regions": None}, {"updated_at": 5}, {"by_hand": 0}, {"more": 1}),
+        *(
+            {"rows": 5},
+            {"rows": [5]},
+            {"rows": [ROW | {"iou": "1"}]},
+            {"rows": [ROW | {"label": 5}]},
+        ),
+    ],
+    ids=lambda damage: str(damage)[:30],
+)
+def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: str | Json) -> None:
     studio = Studio(annotation(1, region("Car", 5), parent=1))
     studio.predicts(1, region("Car", 5))
     made = measure(studio, PROJECT, tmp_path)
     path = tmp_path / str(PROJECT) / FILE
-    path.write_text('{"annotations": [{}]}')
+    if isinstance(damage, dict):
+        told = json.loads(path.read_text())["annotations"][0]
+        damage = json.dumps({"annotations": [told | damage]})
+    path.write_text(damage)
     assert Acceptance.of(tmp_path, PROJECT).works == ()
     assert (
         measure(studio, PROJECT, tmp_path).works
