@@ -35,7 +35,8 @@ class Line:
         """That it was made and judged with."""
         data = self._metrics.get("data")
         images = data.get("images") if isinstance(data, dict) else None
-        return sum(images.values()) if isinstance(images, dict) else None
+        counts = images.values() if isinstance(images, dict) else [None]
+        return sum(counts) if all(isinstance(count, int) for count in counts) else None
 
     @property
     def iou(self) -> float | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from backend.learning.card import Card
 from backend.learning.versions import Versions
 from backend.settings import Settings
 from backend.web import app as module
@@ -66,6 +67,14 @@ def test_what_serves_is_marked_even_if_it_is_the_base(client: FlaskClient, tmp_p
         Versions(tmp_path).rollback(3)
     marked = [line.split()[0] for line in rows(client) if " served" in line]
     assert marked == ["base"]
+
+
+@pytest.mark.parametrize("images", [{"training": "20"}, {"training": None}, [20], "20"], ids=str)
+def test_images_that_are_no_counts_leave_the_page_standing(
+    client: FlaskClient, tmp_path: Path, images: object
+) -> None:
+    Versions(tmp_path).keep(3, b"", Card(BASE, metrics={"data": {"images": images}}))
+    assert " base – " in rows(client)[1]
 
 
 def test_reasons_are_shown_as_text(client: FlaskClient, tmp_path: Path) -> None:
