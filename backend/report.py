@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+# Control characters, ends of lines, half characters, and what turns the direction of what follows.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Text that may be anything, in one line that leaves the rest readable: else it is a "?"."""
+    return _UNPRINTABLE.sub("?", text)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns: the first two to the left, as they hold words, numbers to the right."""
-    lines = [head, *rows]
+    lines = [[printable(cell) for cell in line] for line in (head, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
 
     def aligned(line: Sequence[str]) -> str:
@@ -18,7 +27,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "  ".join(cells).rstrip()
 
     rule = "  ".join("-" * width for width in widths)
-    return "\n".join([aligned(head), rule, *map(aligned, rows)])
+    return "\n".join([aligned(lines[0]), rule, *map(aligned, lines[1:])])
 
 
 def duration(seconds: float) -> str:

@@ -18,7 +18,7 @@ from backend.learning.acceptance import WEIGHTS, Acceptance, measure
 from backend.learning.card import Version
 from backend.learning.source import studio_of
 from backend.learning.versions import Versions
-from backend.report import table
+from backend.report import printable, table
 
 BASE = "base"  # the name of the base checkpoint among versions
 NONE = "It has no versions."
@@ -41,7 +41,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     for parser in (activate, rollback):
         label_studio_options(parser)
         backend_option(parser)
-        parser.add_argument("--reason", default="by hand", help="kept with the decision (by hand)")
+        parser.add_argument(
+            "--reason", type=printable, default="by hand", help="kept with the decision (by hand)"
+        )
     delete = add("delete", _delete, "remove one that is not active")
     delete.add_argument("version", metavar="VERSION", help=NAMED)
     compare = add("compare", _compare, "their figures side by side")

@@ -9,6 +9,7 @@ from typing import Any
 
 from backend.labelstudio.config import LabelConfig
 from backend.labelstudio.shapes import OUTLINES, Area, Mask, areas
+from backend.report import printable
 
 Size = tuple[int, int]  # height, width
 
@@ -128,5 +129,5 @@ def meant_otherwise(area: Area, view: View) -> str | None:
 
 
 def _shown(name: str) -> str:
-    """A name that may be any text at all, for a report: what no terminal can print is a "?"."""
-    return "".join(sign if sign.isprintable() else "?" for sign in name[:LONGEST_SHOWN])
+    """A name that may be any text at all, for a report."""
+    return printable(name[:LONGEST_SHOWN])

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from backend.learning.evaluate import Evaluation
 from backend.learning.forgetting import LEAST_KEPT
+from backend.report import printable
 
 LEAST_TASKS = 3  # that judge: fewer say too little
 SURE = 0.8  # share of draws of these in which the candidate is better
@@ -46,7 +47,9 @@ def decide(evaluation: Evaluation) -> Verdict:
     for label, (old, new, images) in evaluation.labels().items():
         if new < old - MOST_LOST:
             return Verdict(
-                False, f'the label "{label}" falls from {old:.3f} to {new:.3f} ({images} images)'
+                False,
+                f'the label "{printable(label)}" falls from {old:.3f} to {new:.3f} '
+                f"({images} images)",
             )
     before, after = (kept.agreement for kept in evaluation.kept)
     if after < min(LEAST_KEPT, before):

@@ -103,6 +103,20 @@ def test_curves_are_left_to_the_report(versions: Versions, run: Callable[..., st
         assert max(map(len, told.splitlines())) < 120
 
 
+@pytest.mark.parametrize("sign", ["\n", "\x9b31m", "\u202e", "\u2028", "\udcfc"], ids=ascii)
+def test_what_no_terminal_can_print_stays_in_its_line(
+    versions: Versions, run: Callable[..., str], sign: str
+) -> None:
+    metrics = {"labels": {f"a{sign}b": {"iou": 0.5}, "می\u200cخواهم": {"iou": 0.25}}}
+    made = versions.keep(PROJECT, b"weights", Card("b" * 64, metrics=metrics))
+    run("activate", made.id, "--reason", f"fur{sign} besser")
+    assert versions.version(PROJECT, made.id).reason == f"fur?{sign[1:]} besser"
+    for told in (run("show", made.id), run("compare")):
+        assert f"a?{sign[1:]}b iou" in told
+        assert "می\u200cخواهم iou" in told
+        assert sign not in told.replace("\n", "")
+
+
 def test_delete_spares_the_active_version(
     versions: Versions, made: list[Version], run: Callable[..., str]
 ) -> None:

@@ -53,6 +53,13 @@ def test_luck_on_one_task_is_not_enough() -> None:
     assert verdict.reason.startswith("not surely better")
 
 
+def test_a_label_that_turns_the_text_around_leaves_the_reason_readable() -> None:
+    better = [Score(task, "Car", True, 0.1, 0.9) for task in range(5)]
+    worse = [Score(task, "a\u202e\nb", True, 0.5, 0.4) for task in range(5)]
+    reason = decide(Evaluation([*better, *worse])).reason
+    assert reason == 'the label "a??b" falls from 0.500 to 0.400 (5 images)'
+
+
 def test_two_tasks_are_too_few_to_tell() -> None:
     assert "too few" in decide(evaluation([(0.0, 1.0), (0.0, 1.0)])).reason
     assert not decide(Evaluation()).promoted
