@@ -9,11 +9,14 @@ from typing import Any
 from backend.learning.chart import COLOURS, GREY, Series, chart
 from backend.learning.evaluate import Evaluation
 from backend.learning.promotion import Verdict
+from backend.report import printable
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+  overflow-wrap: anywhere }
 table { border-collapse: collapse } th, td { padding: .2rem .8rem; text-align: left }
-td + td, th + th { text-align: right } tr + tr td { border-top: 1px solid #8884 }
+td + td, th + th { text-align: right; overflow-wrap: normal } th:first-child { min-width: 8rem }
+tr + tr td { border-top: 1px solid #8884 }
 figure { display: inline-block; margin: 0 1rem 1rem 0 } img, svg { max-width: 100% }
 """
 
@@ -48,7 +51,7 @@ def page(
     ]
     figures = "".join(
         f'<figure><img src="{case.picture}" alt="accepted and found masks">'
-        f"<figcaption>task {case.score.task}, {escape(case.score.label)}: "
+        f"<figcaption>task {case.score.task}, {escape(printable(case.score.label))}: "
         f"IoU {case.score.candidate:.2f}, before {case.score.active:.2f}</figcaption></figure>"
         for case in evaluation.worst
     )
@@ -96,6 +99,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _figure(drawing: str, caption: str) -> str:
+    if not drawing:  # of a line with one point, such as that of a training with one look
+        return ""
     return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
@@ -105,7 +110,8 @@ def _training(history: Sequence[tuple[int, float, float]]) -> str:
     losses = [(float(step), loss) for step, loss, _ in history if step]
     return _figure(
         chart("IoU on validation tasks", [Series("IoU", ious)], "step", low=0, high=1),
-        "mean IoU on validation tasks: the weights of its highest point are taken",
+        "mean IoU on validation tasks: of the points after the first, the weights of the highest "
+        "are taken",
     ) + _figure(
         chart("loss", [Series("loss", losses, COLOURS[1])], "step", low=0), "loss, smoothed"
     )

@@ -1,0 +1,31 @@
+"""A training's report."""
+
+from backend.learning.evaluate import Case, Evaluation, Score
+from backend.learning.page import page
+from backend.learning.promotion import decide
+
+HISTORY = [(0, 0.0, 0.1), (20, 0.9, 0.4), (40, 0.6, 0.5)]
+
+
+def report(label: str = "Car", looks: int = 2) -> str:
+    scores = [Score(task, label, True, 0.5, 0.3) for task in range(3)]
+    found = Evaluation(scores, [Case(scores[0], "data:image/jpeg;base64,AAAA")])
+    account = {"images": {"training": 9}, "left_out": {label: {"count": 1, "tasks": [4]}}}
+    return page("Version 1", decide(found), found, HISTORY[: looks + 1], account, {"seed": 0})
+
+
+def test_names_are_text() -> None:
+    html = report("<script>alert(1)</script>")
+    assert "<script" not in html
+    assert html.count("&lt;script&gt;") == 3  # in the table, below a picture, and left out
+
+
+def test_a_name_that_turns_the_text_around_leaves_what_follows_readable() -> None:
+    assert "task 0, a?b: IoU 0.30, before 0.50" in report("a\u202eb")
+
+
+def test_a_line_without_a_second_point_is_no_figure() -> None:
+    assert "loss, smoothed" in report()
+    html = report(looks=1)
+    assert "loss, smoothed" not in html
+    assert "mean IoU on validation tasks" in html
