@@ -117,7 +117,9 @@ def _measure(versions: Versions, options: argparse.Namespace) -> str:
     figures = accepted.figures()
     if not figures:
         return f"No accepted annotation of project {options.project} began with a prediction."
-    names = {one.id[:WEIGHTS]: one.id for one in versions.versions(options.project)}
+    decided = {one.version for one in versions.decisions(options.project).history if one.version}
+    names = {name[:WEIGHTS]: f"{name} (gone)" for name in decided}
+    names |= {one.id[:WEIGHTS]: one.id for one in versions.versions(options.project)}
     rows = [
         [names.get(weights, f"{BASE} {weights}"), str(one.annotations), str(one)]
         for weights, one in figures.items()

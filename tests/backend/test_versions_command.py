@@ -139,11 +139,10 @@ def test_list_show_and_compare_tell_what_was_accepted(
     assert ["accepted", "untouched", "6", "9"] in lines
 
 
-def test_measure_holds_accepted_work_against_what_was_predicted(
-    tmp_path: Path, versions: Versions, run: Callable[..., str]
-) -> None:
+def predicts(folder: Path, weights: str) -> None:
+    """A webhook tells of a mask that was accepted as these weights predicted it."""
     region = {
-        "id": "dddddddd-0123456789",
+        "id": f"{weights}-0123456789",
         "origin": "prediction",
         "from_name": "brush",
         "to_name": "image",
@@ -154,8 +153,25 @@ def test_measure_holds_accepted_work_against_what_was_predicted(
     }
     saved = Annotated(1, 1, {}, (region,), False, lead_time=4.0, parent_prediction=9)
     event = Event(Kind.ANNOTATED, "X", PROJECT, saved=(saved,), label_config=label_config(["Car"]))
-    Collected(tmp_path).take(asdict(event))
+    Collected(folder).take(asdict(event))
+
+
+def test_measure_holds_accepted_work_against_what_was_predicted(
+    tmp_path: Path, versions: Versions, run: Callable[..., str]
+) -> None:
+    predicts(tmp_path, "d" * 8)
     told = run("measure")
     assert "base dddddddd" in told
     assert "1 of 1 masks untouched" in told
     assert "an assumption" in told
+
+
+def test_what_a_deleted_version_predicted_is_not_told_of_the_base(
+    tmp_path: Path, versions: Versions, run: Callable[..., str]
+) -> None:
+    deleted = versions.keep(PROJECT, b"weights", Card("b" * 64))
+    versions.delete(PROJECT, deleted.id)
+    predicts(tmp_path, deleted.id[:8])
+    told = run("measure")
+    assert f"{deleted.id} (gone)" in told
+    assert "base" not in told
