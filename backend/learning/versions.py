@@ -306,7 +306,7 @@ class Versions:
             return [
                 p.name for p in (self._folder / str(project)).iterdir() if NAME.fullmatch(p.name)
             ]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def _path(self, version: Version) -> Path:

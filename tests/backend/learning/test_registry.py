@@ -86,6 +86,15 @@ def test_the_active_version_is_neither_rejected_nor_deleted(
     assert registry.active(PROJECT) == registry.version(PROJECT, version.id)
 
 
+def test_a_file_that_is_no_project_hides_no_other(
+    registry: Registry, publish: Callable[[int], Version], tmp_path: Path
+) -> None:
+    publish(1)
+    (tmp_path / "8").write_text("")
+    assert registry.projects() == [PROJECT]
+    assert registry.overview(8, BASE)["served"] is None
+
+
 def test_a_deleted_version_is_gone_and_rollback_passes_it_by(
     registry: Registry, publish: Callable[[int], Version]
 ) -> None:
