@@ -79,8 +79,8 @@ def _list(versions: Versions, options: argparse.Namespace) -> str:
 def _show(versions: Versions, options: argparse.Namespace) -> str:
     version = versions.version(options.project, options.version)
     known = {**version.to_json(), **_acceptance(version, _accepted(options))}
-    rows = [[*name, _shown(value)] for name, value in _flat(known)]
-    return table(["", "", ""], rows)
+    rows = [[" ".join(name).strip(), _shown(value)] for name, value in _flat(known)]
+    return table(["figure", ""], rows)
 
 
 def _activate(versions: Versions, options: argparse.Namespace) -> str:

@@ -86,6 +86,9 @@ def test_show_tells_everything_and_compare_puts_figures_side_by_side(
     shown = run("show", made[0].id)
     assert made[0].digest in shown
     assert "cat iou" in shown
+    (digest,) = (line for line in shown.splitlines() if made[0].digest in line)
+    (iou,) = (line for line in shown.splitlines() if "cat iou" in line)
+    assert iou.index("0.4") == digest.index(made[0].digest)  # and not at a long line's end
     lines = [line.split() for line in run("compare").splitlines()]
     assert lines[0][1:] == [made[0].id[:8], made[1].id[:8]]
     assert ["iou", "0.5", "0.75"] in lines
