@@ -228,10 +228,11 @@ def _keep_worst(worst: list[Case], score: Score, sample: Sample, guess: Mask | N
     image = sample.image.image
     scale = min(1.0, SHOWN / max(image.size))
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    drawn = [
+    truth = sample.mask(score.label)
+    found = np.zeros_like(truth) if guess is None else guess
+    drawn = [  # empty ones, too, so that a colour means the same in every picture
         Drawn(caption, np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)))
-        for caption, mask in (("accepted", sample.mask(score.label)), ("candidate", guess))
-        if mask is not None and mask.any()
+        for caption, mask in (("accepted", truth), ("candidate", found))
     ]
     file = io.BytesIO()
     draw(image.resize(size), drawn).save(file, "JPEG", quality=80)

@@ -1,0 +1,70 @@
+"""How a candidate is judged beside what is served."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from backend.learning.evaluate import CONFIDENCE, Evaluation, Score, evaluate
+from backend.overlay import COLOURS
+from backend.prompting import queries
+from models import Segmenter
+from tests.backend.learning.school import CONFIG, sample
+
+
+def test_the_interval_is_that_of_a_paired_bootstrap_over_tasks() -> None:
+    rng = np.random.default_rng(0)
+    scores = [
+        Score(
+            task, label, bool(rng.random() < 0.7), float(rng.random()), float(rng.random() ** 0.8)
+        )
+        for task in range(40)
+        for label in "abc"[: rng.integers(1, 4)]
+    ]
+    gains, weights = np.zeros(40), np.zeros(40)
+    for score in scores:
+        weight = 1 if score.present else 0.25
+        gains[score.task] += weight * (score.candidate - score.active)
+        weights[score.task] += weight
+    expected = stats.bootstrap(
+        (gains, weights),
+        lambda gain, weight, axis: gain.sum(axis) / weight.sum(axis),
+        paired=True,
+        n_resamples=5000,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=1,
+    )
+    found = Evaluation(scores).difference()
+    assert found.mean == pytest.approx(gains.sum() / weights.sum())
+    assert found.low == pytest.approx(expected.confidence_interval.low, abs=0.01)
+    assert found.high == pytest.approx(expected.confidence_interval.high, abs=0.01)
+    assert found.above == pytest.approx((expected.bootstrap_distribution > 0).mean(), abs=0.03)
+
+
+ACCEPTED, CANDIDATE = COLOURS[:2]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "label", "drawn", "other"),
+    [(0.0, "Missing", CANDIDATE, ACCEPTED), (1.0, "Bright", ACCEPTED, CANDIDATE)],
+)
+def test_what_is_found_has_one_colour_and_what_is_accepted_another(
+    segmenter: Segmenter,
+    threshold: float,
+    label: str,
+    drawn: tuple[int, int, int],
+    other: tuple[int, int, int],
+) -> None:
+    """All is found of a label that is not there, or nothing of one that is."""
+    everyday, asked = segmenter.encode_text(["a dog"]), queries(CONFIG, threshold)
+    found = evaluate([sample(1)], segmenter, segmenter, segmenter, asked, everyday, threshold)
+    (case,) = (case for case in found.worst if case.score.label == label)
+    image = Image.open(io.BytesIO(base64.b64decode(case.picture.partition(",")[2])))
+    pixels = np.asarray(image).astype(int)
+    near = {c: int((np.abs(pixels - c).max(axis=2) < 60).sum()) for c in (drawn, other)}
+    assert near[drawn] > 50
+    assert near[other] < 5
