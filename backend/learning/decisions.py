@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import pairwise
@@ -104,7 +104,10 @@ class Decisions:
         """
         try:
             raw = json.loads(content)
-            history = [Decision(**{**one, "deed": Deed(one["deed"])}) for one in raw["history"]]
+            # what later code adds is passed over
+            names = {one.name for one in fields(Decision)}
+            told = [{name: one[name] for name in names} for one in raw["history"]]
+            history = [Decision(**{**one, "deed": Deed(one["deed"])}) for one in told]
             for one in history:
                 if not isinstance(one.version, str | None) or not isinstance(one.reason, str):
                     raise ValueError("a decision names no version, or has no reason")

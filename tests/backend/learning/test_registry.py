@@ -16,7 +16,7 @@ from backend.errors import NoSuchVersion, VersionDamaged, VersionRefused
 from backend.learning.card import Card, Version
 from backend.learning.decisions import State
 from backend.learning.registry import Registry
-from backend.learning.versions import CARD, WEIGHTS
+from backend.learning.versions import ACTIVE, CARD, WEIGHTS
 from models import CheckpointError, Segmenter, checkpoint
 from tests.backend.learning.published import BASE, PROJECT, names, some_weights
 from tests.models.test_segmenter import picture
@@ -182,6 +182,22 @@ def test_rollbacks_undo_activations_one_by_one_whatever_was_before(
     for expected in reversed(served[:-1]):
         registry.rollback(PROJECT)
         assert names(registry.active(PROJECT)) == names(expected)
+
+
+def test_what_later_code_writes_beside_the_rest_is_passed_over(
+    registry: Registry, publish: Callable[[int], Version], tmp_path: Path
+) -> None:
+    version = publish(1)
+    registry.activate(PROJECT, version.id, "better")
+    card = tmp_path / str(PROJECT) / version.id / CARD
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"notes": [], "card": 1}))
+    decided = card.parent.with_name(ACTIVE)
+    told = json.loads(decided.read_text())
+    told["history"][0]["by"] = "somebody"
+    decided.write_text(json.dumps(told | {"form": 2}))
+    served = Registry(tmp_path).active(PROJECT, BASE)
+    assert served == registry.version(PROJECT, version.id)
+    assert served.reason == "better"
 
 
 def test_a_version_of_another_checkpoint_is_not_served(
