@@ -59,8 +59,7 @@ def _print(run: Callable[..., str], options: argparse.Namespace) -> int:
 
 def _list(versions: Versions, options: argparse.Namespace) -> str:
     found = versions.versions(options.project)
-    served = versions.active(options.project)
-    told = f"Project {options.project} is served by {_name(served)}."
+    told = _served(versions, options.project, versions.active(options.project))
     if not found:
         return f"{told} {NONE}"
     accepted = _accepted(options).figures()
@@ -139,14 +138,20 @@ def _acceptance(version: Version, accepted: Acceptance) -> dict[str, Any]:
 
 
 def _moved(versions: Versions, options: argparse.Namespace, version: Version | None) -> str:
-    served = f"Project {options.project} is served by {_name(version)} from the next task on."
-    bases = {one.card.base for one in versions.versions(options.project)}
+    served = _served(versions, options.project, version, " from the next task on")
+    return f"{served}\n{follow_if_known(studio_settings(options), options)}"
+
+
+def _served(versions: Versions, project: int, version: Version | None, since: str = "") -> str:
+    """Which version is served, and with which checkpoint where there are several."""
+    told = f"Project {project} is served by {_name(version)}{since}."
+    bases = {one.card.base for one in versions.versions(project)}
     if version is not None and len(bases) > 1:
-        served += (
+        told += (
             f" It was made for checkpoint {version.card.base[:8]}: with another one, the version "
             "before it that was made for that is served, or else the checkpoint itself."
         )
-    return f"{served}\n{follow_if_known(studio_settings(options), options)}"
+    return told
 
 
 def _name(version: Version | None) -> str:

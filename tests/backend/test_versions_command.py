@@ -77,6 +77,7 @@ def test_which_checkpoint_a_version_needs_is_told_where_there_are_several(
     assert "checkpoint bbbbbbbb" not in run("activate", made[0].id)
     versions.keep(PROJECT, b"for another", Card("c" * 64))
     assert "made for checkpoint bbbbbbbb" in run("activate", made[1].id)
+    assert "made for checkpoint bbbbbbbb" in run("list")
     assert "made for" not in run("activate", "base")
 
 
