@@ -171,7 +171,12 @@ def train(
             title, verdict, evaluation, result.history, account.to_json(), dict(card.settings)
         )
         report.write_text(html, encoding="utf-8")
-        figures = {**asdict(card), **asdict(verdict), "history": result.history}
+        figures = {
+            **asdict(card),
+            **asdict(verdict),
+            "history": result.history,
+            "worst": [asdict(case.score) for case in evaluation.worst],
+        }
         report.with_suffix(".json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
         if verdict.promoted:
             registry.activate(project, version.id, verdict.reason)

@@ -60,6 +60,8 @@ def test_a_better_version_is_served_and_reported(segmenter: Segmenter, tmp_path:
     assert "http" not in html
     figures = json.loads(done.report.with_suffix(".json").read_text())
     assert figures["base"] == BASE
+    assert len(figures["worst"]) == html.count('<img src="data:image/jpeg;base64,')
+    assert {"task", "label", "candidate"} < figures["worst"][0].keys()
 
 
 def test_a_versions_report_goes_with_it(segmenter: Segmenter, tmp_path: Path) -> None:
