@@ -84,15 +84,7 @@ class Versions:
             NoSuchVersion: none has such an id, or several do.
             VersionDamaged: it cannot be read.
         """
-        names = [name for name in self._names(project) if name.startswith(id_or_prefix)]
-        if len(names) != 1 or not id_or_prefix:
-            many = f"{len(names)} versions of project {project} begin with {id_or_prefix!r}"
-            none = f"Project {project} has no version {id_or_prefix!r}"
-            raise NoSuchVersion(
-                f"{many if names else none}: `promptbrush versions list --project {project}` "
-                "names them."
-            )
-        return self._read(project, names[0], self.decisions(project))
+        return self._read(project, self._meant(project, id_or_prefix), self.decisions(project))
 
     def active(self, project: int, base: str | None = None) -> Version | None:
         """The version to serve; None is the base checkpoint.
@@ -281,9 +273,8 @@ class Versions:
         """
         with self._alone(project) as folder:
             decisions = self.decisions(project)
-            # one that is damaged, or gone from the disk, can be deleted too, by its whole name
-            known = {*self._names(project), *decisions.line}
-            name = version if version in known else self.version(project, version).id
+            # one that is damaged can be deleted too, and by its whole name one that is gone
+            name = version if version in decisions.line else self._meant(project, version)
             if decisions.active == name:
                 raise VersionRefused(
                     f"Version {name} of project {project} is active: roll back first."
@@ -308,6 +299,18 @@ class Versions:
             ]
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+    def _meant(self, project: int, id_or_prefix: str) -> str:
+        """The name that is meant by its beginning, whether or not that version can be read."""
+        names = [name for name in self._names(project) if name.startswith(id_or_prefix)]
+        if len(names) != 1 or not id_or_prefix:
+            many = f"{len(names)} versions of project {project} begin with {id_or_prefix!r}"
+            none = f"Project {project} has no version {id_or_prefix!r}"
+            raise NoSuchVersion(
+                f"{many if names else none}: `promptbrush versions list --project {project}` "
+                "names them."
+            )
+        return names[0]
 
     def _path(self, version: Version) -> Path:
         return self._folder / str(version.project) / version.id

@@ -162,6 +162,16 @@ def test_a_version_published_again_heals_a_damaged_one(
     assert names(registry.active(PROJECT)) == version.id
 
 
+@pytest.mark.parametrize("length", [4, 16])
+def test_a_damaged_version_can_be_deleted_by_the_beginning_of_its_name(
+    registry: Registry, publish: Callable[[int], Version], tmp_path: Path, length: int
+) -> None:
+    version = publish(1)
+    (tmp_path / str(PROJECT) / version.id / CARD).write_text("{")
+    assert registry.delete(PROJECT, version.id[:length]) == version.id
+    assert not (tmp_path / str(PROJECT) / version.id).exists()
+
+
 def test_what_is_served_in_place_of_a_damaged_version_is_not_deleted(
     registry: Registry, publish: Callable[[int], Version], tmp_path: Path
 ) -> None:
