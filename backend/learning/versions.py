@@ -112,13 +112,10 @@ class Versions:
 
     def decisions(self, project: int) -> Decisions:
         """What was decided so far; nothing if that cannot be read, and the log says so."""
-        path = self._folder / str(project) / ACTIVE
         try:
-            return Decisions.read(path.read_bytes())
-        except FileNotFoundError:
-            return Decisions()
-        except (OSError, ValueError, RecursionError) as error:
-            self._tell(f"{path} cannot be read: {error}.")
+            return self._decided(project)
+        except OSError as error:
+            self._tell(f"{error.filename} cannot be read: {error.strerror}.")
             return Decisions()
 
     def overview(self, project: int, base: str | None) -> dict[str, Any]:
@@ -217,7 +214,7 @@ class Versions:
             if chosen is not None:
                 self.check(chosen)
             name = None if chosen is None else chosen.id
-            decisions = self.decisions(project)
+            decisions = self._decided(project)
             if decisions.active != name:
                 self._write_down(folder, decisions.then(Deed.ACTIVATE, name, reason))
             return None if name is None else self.version(project, name)
@@ -231,7 +228,7 @@ class Versions:
         """
         with self._alone(project) as folder:
             chosen = self.version(project, version)
-            decisions = self.decisions(project)
+            decisions = self._decided(project)
             if decisions.active == chosen.id:
                 raise VersionRefused(
                     f"Version {chosen.id} of project {project} is active: roll back first."
@@ -249,7 +246,7 @@ class Versions:
             VersionDamaged: that one is gone, or its weights are not those that were published.
         """
         with self._alone(project) as folder:
-            decisions = self.decisions(project)
+            decisions = self._decided(project)
             if len(decisions.line) < 2:
                 raise VersionRefused(f"Project {project} has nothing to roll back to.")
             name = decisions.line[-2]
@@ -272,7 +269,7 @@ class Versions:
             VersionRefused: it is being served.
         """
         with self._alone(project) as folder:
-            decisions = self.decisions(project)
+            decisions = self._decided(project)
             # one that is damaged can be deleted too, and by its whole name one that is gone
             name = version if version in decisions.line else self._meant(project, version)
             if decisions.active == name:
@@ -291,6 +288,21 @@ class Versions:
             for kind in REPORTED:
                 (folder / REPORTS / f"{name}{kind}").unlink(missing_ok=True)
             return name
+
+    def _decided(self, project: int) -> Decisions:
+        """What was decided so far, for who decides more; nothing if that is damaged.
+
+        Raises:
+            OSError: it is there, and cannot be read just now.
+        """
+        path = self._folder / str(project) / ACTIVE
+        try:
+            return Decisions.read(path.read_bytes())
+        except FileNotFoundError:
+            return Decisions()
+        except (ValueError, RecursionError) as error:
+            self._tell(f"{path} cannot be read: {error}.")
+            return Decisions()
 
     def _names(self, project: int) -> list[str]:
         try:
@@ -338,7 +350,7 @@ class Versions:
     def _write_down(self, folder: Path, decisions: Decisions) -> None:
         """Replace what is decided, at once; what cannot be read is kept beside it."""
         path = folder / ACTIVE
-        if path.exists() and not self.decisions(int(folder.name)).history:
+        if path.exists() and not self._decided(int(folder.name)).history:
             path.rename(folder / f"damaged-{ACTIVE}")
         rewrite(path, as_json(decisions.to_json()))
 

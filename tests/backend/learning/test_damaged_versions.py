@@ -1,7 +1,9 @@
 """What damaged files of versions do: they give way to the version before, and the log says so."""
 
+import errno
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -200,3 +202,32 @@ def test_unreadable_decisions_serve_the_base_and_are_kept_aside(
     registry.activate(PROJECT, version.id, "again")
     assert names(registry.active(PROJECT)) == version.id
     assert (path.parent / f"damaged-{ACTIVE}").exists()
+
+
+def test_decisions_that_cannot_be_read_just_now_are_not_replaced(
+    registry: Registry,
+    publish: Callable[[int], Version],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, two = publish(1), publish(2)
+    registry.activate(PROJECT, one.id, "")
+    path, read = tmp_path / str(PROJECT) / ACTIVE, Path.read_bytes
+
+    def stale(self: Path) -> bytes:
+        if self == path:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self))
+        return read(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", stale)
+        assert registry.active(PROJECT) is None
+        for deed in (registry.activate, registry.reject):
+            with pytest.raises(OSError, match="Stale"):
+                deed(PROJECT, two.id, "")
+        with pytest.raises(OSError, match="Stale"):
+            registry.rollback(PROJECT)
+        with pytest.raises(OSError, match="Stale"):
+            registry.delete(PROJECT, two.id)
+    assert names(registry.active(PROJECT)) == one.id
+    assert registry.decisions(PROJECT).line == [None, one.id]
