@@ -24,4 +24,4 @@ def lead_time(annotation: Json) -> float | None:
     told = annotation.get("lead_time")
     if isinstance(told, bool) or not isinstance(told, int | float):
         return None
-    return float(told) if 0 <= told < LONGEST else None  # nor a NaN
+    return float(told) if 0 < told < LONGEST else None  # nor a NaN

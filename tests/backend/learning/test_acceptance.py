@@ -168,6 +168,16 @@ def test_time_saved_is_reckoned_from_this_projects_own_pace_by_hand(tmp_path: Pa
     assert "40 s" in enough.assumption
 
 
+def test_annotations_that_took_no_time_tell_nothing_of_the_pace_by_hand(tmp_path: Path) -> None:
+    studio = Studio(annotation(1, region("Car", 5), parent=1))
+    studio.predicts(1, region("Car", 5))
+    for number in range(2, 9):  # imported, say
+        studio.annotations.append(annotation(number, by_hand("Car", 3), lead_time=0))
+    measured = measure(studio, PROJECT, tmp_path)
+    assert only(measured)[1].seconds_saved == pytest.approx(BY_HAND - 10)
+    assert "an assumption" in measured.assumption
+
+
 def test_without_lead_times_no_time_is_saved(tmp_path: Path) -> None:
     studio = Studio(annotation(1, region("Car", 5), parent=1, lead_time=None))
     studio.predicts(1, region("Car", 5))
@@ -267,7 +277,7 @@ def test_what_is_no_list_of_regions_holds_none(tmp_path: Path, result: object) -
     assert (work.regions, work.rows) == (0, ())
 
 
-@pytest.mark.parametrize("told", [math.nan, math.inf, -1, 10**400, True, "9", [9]])
+@pytest.mark.parametrize("told", [0, math.nan, math.inf, -1, 10**400, True, "9", [9]])
 def test_a_time_that_no_clock_tells_is_not_known(tmp_path: Path, told: object) -> None:
     studio = Studio(annotation(1, region("Car", 5), lead_time=told))
     (work,) = measure(studio, PROJECT, tmp_path).works
