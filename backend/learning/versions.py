@@ -282,11 +282,11 @@ class Versions:
                     f"Version {name} of project {project} is served in place of "
                     f"{decisions.active}, which is damaged: roll back first."
                 )
-            self._write_down(folder, decisions.then(Deed.DELETE, name, "deleted"))
-            if (folder / name).exists():
+            if (folder / name).exists():  # first, as on a full disk this makes room to write
                 _remove(folder / name)
             for kind in REPORTED:
                 (folder / REPORTS / f"{name}{kind}").unlink(missing_ok=True)
+            self._write_down(folder, decisions.then(Deed.DELETE, name, "deleted"))
             return name
 
     def _decided(self, project: int) -> Decisions:

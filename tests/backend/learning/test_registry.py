@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -107,6 +109,24 @@ def test_a_deleted_version_is_gone_and_rollback_passes_it_by(
     assert back is not None
     assert back.id == one.id
     assert publish(2).state is State.CANDIDATE
+
+
+def test_a_deletion_makes_room_on_a_full_disk(
+    registry: Registry,
+    publish: Callable[[int], Version],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, two = publish(1), publish(2)
+    registry.activate(PROJECT, one.id, "")
+
+    def full(_: int) -> None:
+        if (tmp_path / str(PROJECT) / two.id).exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    assert registry.delete(PROJECT, two.id) == two.id
+    assert [version.id for version in registry.versions(PROJECT)] == [one.id]
 
 
 def test_an_unknown_or_ambiguous_name_is_told(
