@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from backend.durable import as_json, rewrite
 from backend.errors import AlreadyTraining, TooLittleData
 from backend.filelock import locked
 from backend.inference.features import FeatureCache
@@ -170,14 +170,14 @@ def train(
         html = page(
             title, verdict, evaluation, result.history, account.to_json(), dict(card.settings)
         )
-        report.write_text(html, encoding="utf-8")
+        rewrite(report, html.encode())
         figures = {
             **asdict(card),
             **asdict(verdict),
             "history": result.history,
             "worst": [asdict(case.score) for case in evaluation.worst],
         }
-        report.with_suffix(".json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
+        rewrite(report.with_suffix(".json"), as_json(figures))
         if verdict.promoted:
             registry.activate(project, version.id, verdict.reason)
         elif active is None or version.id != active.id:

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +74,24 @@ def test_a_versions_report_goes_with_it(segmenter: Segmenter, tmp_path: Path) ->
     registry.delete(7, one.version.id)
     left = {path.name for path in one.report.parent.iterdir()}
     assert left == {f"{other.version.id}.html", f"{other.version.id}.json"}
+
+
+def test_a_report_is_there_whole_or_not_at_all(
+    segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, reports = replace(RECIPE, steps=1, look=1), tmp_path / "7" / "reports"
+
+    def full(_: int) -> None:
+        if reports.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            trained(segmenter, tmp_path, recipe=few)
+    assert not [path for path in reports.iterdir() if not path.name.startswith(".")]
+    done = trained(segmenter, tmp_path, recipe=few)
+    assert done.report.read_text().endswith("</html>\n")
 
 
 def test_a_model_in_half_precision_learns_too(half: Segmenter, tmp_path: Path) -> None:
