@@ -21,7 +21,7 @@ WONDER, TAKE = "?", "!"  # what is typed to be offered phrases, and to take what
 MOST = 5  # phrases in a list
 BETWEEN = " · "  # phrases of a list in one line
 
-_LISTED = re.compile(r"(\d+) (.+?)(?: \([\d.]+\))?")
+_LISTED = re.compile(r"(\d+) (.+) \(\d\.\d\d\)")  # an annotator's own "2 dents" is none
 
 Json = dict[str, Any]
 
@@ -93,7 +93,7 @@ def mistaken(
 
 def _offered(lines: Sequence[str]) -> dict[str, str]:
     """The phrases that our lists hold, by their numbers."""
-    listed = (part.strip() for line in lines for part in line.split(BETWEEN.strip()))
+    listed = (part.strip() for line in lines for part in line.split(BETWEEN))
     matches = (match for one in listed if (match := _LISTED.fullmatch(one)))
     return {match[1]: str(match[2]) for match in matches}
 

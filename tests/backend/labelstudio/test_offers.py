@@ -170,6 +170,25 @@ def test_a_number_is_a_phrase_where_there_is_no_list() -> None:
     assert read([text("prompt", "7")], AREA).mistaken is None
 
 
+def test_what_an_annotator_wrote_is_no_list_of_ours() -> None:
+    comment = '<TextArea name="comment" toName="i" smart="false"/>'
+    for said in ("2 dents and a scratch", "2 dents (new) · 1 scratch", "6 phrases find something"):
+        for typed in ("2", "7"):
+            asked = read([text("comment", said), text("prompt", typed)], comment)
+            assert (asked.prompt, asked.chose, asked.mistaken) == (typed, False, None)
+
+
+def test_a_list_gives_whole_phrases_or_none() -> None:
+    listed = offers.listed([{"text": "col·lector (2.5)", "likely": 0.9}, *PHRASES])
+    asked = read([text("note", offers.BETWEEN.join(listed)), text("prompt", "1")], NOTE)
+    assert asked.prompt == "col·lector (2.5)"
+    long = offers.listed([{"text": f"{sign * 90} thing", "likely": 0.9} for sign in "abcde"])
+    asked = Interaction("?", wonders="")
+    [told] = remarks(asked, config(NOTE), offers.BETWEEN.join(long), failed=False)
+    cut = read([told, text("prompt", "4")], NOTE)
+    assert (cut.chose, "type one of 1, 2, or" in (cut.mistaken or "")) == (False, True)
+
+
 def test_a_phrase_that_was_chosen_is_written_out() -> None:
     asked = Interaction("a star", chose=True)
     told = remarks(asked, config(NOTE), "dog: found", failed=False)
