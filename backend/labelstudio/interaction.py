@@ -116,12 +116,16 @@ def note_of(config: LabelConfig) -> TextControl | None:
 def phrases(result: object, config: LabelConfig) -> list[str]:
     """What was typed as a prompt and stayed in an annotation's `result`, oldest first.
 
-    Our own remarks are no part of it, nor is what has no letter in it.
+    Our own remarks are no part of it, nor are questions and what has no letter or digit in it.
     """
     control = _prompt_control(config.texts)
     lines = [line for region in _mappings(result) for line in _lines(region, control)]
     said = [line.partition(REMARK)[0].strip() for line in lines]
-    return [phrase for phrase in said if any(sign.isalnum() for sign in phrase)]
+    return [
+        phrase
+        for phrase in said
+        if any(sign.isalnum() for sign in phrase) and offers.about(phrase, config) is None
+    ]
 
 
 def _text_region(control: TextControl, text: str) -> Json:

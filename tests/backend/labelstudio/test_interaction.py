@@ -139,6 +139,11 @@ def test_an_annotation_keeps_the_phrases_that_were_typed_without_our_remarks() -
     assert phrases(None, config) == phrases(result, LabelConfig((), (NOTE,))) == []
 
 
+def test_a_question_is_no_phrase_that_was_typed() -> None:
+    result = [typed("prompt", "Car?", f"car: ? {REMARK} 1 red car (0.90)", "what is it?", "a car")]
+    assert phrases(result, CONFIG) == ["a car"]
+
+
 def test_a_phrase_with_half_a_sign_was_not_typed() -> None:
     result = [typed("prompt", "a \ud83d car", "the \U0001f697")]
     assert phrases(result, LabelConfig((), (PROMPT,))) == ["the \U0001f697"]
