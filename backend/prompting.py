@@ -170,7 +170,7 @@ def named(prompt: str, asked: Sequence[Query]) -> Query | None:
 
 def _readings(typed: str, longest: int) -> list[tuple[str, str]]:
     """The names that a prompt may begin with, and what it says of each; the longest name first."""
-    colons = ((sign.start(), sign.end()) for sign in re.finditer(":", typed))
+    colons = ((sign.start(), sign.end()) for sign in re.finditer("[:：]", typed))
     nots = ((sign.start(), sign.start()) for sign in _NOT.finditer(typed))
     found: list[tuple[str, str]] = []
     for end, begin in sorted((*colons, *nots)):

@@ -10,6 +10,7 @@ go.
 from __future__ import annotations
 
 import re
+import unicodedata
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,13 +32,13 @@ def about(prompt: str, config: LabelConfig) -> str | None:
 
     A label may be called "Car?": that asks for it, "Car??" how it might be said.
     """
-    typed = prompt.strip()
+    typed = _plain(prompt)
     if not typed.endswith(WONDER):
         return None
     said = typed.casefold()
     known = [label for control in config.outputs for label in control.labels]
-    labels = {one.value.strip().casefold(): one.value for one in known}
-    labels |= {one.shown.strip().casefold(): one.value for one in known if one.shown}
+    labels = {_plain(one.value).casefold(): one.value for one in known}
+    labels |= {_plain(one.shown).casefold(): one.value for one in known if one.shown}
     if said in labels and said != WONDER:
         return None
     named = [
@@ -64,9 +65,9 @@ def chosen(prompt: str, lines: Sequence[str], ticked: Sequence[str]) -> str | No
         lines: What our lists hold.
         ticked: What is ticked.
     """
-    if prompt == TAKE and ticked:
+    if _plain(prompt) == TAKE and ticked:
         return ticked[0]
-    return _offered(lines).get(prompt)
+    return _offered(lines).get(_plain(prompt))
 
 
 def mistaken(
@@ -76,7 +77,7 @@ def mistaken(
 
     A number is a phrase like any other where there is no list.
     """
-    offered = _offered(lines)
+    offered, prompt = _offered(lines), _plain(prompt)
     if prompt == TAKE and not ticked:
         if config.choice:
             return "Nothing is ticked: tick a phrase first, or type one."
@@ -89,6 +90,11 @@ def mistaken(
             f"The list has no phrase {prompt[:9]}: type one of {', '.join(offered)}, or a phrase."
         )
     return None
+
+
+def _plain(typed: str) -> str:
+    """What was typed in the signs that questions are told by: "？" and "؟" are "?", "１" is "1"."""
+    return unicodedata.normalize("NFKC", typed).replace("؟", WONDER).strip()
 
 
 def _offered(lines: Sequence[str]) -> dict[str, str]:

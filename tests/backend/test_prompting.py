@@ -81,6 +81,7 @@ def test_a_label_is_called_by_what_people_read_and_by_its_alias() -> None:
     for typed in ("car: the red one", "vehicle-4: the red one"):
         assert named(typed, asked) == replace(asked[0], prompts=("the red one",))
     assert named("lorry: the red one", asked) == replace(asked[1], prompts=("the red one",))
+    assert named("lorry：the red one", asked) == named("lorry: the red one", asked)
 
 
 def test_one_of_a_labels_prompts_asks_that_for_the_label() -> None:

@@ -80,6 +80,27 @@ def test_a_question_mark_asks_for_phrases(typed: str, wonders: str | None) -> No
 @pytest.mark.parametrize(
     ("typed", "wonders"),
     [
+        ("？", ""),
+        ("؟", ""),
+        ("dog？", "dog"),
+        ("dog：？", "dog"),
+        ("狗？", "狗"),
+    ],
+)
+def test_the_signs_of_other_keyboards_ask_too(typed: str, wonders: str | None) -> None:
+    assert read([text("prompt", typed)]).wonders == wonders
+
+
+def test_the_signs_of_other_keyboards_choose_too() -> None:
+    regions = [text("suggestions", *LINES), text("prompt", "２")]
+    assert read(regions, AREA).prompt == "a star"
+    assert read([text("prompt", "！"), ticked("red")], CHOICES.format("")).prompt == "red"
+    assert "Nothing is ticked" in (read([text("prompt", "！")], CHOICES.format("")).mistaken or "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "wonders"),
+    [
         ("Car?", None),
         (" car? ", None),
         ("Car??", "Car?"),
