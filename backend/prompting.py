@@ -153,12 +153,14 @@ def named(prompt: str, asked: Sequence[Query]) -> Query | None:
     "car: the red one" names the label before the colon and asks for the rest. "Car" asks what its
     label is asked with by itself, and one of a label's prompts asks that. A name counts as a whole,
     whatever is in it, the longest first: labels may be called "Not OK" or "car: red". What people
-    read counts before an alias of the same name.
+    read counts before an alias of the same name, and a name in the case that it is typed in before
+    others.
     """
-    labels = {query.label.strip().casefold(): query for query in reversed(asked)}
-    labels |= {one.called.strip().casefold(): one for one in reversed(asked) if one.called}
+    exact = {query.label.strip(): query for query in reversed(asked)}
+    exact |= {one.called.strip(): one for one in reversed(asked) if one.called}
+    labels = {name.casefold(): query for name, query in exact.items()}
     for name, rest in _readings(prompt.strip(), max(map(len, labels), default=0)):
-        query = labels.get(name.casefold())
+        query = exact.get(name) or labels.get(name.casefold())
         if query:
             return query.saying(rest)
     wanted, _ = understood(prompt)

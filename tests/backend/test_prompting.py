@@ -71,6 +71,14 @@ def test_a_labels_name_asks_what_the_label_asks() -> None:
     assert named(" pet ", ASKED) == ASKED[1]
 
 
+def test_labels_that_differ_in_case_are_told_apart_by_it() -> None:
+    big, small = replace(ASKED[2], label="Sky"), replace(ASKED[2], label="sky")
+    for asked in ((big, small), (small, big)):
+        assert named("sky", asked) == small
+        assert named("Sky: the red one", asked) == replace(big, prompts=("the red one",))
+        assert named("SKY", asked) == asked[0]
+
+
 def test_a_label_is_called_by_what_people_read_and_by_its_alias() -> None:
     config = parse_label_config(
         """<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">
