@@ -333,5 +333,14 @@ def exemplar_id(base: str, image: str, mask: Mask) -> str:
 
 
 def _text(content: Json) -> bytes:
-    """For people: one version beside another shows what changed, and nothing else."""
-    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    """For people: one version beside another shows what changed, and nothing else.
+
+    Raises:
+        BadPromptBook: no file can hold it, as what a terminal gives that does not speak UTF-8.
+    """
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        line = text[: error.end].rpartition("\n")[2].strip()
+        raise BadPromptBook(f"A prompt book is text in UTF-8, and {line!r} is none.") from None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from backend.errors import BadPromptBook
+from backend.inference.conditions import is_name
 from backend.inference.promptbook import (
     FIELDS,
     Curve,
@@ -77,7 +78,7 @@ def read(raw: object, number: int = 0) -> PromptBook:
             base=_maybe(_text)(note.get("base"), "note, base"),
             tuned=_maybe(_text)(note.get("tuned"), "note, tuned"),
         ),
-        entries={label: _entry(label, one) for label, one in labels.items()},
+        entries={_text(label, "labels"): _entry(label, one) for label, one in labels.items()},
     )
 
 
@@ -255,10 +256,10 @@ def _text(raw: object, where: str) -> str:
 
 
 def _name(raw: object, where: str, otherwise: str) -> str:
-    """A name that is a file's, too."""
+    """What numbers are called."""
     name = _text(raw, where)
-    if not name.isalnum():
-        raise BadPromptBook(f"{where}: {name!r} names {otherwise}")
+    if not is_name(name):
+        raise BadPromptBook(f"{where}: {_told(name)} names {otherwise}")
     return name
 
 

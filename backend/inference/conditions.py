@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +20,14 @@ log = logging.getLogger(__name__)
 
 KEY = "condition"
 LARGEST = 1e6  # of a number in it: models have some tens at most, and squares are summed
+NAME = re.compile(r"[0-9A-Za-z]{1,64}")  # it is a file's, too
 
 Condition = NDArray[np.float32]
+
+
+def is_name(text: str) -> bool:
+    """Whether numbers can be called so."""
+    return NAME.fullmatch(text) is not None
 
 
 def as_file(condition: Condition) -> bytes:
@@ -59,7 +66,7 @@ def from_texts(raw: object) -> dict[str, Condition]:
             found[name] = np.frombuffer(base64.b64decode(content, validate=True), "<f4")
         except (TypeError, ValueError) as error:
             raise BadPromptBook(f"conditions, {name}: cannot be read ({error})") from None
-        if not name.isalnum() or not found[name].size or not _usable(found[name]):
+        if not is_name(name) or not found[name].size or not _usable(found[name]):
             raise BadPromptBook(
                 f"conditions, {name}: expected numbers under a plain name, none of them beyond "
                 f"{LARGEST:g}, and not all 0"

@@ -138,6 +138,12 @@ def test_a_book_edited_by_hand_counts_at_once(books: Books, tmp_path: Path) -> N
     assert books.serving(7, "base").entry("Widget").threshold == 0.35
 
 
+def test_what_no_file_can_hold_is_told_and_writes_nothing(books: Books, tmp_path: Path) -> None:
+    with pytest.raises(BadPromptBook, match=r"text in UTF-8, and .*Caf\\udce9"):
+        books.put(7, "one", replace(WIDGET, label="Caf\udce9"))
+    assert [one.name for one in file(tmp_path, 1).parent.iterdir()] == [".lock"]
+
+
 def test_the_figures_name_what_they_were_measured_with(books: Books) -> None:
     books.change(7, "measured", lambda b: b.having(WIDGET), base="b", tuned="t")
     after = books.put(7, "by hand", GASKET)
@@ -261,6 +267,9 @@ def test_a_book_whose_exemplars_cannot_be_shown_is_not_imported(
         {"project": 7, "conditions": []},
         {"project": 7, "conditions": {"ab": "!"}},
         {"project": 7, "conditions": {"../ab": "AACAPw=="}},
+        {"project": 7, "conditions": {"a" * 300: "AACAPw=="}},
+        {"project": 7, "labels": {"Widget": {"exemplars": [{"id": "a" * 300, "task": 1}]}}},
+        {"project": 7, "labels": {"Caf\ud800": {"weight": 0.5}}},
         {"project": 7, "conditions": {"ab": "AAA="}},
         {"project": 7, "conditions": {"ab": "AADAfw=="}},
         {"project": 7, "conditions": {"ab": "AAAAAA=="}},

@@ -278,6 +278,8 @@ def test_a_book_is_read_as_it_was_written(held: list[Entry]) -> None:
         (("labels", "Widget", "handicaps"), [[0.5, -0.1]], "handicaps, no. 1, handicap: expected"),
         (("labels", "Widget", "weights", 0), [1], "weights, no. 1: expected two numbers"),
         (("project",), "7", "project: expected a whole number"),
+        (("labels", "\ud800"), {}, "labels: a half of a character"),
+        (("labels", "Widget", "exemplars", 1, "id"), "a" * 300, "a{39}... names no exemplar"),
     ],
 )
 def test_nonsense_is_told_with_its_place(
