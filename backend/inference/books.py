@@ -120,7 +120,8 @@ class Books:
         """
         path = self._path(project, number)
         try:
-            return booktext.read(booktext.parsed(path.read_bytes()), number)
+            read = booktext.read(booktext.parsed(path.read_bytes()), number)
+            return replace(read, project=project)  # it may be a copy of another's
         except FileNotFoundError:
             raise NoSuchVersion(
                 f"Project {project} has no version {number} of its prompt book: "
