@@ -115,7 +115,8 @@ def _set(books: Books, options: argparse.Namespace) -> str:
         changes |= dict.fromkeys(FIELDS if name == "all" else (name,))
     for name, said in (("texts", options.text), ("negatives", options.negative)):
         if said:
-            changes[name] = tuple(Phrase(_said(text), Origin.HAND) for text in said)
+            texts = dict.fromkeys(map(_said, said))  # one that stands twice would count twice
+            changes[name] = tuple(Phrase(text, Origin.HAND) for text in texts)
     if options.threshold is not None:
         changes["threshold"] = _within(options.threshold, "--threshold", 0.001, 0.999)
     if options.confidence is not None:

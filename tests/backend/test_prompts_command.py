@@ -112,6 +112,11 @@ def test_what_is_set_is_kept_as_a_version_and_can_be_taken_back(run: Run, books:
     assert (entry.weight, entry.negatives[0].text) == (1.0, "a shadow")
 
 
+def test_a_text_that_is_given_twice_counts_once(run: Run, books: Books) -> None:
+    run("set", "--label", "Widget", "--text", "a gear", "--text", " a gear ", "--text", "gears")
+    assert [one.text for one in books.book(7).entry("Widget").texts] == ["a gear", "gears"]
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
