@@ -187,7 +187,8 @@ def _import(books: Books, options: argparse.Namespace) -> str:
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"{name} is not JSON: {error}.") from error
     try:
-        return _moved(books.imported(options.project, raw, f"imported from {name}"))
+        book = books.imported(options.project, raw, f"imported from {name}")
+        return f"{_moved(book)}\n\n{head(book)}"
     except BadPromptBook as error:
         raise BadPromptBook(f"{name} is not imported: {error}.") from error
 

@@ -117,6 +117,19 @@ def test_a_text_that_is_given_twice_counts_once(run: Run, books: Books) -> None:
     assert [one.text for one in books.book(7).entry("Widget").texts] == ["a gear", "gears"]
 
 
+def test_an_import_tells_which_checkpoint_its_figures_count_with(
+    run: Run, books: Books, tmp_path: Path
+) -> None:
+    books.change(3, "measured", lambda book: book.having(MEASURED), base="b" * 64)
+    books.keep(3, "aa", np.ones(4, np.float32))
+    books.keep(3, "dd", np.ones(4, np.float32))
+    file = tmp_path / "book.json"
+    file.write_text(json.dumps(books.exported(3)))
+    told = run("import", str(file))
+    assert "Figures were measured with checkpoint bbbbbbbb" in told
+    assert "count with that checkpoint alone" in told
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
