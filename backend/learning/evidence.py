@@ -377,5 +377,6 @@ def _typed(
         except BadPrompt as error:
             log.warning("What was typed in task %d is not tried: %s", sample.task, error)
             continue
-        if query not in asked and query.label in sample.masks:  # a label's name asks nothing new
+        own = any((query.label, query.prompts) == (one.label, one.prompts) for one in asked)
+        if not own and query.label in sample.masks:  # a label's name, or a "not", says nothing new
             yield query.label, query.prompts[0]

@@ -140,6 +140,15 @@ def test_a_phrase_that_was_typed_and_accepted_is_remembered_for_the_next_images(
     assert [one.text for one in entry.texts if one.used] == ["dotted ring"]
 
 
+def test_what_a_label_is_not_is_no_phrase_that_was_typed_for_it(
+    demo: Segmenter, books: Books
+) -> None:
+    [one] = accepted(1)
+    typed = ("Widget, not the shadow", "not the shadow", "ring, not the shadow")
+    entry = widget(run(demo, books, [replace(one, typed=typed)]).book)
+    assert {text.text: text.times for text in entry.texts} == {"widget": 0, "ring": 1}
+
+
 def test_a_typed_phrase_that_finds_less_is_kept_and_not_used(demo: Segmenter, books: Books) -> None:
     good = [replace(one, typed=("yellow star",)) for one in accepted(2)]
     xml = label_config(["Purple ring", "Gone"])
