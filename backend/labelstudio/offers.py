@@ -123,7 +123,7 @@ def regions(phrases: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[J
     known = {one.phrase: one.value for one in reversed(control.choices)} if control else {}
     there = [known[one["text"]] for one in phrases if one["text"] in known]
     if control and there:
-        ticked = there[:1] if control.single else there[:MOST]
+        ticked = there[:1] if control.single else there
         filled.append(choices_region(control.name, control.to_name, ticked, _id()))
     return filled
 

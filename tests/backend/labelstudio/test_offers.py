@@ -44,6 +44,14 @@ def test_phrases_fill_the_area_and_tick_what_is_there() -> None:
     assert [one["value"] for one in area] == [{"text": LINES}]
 
 
+def test_all_choices_that_are_there_are_ticked_however_many() -> None:
+    names = [one["text"] for one in PHRASES]
+    listed = "".join(f'<Choice value="{name}"/>' for name in [*names, "gone"])
+    choices = f'<Choices name="suggestions" toName="i" choice="multiple">{listed}</Choices>'
+    [one] = offers.regions(PHRASES, config(choices))
+    assert one["value"] == {"choices": names}
+
+
 def test_of_single_choices_the_best_is_ticked() -> None:
     [one] = offers.regions(PHRASES, config(CHOICES.format("")))
     assert (one["type"], one["value"]) == ("choices", {"choices": ["blue"]})
