@@ -67,7 +67,7 @@ class Suggester:
         served, words = self._serving(project), self._vocabulary
         predictor, asked = served.predictor, tuple[Query, ...]()
         book = self._books.serving(project, served.digest)
-        if project is not None and (label is not None or task is not None or url is None):
+        if project is not None:
             config = parse_label_config(self._studio.project(project)["label_config"])
             asked = queries(config, threshold, book)
         wanted = chosen(asked, label)

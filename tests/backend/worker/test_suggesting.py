@@ -1,6 +1,6 @@
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,12 @@ from PIL import Image
 from backend.inference.features import FeatureCache
 from backend.inference.pipeline import Served
 from backend.inference.predictor import Predictor
+from backend.inference.sighting import Sighting
 from backend.inference.vocabulary import Vocabulary
 from backend.labelstudio.images import ImageStore
+from backend.prompting import Query
 from backend.settings import Settings
+from backend.worker import suggesting
 from backend.worker.suggesting import Suggester
 from models import Segmenter
 from tests.backend.fake_label_studio import TOKEN, FakeLabelStudio
@@ -53,6 +56,22 @@ def test_an_image_of_no_project_is_looked_at(suggester: Suggester) -> None:
     [(answer, seconds)] = suggester.answer([payload(image=uri())])
     assert {one["text"] for one in answer["image"]} <= {"car", "tree", "red", "red car", "red tree"}
     assert seconds > 0
+
+
+def test_of_a_projects_image_the_labels_own_prompts_are_tried(
+    suggester: Suggester, studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[list[str]] = []
+
+    def looked(_: object, __: object, asked: Sequence[Query], *___: object) -> list[Sighting]:
+        tried.append([query.label for query in asked])
+        return []
+
+    monkeypatch.setattr(suggesting, "of_image", looked)
+    project = studio.add_project(label_config=TWO_IMAGES)
+    task = studio.add_task(project, image=uri())
+    suggester.answer([payload(project=project, image=uri()), payload(project=project, task=task)])
+    assert tried == [["Dog", "Car"]] * 2
 
 
 def test_a_tasks_image_is_looked_at(suggester: Suggester, studio: FakeLabelStudio) -> None:
