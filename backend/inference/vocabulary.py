@@ -90,7 +90,7 @@ class Vocabulary:
         found: dict[str, None] = {}
         for names in (*self.things, *self.attributes):
             for name in names:
-                pattern = rf"\b{re.escape(name.casefold())}\b"
+                pattern = rf"(?<!\w){re.escape(name.casefold())}(?!\w)"  # it may end in a sign
                 if re.search(pattern, said):
                     parts = re.split(pattern, said)  # re.sub would read a backslash in a word
                     found |= dict.fromkeys(other.join(parts) for other in names if other != name)

@@ -32,6 +32,10 @@ def test_synonyms_stand_for_whole_words_in_a_phrase() -> None:
     assert vocabulary.synonyms("The Car") == ["the automobile", "the vehicle"]
     assert vocabulary.synonyms("carpet") == []
     assert vocabulary.synonyms("circle") == ["disc"]
+    signs = Vocabulary((("T.V.", "screen"), ("(c)", "copyright sign")))
+    assert signs.synonyms("a black T.V.") == ["a black screen"]
+    assert signs.synonyms("(C)") == ["copyright sign"]
+    assert signs.synonyms("a(c)b") == []
 
 
 def test_a_synonym_is_put_in_as_it_is_written() -> None:
