@@ -20,7 +20,8 @@ def clean(
     """Lower specks and doubtful parts below the threshold, raise holes to it: (h, w) -> (h, w).
 
     A part is doubtful if its mean probability is below `confidence`: pixels tell how far an object
-    reaches, their mean whether it is one.
+    reaches, their mean whether it is one. What is not likely at all was taken away, as another
+    label's, and stays a hole.
 
     Works at the model's resolution, where sizes are in proportion to the image's and labelling
     costs next to nothing; interpolation brings no part back.
@@ -37,7 +38,8 @@ def clean(
     holes, sizes = parts(cleaned < threshold)
     at_border = np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))
     small = 1 + np.flatnonzero(sizes < least)
-    cleaned[np.isin(holes, np.setdiff1d(small, at_border))] = max(threshold, 0.5)
+    filled = np.isin(holes, np.setdiff1d(small, at_border)) & (probabilities > 0)
+    cleaned[filled] = max(threshold, 0.5)
     return cleaned
 
 

@@ -33,6 +33,13 @@ def test_a_small_hole_is_filled_and_a_large_one_stays() -> None:
     assert (cleaned == (disc(40) & ~disc(15))).all()
 
 
+def test_a_small_hole_that_was_taken_away_stays() -> None:
+    probabilities = as_probabilities(disc(40))
+    probabilities[64, 64:66] = 0.0, 0.1
+    cleaned = clean(probabilities, 0.4) >= 0.4
+    assert cleaned[64, 64:66].tolist() == [False, True]
+
+
 def test_a_notch_at_the_border_of_the_image_is_no_hole() -> None:
     mask = np.ones((SIDE, SIDE), bool)
     mask[0, 5] = False

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from backend.errors import BadPrompt
@@ -98,6 +99,32 @@ def test_a_pixel_is_of_the_likeliest_of_labels_that_compete(demo: Predictor, sce
     apart = [found.mask for found in ask(demo, scene, asked(""))]
     assert apart[0] is not None
     assert (apart[0] & circle).any()
+
+
+@pytest.mark.parametrize("texts", [("coat", "button"), ("button", "coat")])
+def test_a_small_thing_in_a_large_one_keeps_its_pixels(
+    demo: Predictor, scene: Scene, monkeypatch: pytest.MonkeyPatch, texts: tuple[str, ...]
+) -> None:
+    coat = demo.condition(["coat"])
+    maps = torch.full((2, 352, 352), 0.05)
+    maps[0, 50:300, 50:300] = 0.8
+    maps[1, 150:160, 150:160] = 0.95  # less than a speck
+
+    def likely(_: object, rows: torch.Tensor) -> torch.Tensor:
+        return maps[[0 if torch.equal(row, coat) else 1 for row in rows]]
+
+    monkeypatch.setattr(demo.segmenter, "probabilities", likely)
+    rivals = [Query("image", text, (text,), 0.4, (), contest="brush") for text in texts]
+    found = {one.query.label: one.mask for one in ask(demo, scene, rivals)}
+    coats, buttons = found["coat"], found["button"]
+    assert coats is not None
+    assert buttons is not None
+    assert not (coats & buttons).any()
+    [without] = ask(
+        demo, scene, [Query("image", "coat", ("coat",), 0.4, (), negatives=("button",))]
+    )
+    assert without.mask is not None
+    assert not (without.mask & buttons)[112, 112]
 
 
 def test_labels_of_different_controls_do_not_compete(demo: Predictor, scene: Scene) -> None:
