@@ -29,6 +29,11 @@ from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.labels import LONGEST_PROMPT
 from backend.report import table
 
+GIVEN_BACK = (
+    "What is given back says nothing until it is measured again: by itself as more is accepted, or "
+    "now with `promptbrush prompts measure --project {}`."
+)
+
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`prompts`, with what can be done with them."""
@@ -141,7 +146,8 @@ def _set(books: Books, options: argparse.Namespace) -> str:
     also = {"exemplars": options.without, "probe": options.no_probe}
     names = ", ".join(dict.fromkeys([*changes, *(name for name, is_set in also.items() if is_set)]))
     book = books.change(options.project, f'{names} of "{options.label}" set by hand', edit)
-    return f"{_moved(book)}\n\n{of_label(book.entry(options.label))}"
+    given_back = f"\n{GIVEN_BACK.format(options.project)}" if options.reset else ""
+    return f"{_moved(book)}{given_back}\n\n{of_label(book.entry(options.label))}"
 
 
 def _without(entry: Entry, names: list[str]) -> tuple[object, ...]:

@@ -96,7 +96,9 @@ def test_what_is_set_is_kept_as_a_version_and_can_be_taken_back(run: Run, books:
     run("rollback")
     assert books.book(7).entry("Widget") == MEASURED
     run("rollback", "--to", "2")
-    run("set", "--label", "Widget", "--reset", "threshold")
+    told = run("set", "--label", "Widget", "--reset", "threshold")
+    assert "says nothing until it is measured again" in told
+    assert "`promptbrush prompts measure --project 7`" in told
     entry = books.book(7).entry("Widget")
     assert (entry.threshold, entry.by_hand) == (None, frozenset({"texts"}))
     run("set", "--label", "Widget", "--confidence", "0.6")
