@@ -34,6 +34,8 @@ GIVEN_BACK = (
     "now with `promptbrush prompts measure --project {}`."
 )
 
+ELSEWHERE = "Those of another project count until this project's own annotations are measured."
+
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`prompts`, with what can be done with them."""
@@ -194,7 +196,8 @@ def _import(books: Books, options: argparse.Namespace) -> str:
         raise BadRequest(f"{name} is not JSON: {error}.") from error
     try:
         book = books.imported(options.project, raw, f"imported from {name}")
-        return f"{_moved(book)}\n\n{head(book)}"
+        measured = f" {ELSEWHERE}" if book.note.base else ""
+        return f"{_moved(book)}\n\n{head(book)}{measured}"
     except BadPromptBook as error:
         raise BadPromptBook(f"{name} is not imported: {error}.") from error
 
