@@ -65,7 +65,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     chosen.add_argument("--weight", type=float, metavar="W", help="the exemplars' share, 0 to 1")
     chosen.add_argument(
-        "--without", action="append", metavar="EXEMPLAR", help="leave one out; may be given again"
+        "--without",
+        action="append",
+        metavar="EXEMPLAR",
+        help="leave one out, and take no new ones; may be given again",
     )
     chosen.add_argument(
         "--reset",
