@@ -56,6 +56,11 @@ class Query:
     called: str = field(default="", compare=False)
     """The label as people read it, if that is another name."""
 
+    @property
+    def pictured(self) -> set[str]:
+        """The names of the `<Image>` tags that its controls draw on."""
+        return {control.to_name for control in self.controls}
+
     def showing_all(self) -> Self:
         """The same question, whose answer is shown however doubtful its parts are."""
         return replace(self, confidence=0.0, probed="", chance=0.0, probe=None)

@@ -150,8 +150,7 @@ def _addressed(
 def _labelled(asked: Sequence[Query], interaction: Interaction) -> Query:
     """The query of the label that rectangles or points carry, on the image they are on."""
     for query in asked:
-        pictured = {control.to_name for control in query.controls}
-        if query.label == interaction.label and interaction.to_name in pictured:
+        if query.label == interaction.label and interaction.to_name in query.pictured:
             return query
     raise BadRequest(
         f'No control to fill has the label "{interaction.label}": '

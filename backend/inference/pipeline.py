@@ -23,7 +23,7 @@ from backend.inference.vocabulary import NO_WORDS, Vocabulary
 from backend.labelstudio import offers
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.images import ImageStore, TaskImage
-from backend.labelstudio.interaction import Interaction
+from backend.labelstudio.interaction import Interaction, prompt_of
 from backend.labelstudio.tasks import Task, image_keys, image_url
 from backend.prompting import Query, model_version, queries
 from models import ImageFeatures
@@ -66,6 +66,14 @@ class Job:
             on = self.interaction.to_name
             controls = tuple(one for one in controls if one.to_name == on) or controls
         return image_keys(self.task, (control.image_key for control in controls))
+
+    def nearest_first(self, asked: Sequence[Query]) -> tuple[Query, ...]:
+        """Queries in their order, but first those of the image that an annotator asks about."""
+        if self.interaction is None:
+            return tuple(asked)
+        prompt = prompt_of(self.config)
+        on = self.interaction.to_name or (prompt.to_name if prompt else None)
+        return tuple(sorted(asked, key=lambda query: on not in query.pictured))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +207,7 @@ class Pipeline:
         predictor = served.predictor
         asked = queries(job.config, self._threshold, book)
         version = model_version(served.model, served.digest, asked, served.version)
-        asked = tuple(query for query in asked if query.image_key in images)
+        asked = job.nearest_first([query for query in asked if query.image_key in images])
         cluster = None
         about = job.interaction.wonders if job.interaction else None
         if about is not None:

@@ -99,13 +99,19 @@ def remarks(interaction: Interaction, config: LabelConfig, words: str, failed: b
     typed = interaction.prompt or ""
     failure = f"{typed} {REMARK} {words}".strip()
     note = note_of(config)
-    prompt = _prompt_control(config.texts)
+    prompt = prompt_of(config)
     told = [_text_region(note, failure if failed else words)] if note else []
     if prompt and failed and not note:
         return [_text_region(prompt, failure)]
     if prompt and (interaction.chose or (interaction.remarked and not note)):
         told.append(_text_region(prompt, typed))
     return told
+
+
+def prompt_of(config: LabelConfig) -> TextControl | None:
+    """The smart text area called "prompt", else the first smart one."""
+    smart = [text for text in config.texts if text.smart and text.name != SUGGESTIONS]
+    return next((text for text in smart if text.name == PROMPT), smart[0] if smart else None)
 
 
 def note_of(config: LabelConfig) -> TextControl | None:
@@ -118,7 +124,7 @@ def phrases(result: object, config: LabelConfig) -> list[str]:
 
     Our own remarks are no part of it, nor are questions and what has no letter or digit in it.
     """
-    control = _prompt_control(config.texts)
+    control = prompt_of(config)
     lines = [line for region in _mappings(result) for line in _lines(region, control)]
     said = [line.partition(REMARK)[0].strip() for line in lines]
     return [
@@ -130,12 +136,6 @@ def phrases(result: object, config: LabelConfig) -> list[str]:
 
 def _text_region(control: TextControl, text: str) -> Json:
     return text_region(control.name, control.to_name, text, uuid.uuid4().hex[:10])
-
-
-def _prompt_control(texts: Sequence[TextControl]) -> TextControl | None:
-    """The smart text area called "prompt", else the first smart one."""
-    smart = [text for text in texts if text.smart and text.name != SUGGESTIONS]
-    return next((text for text in smart if text.name == PROMPT), smart[0] if smart else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def _typed(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> _Typed:
     A phrase may have been chosen of those that were offered; an empty prompt takes what is ticked,
     and else asks what there is.
     """
-    control = _prompt_control(config.texts)
+    control = prompt_of(config)
     lines = [line for region in regions for line in _lines(region, control)]
     phrases = [line.partition(REMARK)[0].strip() for line in lines]
     typed = next((phrase for phrase in reversed(phrases) if phrase), None)

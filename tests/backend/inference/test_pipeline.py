@@ -261,6 +261,19 @@ def test_an_image_that_needs_more_memory_than_there_is_says_so_alone(
     assert advice in told["detail"]
 
 
+@pytest.mark.parametrize(("on", "control"), [("i", "b"), ("j", "c")])
+def test_a_label_of_two_images_is_asked_on_the_one_that_the_prompt_is_of(
+    pipeline: Pipeline, on: str, control: str
+) -> None:
+    both = (
+        CONFIG.format(long="red").replace("cat", "dog").replace('toName="i"/>', f'toName="{on}"/>')
+    )
+    for typed in ("dog", "dog: the small one"):
+        asked = payload(interaction=Interaction(typed).to_json(), label_config=both)
+        ((answer, _),) = pipeline.answer([asked])
+        assert {region["control"] for region in answer["regions"]} == {control}
+
+
 def test_a_typed_prompt_is_asked_for_the_label_it_means(pipeline: Pipeline) -> None:
     ((answer, _),) = pipeline.answer(
         [payload(interaction=Interaction("cat: the small one").to_json())]
