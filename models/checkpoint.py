@@ -1,7 +1,7 @@
 """Hugging Face folders to models and back.
 
 A checkpoint is a folder, or the id of one on the hub: `config.json`, weights, `tokenizer.json` (or
-`vocab.json` with `merges.txt`) and `preprocessor_config.json`.
+`vocab.json` with `merges.txt`) and `preprocessor_config.json` (or `processor_config.json`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 CONFIG = "config.json"
 SAFETENSORS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
-TEXT_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "preprocessor_config.json")
+PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"  # transformers 5 writes the former into it, and nothing else
+TEXT_FILES = ("tokenizer.json", "vocab.json", "merges.txt", PREPROCESSOR, PROCESSOR)
 
 PATIENCE = 10  # seconds that the hub has to answer at all
 UNAUTHORIZED, FORBIDDEN = 401, 403

@@ -1,4 +1,4 @@
-"""PIL images to normalised pixels, as `preprocessor_config.json` says."""
+"""PIL images to normalised pixels, as a checkpoint says."""
 
 from __future__ import annotations
 
@@ -46,16 +46,24 @@ class ImageProcessor:
     crop: int | None = None
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
-        """Read `preprocessor_config.json`; without one, the published CLIPSeg values."""
+    def from_pretrained(cls, folder: str | Path, default: Self | None = None) -> Self:
+        """As the folder says; where it says nothing, the default, or the published CLIPSeg values.
+
+        It is said in `processor_config.json`, under "image_processor", which counts first as it
+        does for transformers, or in `preprocessor_config.json`.
+        """
         folder = Path(folder)
-        if not (folder / "preprocessor_config.json").is_file():
-            return cls()
-        raw = checkpoint.read_json(folder, "preprocessor_config.json")
+        path, raw = folder / checkpoint.PROCESSOR, None
+        if path.is_file():
+            raw = checkpoint.read_json(folder, path.name).get("image_processor")
+        if raw is None:
+            path = folder / checkpoint.PREPROCESSOR
+            if not path.is_file():
+                return default or cls()
+            raw = checkpoint.read_json(folder, path.name)
         try:
             return cls.from_dict(raw)
-        except (TypeError, ValueError, KeyError) as error:
-            path = folder / "preprocessor_config.json"
+        except (AttributeError, TypeError, ValueError, KeyError) as error:
             raise checkpoint.CheckpointError(f"{path} cannot be used: {error}") from error
 
     @classmethod

@@ -57,16 +57,15 @@ class Processor:
     def from_pretrained(cls, id_or_folder: str | Path) -> Self:
         """Load both from a folder or a hub id; CheckpointError says what is missing."""
         folder = checkpoint.locate(id_or_folder)
-        has_images = (folder / "preprocessor_config.json").is_file()
-        images = ImageProcessor.from_pretrained(folder) if has_images else None
-        return cls(images or cls.default_image_processor, CLIPTokenizer.from_pretrained(folder))
+        images = ImageProcessor.from_pretrained(folder, cls.default_image_processor)
+        return cls(images, CLIPTokenizer.from_pretrained(folder))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `preprocessor_config.json` and `tokenizer.json`."""
         folder = Path(folder)
         self.tokenizer.save_pretrained(folder)
         text = json.dumps(self.image_processor.to_dict(), indent=2) + "\n"
-        (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
+        (folder / checkpoint.PREPROCESSOR).write_text(text, encoding="utf-8")
 
     def __call__(
         self,

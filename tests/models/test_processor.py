@@ -24,6 +24,20 @@ def test_every_published_form_of_size_is_read(tmp_path: Path, size: object) -> N
     assert tuple(processor.mean) == (0.5, 0.5, 0.5)
 
 
+def test_what_transformers_5_saves_of_images_is_read(tmp_path: Path) -> None:
+    raw = {"image_processor_type": "ViTImageProcessor", "size": 64, "image_mean": [0.5] * 3}
+    file = tmp_path / "processor_config.json"
+    file.write_text(json.dumps({"image_processor": raw, "processor_class": "CLIPSegProcessor"}))
+    assert ImageProcessor.from_pretrained(tmp_path) == ImageProcessor(64, 64, mean=(0.5,) * 3)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 352}))
+    assert ImageProcessor.from_pretrained(tmp_path).width == 64
+    file.write_text(json.dumps({"processor_class": "CLIPSegProcessor"}))  # as version 4 wrote it
+    assert ImageProcessor.from_pretrained(tmp_path).width == 352
+    file.write_text(json.dumps({"image_processor": "ViTImageProcessor"}))
+    with pytest.raises(CheckpointError, match=r"processor_config\.json cannot"):
+        ImageProcessor.from_pretrained(tmp_path)
+
+
 def test_without_a_file_the_published_values_hold(tmp_path: Path) -> None:
     processor = ImageProcessor.from_pretrained(tmp_path)
     assert (processor.height, processor.mean[0]) == (352, 0.485)

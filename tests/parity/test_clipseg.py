@@ -14,6 +14,7 @@ from torch import nn
 from models import (
     CLIPSegForImageSegmentation,
     CLIPSegModel,
+    CLIPSegProcessor,
     CLIPSegTextModel,
     CLIPSegVisionModel,
     CLIPTokenizer,
@@ -222,6 +223,27 @@ def test_token_ids_equal_the_references(text: str, tmp_path: Path) -> None:
     theirs = transformers.CLIPTokenizerFast.from_pretrained(str(tmp_path))
     ours = CLIPTokenizer.from_pretrained(tmp_path)
     assert ours.encode([text]) == [theirs(text)["input_ids"]]
+
+
+def test_a_processor_that_the_reference_saved_gives_its_pixels(tmp_path: Path) -> None:
+    from demo import vocabulary
+
+    CLIPTokenizer(vocabulary.build())._tokenizer.model.save(str(tmp_path))
+    theirs = transformers.CLIPSegProcessor(
+        image_processor=transformers.ViTImageProcessorPil(size={"height": 96, "width": 96}),
+        tokenizer=transformers.CLIPTokenizerFast.from_pretrained(str(tmp_path)),
+    )
+    theirs.save_pretrained(tmp_path / "saved")
+    ours = CLIPSegProcessor.from_pretrained(tmp_path / "saved")
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    asked: dict[str, Any] = {
+        "text": ["a red circle"],
+        "images": Image.fromarray(pixels),
+        "return_tensors": "pt",
+    }
+    expected, found = theirs(**asked), ours(**asked)
+    assert found.input_ids.equal(expected["input_ids"])
+    torch.testing.assert_close(found.pixel_values, expected["pixel_values"], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(640, 480), (31, 77), (352, 352), (1, 1)])
