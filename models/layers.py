@@ -70,7 +70,8 @@ class Attention(nn.Module):
         if wanted or (self.training and x.device.type == "cpu"):  # the fused backward is slower
             scores = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
             if mask is not None:
-                scores = scores.masked_fill(~mask, -torch.inf)
+                # not infinity: a token that may attend to none would become NaN, and spread
+                scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
             weights = torch.softmax(scores, dim=-1, dtype=scores.dtype)
             if trace is not None:
                 trace.attention(weights)

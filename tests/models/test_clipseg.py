@@ -6,6 +6,7 @@ import torch
 
 from models import CLIPSegConfig, CLIPSegForImageSegmentation, Segmenter
 from models.layers import Attention, activation
+from models.outputs import Trace
 
 
 @pytest.fixture
@@ -29,6 +30,18 @@ def test_padding_never_changes_a_condition(segmenter: Segmenter) -> None:
     alone = model.get_conditional_embeddings(**tokenizer(["a dog"]))
     padded = model.get_conditional_embeddings(**tokenizer(["a dog", "a much longer text here"]))
     torch.testing.assert_close(alone[0], padded[0])
+
+
+def test_padding_in_front_gives_the_same_whether_or_not_attentions_are_asked_for(
+    segmenter: Segmenter,
+) -> None:
+    model: Any = segmenter.model
+    tower = model.clip.text_model
+    end = segmenter.tokenizer.encode([""])[0][-1]
+    ids, mask = torch.tensor([[end, end, 5, 6, end]]), torch.tensor([[0, 0, 1, 1, 1]])
+    plain = tower(ids, mask).last_hidden_state[:, 2:]
+    traced = tower(ids, mask, trace=Trace(attentions=True)).last_hidden_state[:, 2:]
+    torch.testing.assert_close(traced, plain)
 
 
 def test_the_legacy_end_of_text_rule_pools_at_the_largest_id() -> None:
