@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 T = TypeVar("T", bound="PretrainedConfig")
 
+# What a field's annotation lets a file say.
+KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "int": ("a whole number", (int,)),
+    "float": ("a number", (int, float)),
+    "str": ("a name", (str,)),
+    "list[int]": ("a list of whole numbers", (int,)),
+    "list[float]": ("a list of numbers", (int, float)),
+}
+
 
 class PretrainedConfig:
     """What all configurations share: open-ended keys, and the form of `config.json`.
@@ -25,6 +34,23 @@ class PretrainedConfig:
 
         def __init__(self, **kwargs: Any) -> None:
             """Every subclass takes its own fields, and keys that it does not know."""
+
+    def __post_init__(self) -> None:
+        """Refuse a value that is not of its field's kind, where it can be named.
+
+        Raises:
+            ValueError: there is one.
+        """
+        for f in fields(self):  # type: ignore[arg-type]
+            value, kind = getattr(self, f.name), str(f.type)
+            if kind not in KINDS:
+                continue
+            what, types = KINDS[kind]
+            fits = isinstance(value, types)
+            if kind.startswith("list"):
+                fits = isinstance(value, list | tuple) and all(isinstance(v, types) for v in value)
+            if not fits:
+                raise ValueError(f"{f.name} {value!r} is not {what}.")
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
@@ -77,6 +103,7 @@ class _TwoTowers(PretrainedConfig):
 
     def __post_init__(self) -> None:
         """Make the towers' configurations objects; old files call them `*_config_dict`."""
+        super().__post_init__()
         text = self.extra.pop("text_config_dict", None) or self.text_config
         vision = self.extra.pop("vision_config_dict", None) or self.vision_config
         self.text_config = _made(self.text_class, text)
@@ -106,8 +133,8 @@ class CLIPSegTextConfig(PretrainedConfig):
     attention_dropout: float = 0.0
     initializer_range: float = 0.02
     initializer_factor: float = 1.0
-    pad_token_id: int = 1
-    bos_token_id: int = 49406
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 49406
     eos_token_id: int = 49407
 
 
@@ -185,8 +212,8 @@ class GroupViTTextConfig(PretrainedConfig):
     attention_dropout: float = 0.0
     initializer_range: float = 0.02
     initializer_factor: float = 1.0
-    pad_token_id: int = 1
-    bos_token_id: int = 49406
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 49406
     eos_token_id: int = 49407
 
 

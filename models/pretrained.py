@@ -33,7 +33,14 @@ class PretrainedModel(nn.Module):
             CheckpointError: it cannot be found, or does not fit; the message says what.
         """
         folder = checkpoint.locate(id_or_folder)
-        model = cls(checkpoint.read_config(folder, cls.config_class, cls.part))
+        config = checkpoint.read_config(folder, cls.config_class, cls.part)
+        try:
+            model = cls(config)
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            # whatever torch says of sizes that make no layer
+            raise checkpoint.CheckpointError(
+                f"{folder / checkpoint.CONFIG} cannot be used: {error}"
+            ) from error
         checkpoint.load_weights(model, folder)
         return model.eval()
 

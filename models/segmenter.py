@@ -272,7 +272,7 @@ def load_model(folder: Path) -> CLIPSegForImageSegmentation | GroupViTModel:
         "clipseg": CLIPSegForImageSegmentation,
         "groupvit": GroupViTModel,
     }
-    if kind not in models:
+    if not isinstance(kind, str) or kind not in models:
         raise checkpoint.CheckpointError(
             f"Checkpoint {folder} holds a {kind!r} model; known: {', '.join(models)}."
         )

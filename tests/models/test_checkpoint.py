@@ -72,6 +72,8 @@ def test_loading_is_strict_and_names_what_does_not_fit(copy: Path) -> None:
     [
         ("config.json", "{", "cannot be read as JSON"),
         ("config.json", "[]", "must hold a JSON object"),
+        ("config.json", "[" * 100_000, "cannot be read as JSON"),
+        ("config.json", '{"model_type": ["clipseg"]}', "known: clipseg, groupvit"),
         ("config.json", '{"model_type": "clipseg", "extract_layers": [99]}', "extract_layers"),
         ("model.safetensors", "not weights", "damaged"),
         ("tokenizer.json", "{}", "tokenizer"),
@@ -82,6 +84,42 @@ def test_a_damaged_file_is_named(copy: Path, name: str, content: str, message: s
     (copy / name).write_text(content)
     with pytest.raises(CheckpointError, match=message):
         Segmenter.from_pretrained(copy)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        ("reduce_dim", None, "reduce_dim None is not a whole number"),
+        ("reduce_dim", 15, "split into 2 attention heads"),
+        ("reduce_dim", -1, "negative dimension"),
+        ("decoder_num_attention_heads", 0, "zero"),
+        ("extract_layers", 1, "extract_layers 1 is not a list of whole numbers"),
+        ("extract_layers", [0.0, 1.0], "not a list of whole numbers"),
+        ("text_config.hidden_act", "silu", "Unknown activation 'silu'"),
+        ("text_config.eos_token_id", None, "eos_token_id None is not a whole number"),
+        ("vision_config.patch_size", 0, "zero"),
+        ("vision_config.image_size", [64, 64], "image_size .* is not a whole number"),
+        ("vision_config.layer_norm_eps", "1e-5", "layer_norm_eps '1e-5' is not a number"),
+    ],
+)
+def test_a_configuration_that_makes_no_model_is_named(
+    copy: Path, where: str, value: object, message: str
+) -> None:
+    raw = part = json.loads((copy / "config.json").read_text())
+    *parts, name = where.split(".")
+    for one in parts:
+        part = part[one]
+    part[name] = value
+    (copy / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(CheckpointError, match=f"config.json cannot be used: .*{message}"):
+        Segmenter.from_pretrained(copy)
+
+
+def test_a_configuration_may_have_no_padding_token(copy: Path) -> None:
+    raw = json.loads((copy / "config.json").read_text())
+    raw["text_config"] |= {"pad_token_id": None, "bos_token_id": None}
+    (copy / "config.json").write_text(json.dumps(raw))
+    Segmenter.from_pretrained(copy, device="cpu")
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
