@@ -6,8 +6,9 @@ import json
 import re
 import time
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,9 @@ def predict(
     for prompt in prompts:
         meant[Label(prompt, (prompt,))] = predictor.condition([prompt])
     for one, image, mask in shown:
-        label = Label(one.image.stem, (f"like {one.image.name}",))
+        taken = {label.value for label in meant}
+        value = next(name for name in _numbered(one.image.stem, " ") if name not in taken)
+        label = Label(value, (f"like {one.image.name}",))
         try:
             meant[label] = segmenter.condition(exemplars=[Exemplar(image, mask)])
         except ValueError as error:
@@ -144,7 +147,7 @@ class _Writer:
         self._out = out
         self._config = config
         self._version = version
-        self._stems: dict[str, int] = {}
+        self._taken: set[str] = set()
         self.tasks: list[dict[str, Any]] = []
         for name in ("masks", "overlays"):
             (out / name).mkdir(parents=True, exist_ok=True)
@@ -181,8 +184,15 @@ class _Writer:
         Image.fromarray(mask.astype(np.uint8) * 255).save(path)
 
     def _unique(self, stem: str) -> str:
-        self._stems[stem] = self._stems.get(stem, 0) + 1
-        return stem if self._stems[stem] == 1 else f"{stem}-{self._stems[stem]}"
+        name = next(one for one in _numbered(stem, "-") if one.casefold() not in self._taken)
+        self._taken.add(name.casefold())  # on macOS "A.png" is "a.png"
+        return name
+
+
+def _numbered(name: str, between: str) -> Iterator[str]:
+    """A name, and after it the same with 2, 3 and so on."""
+    yield name
+    yield from (f"{name}{between}{number}" for number in count(2))
 
 
 def importable(path: Path, predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:

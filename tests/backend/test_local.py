@@ -52,6 +52,15 @@ def test_masks_overlays_and_predictions_are_written(settings: Settings, tmp_path
     assert [label.value for label in config.outputs[0].labels] == ["a dog", 'the "red" one']
 
 
+def test_no_image_takes_anothers_files(settings: Settings, tmp_path: Path) -> None:
+    names = ["a.png", "b/a.png", "a-2.png", "A.png", "c/a.png"]
+    images = [picture(tmp_path / name) for name in names]
+    predict(settings, images, ["a dog"], [], tmp_path / "out")
+    for folder in ("overlays", "masks"):
+        written = {path.name.casefold() for path in (tmp_path / "out" / folder).iterdir()}
+        assert len(written) == len(images)
+
+
 def test_predictions_take_the_forms_that_are_asked_for(settings: Settings, tmp_path: Path) -> None:
     images = [picture(tmp_path / "a.png")]
     forms = [Kind.POLYGON, Kind.RECTANGLE]
@@ -112,6 +121,14 @@ def test_an_exemplar_with_a_mask_is_a_prompt_named_after_it(
     )
     assert "widget" in done.table
     assert (tmp_path / "out/masks/widget--widget.png").is_file()
+
+
+def test_exemplars_of_one_name_are_labels_of_their_own(settings: Settings, tmp_path: Path) -> None:
+    image = picture(tmp_path / "a.png")
+    shown = [ExemplarFiles(picture(tmp_path / f"{folder}/cup.png"), None) for folder in "bc"]
+    predict(settings, [image], ["cup"], shown, tmp_path / "out")
+    config = parse_label_config((tmp_path / "out/label_config.xml").read_text())
+    assert [label.value for label in config.outputs[0].labels] == ["cup", "cup 2", "cup 3"]
 
 
 def test_unusable_wishes_are_told(settings: Settings, tmp_path: Path) -> None:
