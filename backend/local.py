@@ -35,6 +35,10 @@ from backend.settings import Settings
 from backend.worker.runtime import load
 from models import Exemplar
 
+# What no XML holds, and so no labeling configuration; halves of characters are undecodable bytes.
+UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+LONGEST_PART = 100  # bytes; a file's name has 255 at most, for two parts and a number
+
 MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
 
@@ -88,12 +92,13 @@ def predict(
     segmenter, digest = load(settings.checkpoint, settings.device, settings.dtype)
     predictor = Predictor(segmenter, FeatureCache(0))
     meant: dict[Label, Tensor] = {}
-    for prompt in prompts:
+    for prompt in map(_writable, prompts):
         meant[Label(prompt, (prompt,))] = predictor.condition([prompt])
     for one, image, mask in shown:
         taken = {label.value for label in meant}
-        value = next(name for name in _numbered(one.image.stem, " ") if name not in taken)
-        label = Label(value, (f"like {one.image.name}",))
+        file = Path(_writable(one.image.name))
+        value = next(name for name in _numbered(file.stem, " ") if name not in taken)
+        label = Label(value, (f"like {file.name}",))
         try:
             meant[label] = segmenter.condition(exemplars=[Exemplar(image, mask)])
         except ValueError as error:
@@ -123,8 +128,8 @@ def predict(
     writer.finish()
     head = ["image", "prompt", "score", "area", "ms"]
     if not writer.tasks:
-        raise BadRequest("No image could be worked on.\n" + table(head, rows))
-    return Predicted(table(head, rows), failed)
+        raise BadRequest("No image could be worked on.\n" + _writable(table(head, rows)))
+    return Predicted(_writable(table(head, rows)), failed)
 
 
 def _row(name: str, found: Found, milliseconds: float) -> list[str]:
@@ -154,7 +159,7 @@ class _Writer:
 
     def add(self, path: Path, image: Image.Image, found: Sequence[Found]) -> None:
         """One image's masks, overlay and task."""
-        stem = self._unique(path.stem)
+        stem = self._unique(_cut(path.stem) or "image")
         drawn = []
         for one in found:
             if one.mask is None:
@@ -179,7 +184,7 @@ class _Writer:
         (self._out / "label_config.xml").write_text(xml, encoding="utf-8")
 
     def _save_mask(self, stem: str, label: str, mask: NDArray[np.bool_]) -> None:
-        slug = re.sub(r"\W+", "-", label).strip("-").lower()[:60] or "mask"
+        slug = _cut(re.sub(r"\W+", "-", label).strip("-").lower()[:60]) or "mask"
         path = self._out / "masks" / f"{self._unique(f'{stem}--{slug}')}.png"
         Image.fromarray(mask.astype(np.uint8) * 255).save(path)
 
@@ -187,6 +192,15 @@ class _Writer:
         name = next(one for one in _numbered(stem, "-") if one.casefold() not in self._taken)
         self._taken.add(name.casefold())  # on macOS "A.png" is "a.png"
         return name
+
+
+def _writable(text: str) -> str:
+    return UNWRITABLE.sub("\ufffd", text)
+
+
+def _cut(part: str) -> str:
+    """As much of a part of a file's name as there is room for."""
+    return part.encode("utf-8", "ignore")[:LONGEST_PART].decode("utf-8", "ignore")
 
 
 def _numbered(name: str, between: str) -> Iterator[str]:
@@ -200,4 +214,4 @@ def importable(path: Path, predictions: Sequence[dict[str, Any]]) -> dict[str, A
     with Image.open(path) as image:
         mime = MIME.get(image.format or "", "application/octet-stream")
     uri = f"data:{mime};base64,{b64encode(path.read_bytes()).decode()}"
-    return {"data": {"image": uri, "name": path.name}, "predictions": list(predictions)}
+    return {"data": {"image": uri, "name": _writable(path.name)}, "predictions": list(predictions)}

@@ -61,6 +61,21 @@ def test_no_image_takes_anothers_files(settings: Settings, tmp_path: Path) -> No
         assert len(written) == len(images)
 
 
+def test_names_and_prompts_of_any_bytes_and_length_are_written(
+    settings: Settings, tmp_path: Path
+) -> None:
+    long, half = picture(tmp_path / f"{'赤' * 80}.png"), picture(tmp_path / "\udcff.png")
+    prompts = ["\udcff", "a\x01dog", "丸" * 25]
+    done = predict(settings, [long, half], prompts, [ExemplarFiles(half, None)], tmp_path / "out")
+    done.table.encode()
+    xml = (tmp_path / "out/label_config.xml").read_text(encoding="utf-8")
+    labels = [label.value for label in parse_label_config(xml).outputs[0].labels]
+    assert labels == ["\ufffd", "a\ufffddog", "丸" * 25, "\ufffd 2"]
+    tasks = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert [task["data"]["name"] for task in tasks] == [long.name, "\ufffd.png"]
+    assert len(list((tmp_path / "out/masks").iterdir())) == 8
+
+
 def test_predictions_take_the_forms_that_are_asked_for(settings: Settings, tmp_path: Path) -> None:
     images = [picture(tmp_path / "a.png")]
     forms = [Kind.POLYGON, Kind.RECTANGLE]
