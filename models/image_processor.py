@@ -45,6 +45,21 @@ class ImageProcessor:
     shortest_edge: int | None = None
     crop: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what makes no input of any image.
+
+        Raises:
+            ValueError: it has no pixels, an unknown resampling, or statistics not of three colours.
+        """
+        if min(self.height, self.width, self.crop or 1) < 1:
+            raise ValueError(f"size {self.height}x{self.width} is no size of an image")
+        Image.Resampling(self.resample)
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(self.std):
+            raise ValueError(
+                f"image_mean {self.mean} and image_std {self.std} must have three numbers each, "
+                "and no deviation be 0"
+            )
+
     @classmethod
     def from_pretrained(cls, folder: str | Path, default: Self | None = None) -> Self:
         """As the folder says; where it says nothing, the default, or the published CLIPSeg values.
@@ -70,11 +85,13 @@ class ImageProcessor:
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
         """From the published keys; `size` and `crop_size` may be an int or a mapping.
 
-        What the int of `size` is, the file's kind tells: CLIP's shorter side, else both.
+        What the int of `size` is, the file's kind tells: CLIP's shorter side, else both. A key that
+        is null says nothing.
 
         Raises:
-            ValueError: images are to be taken in whatever size they have.
+            ValueError: images are to be taken in whatever size they have, or a value is none.
         """
+        raw = {key: value for key, value in raw.items() if value is not None}
         if not raw.get("do_resize", True):
             raise ValueError("do_resize is false, and the model needs inputs of one size")
         size, crop = raw.get("size", 352), raw.get("crop_size")
@@ -85,15 +102,16 @@ class ImageProcessor:
         height = int(size["shortest_edge" if keeps_ratio else "height"])
         width = height if keeps_ratio else int(size["width"])
         crop = crop["height"] if isinstance(crop, Mapping) else crop
-        mean, std = raw.get("image_mean") or IMAGENET_MEAN, raw.get("image_std") or IMAGENET_STD
+        mean = _colours(raw.get("image_mean", IMAGENET_MEAN))
+        std = _colours(raw.get("image_std", IMAGENET_STD))
         if not raw.get("do_normalize", True):
             mean, std = (0.0,) * 3, (1.0,) * 3
         scales = raw.get("do_rescale", True)
         return cls(
             height=height,
             width=width,
-            mean=tuple(mean),
-            std=tuple(std),
+            mean=mean,
+            std=std,
             resample=int(raw.get("resample", Image.Resampling.BILINEAR)),
             rescale_factor=float(raw.get("rescale_factor", 1 / 255)) if scales else 1.0,
             shortest_edge=height if keeps_ratio else None,
@@ -155,6 +173,11 @@ class ImageProcessor:
             return image
         left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
         return image.crop((left, top, left + self.crop, top + self.crop))
+
+
+def _colours(given: float | Sequence[float]) -> tuple[float, ...]:
+    """A number of each colour; a single one is that of all three."""
+    return tuple(float(one) for one in (given if isinstance(given, Sequence) else [given] * 3))
 
 
 def kept_ratio(size: tuple[int, int], shortest_edge: int) -> tuple[int, int]:

@@ -56,6 +56,31 @@ def test_steps_that_a_file_switches_off_are_left_out() -> None:
         assert ImageProcessor.from_dict(processor.to_dict()) == processor
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("size", 0),
+        ("size", {"height": 8, "width": -8}),
+        ("resample", 99),
+        ("image_mean", [0.5]),
+        ("image_mean", [0.5, 0.5, "half"]),
+        ("image_std", [0.0, 0.5, 0.5]),
+    ],
+)
+def test_a_value_that_no_image_can_be_made_by_is_refused(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 8, name: value}))
+    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json cannot be used"):
+        ImageProcessor.from_pretrained(tmp_path)
+
+
+def test_null_says_nothing_and_one_number_is_of_all_colours() -> None:
+    keys = ("do_resize", "do_rescale", "rescale_factor", "resample", "crop_size", "image_std")
+    raw = {"size": 8, "image_mean": 0.5, **dict.fromkeys(keys)}
+    assert ImageProcessor.from_dict(raw) == ImageProcessor(8, 8, mean=(0.5,) * 3)
+
+
 def test_images_that_are_not_to_be_resized_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "preprocessor_config.json"
     file.write_text(json.dumps({"size": 352, "do_resize": False}))
