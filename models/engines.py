@@ -123,7 +123,7 @@ class CLIPSegEngine:
     def _processor_of(self, image: Image.Image) -> ImageProcessor:
         """Where the checkpoint keeps the ratio, inputs are rectangles of whole patches."""
         side, patch = self._processor.shortest_edge, self._model.config.vision_config.patch_size
-        if side is None or self._processor.crop is not None:
+        if side is None or self._processor.fixed:
             return self._processor
         sizes = (min(length, LONGEST * side) for length in kept_ratio(image.size, side))
         width, height = (patch * max(1, round(length / patch)) for length in sizes)

@@ -69,7 +69,8 @@ def prepare(exemplar: Exemplar, processor: ImageProcessor) -> Tensor:
     image = displayed(exemplar.image)
     mask = exemplar.marked(image.size)
     if mask.all():  # there is no background to take away, and context only beyond the image
-        return processor([image])
+        square = processor.at(processor.width, processor.height)
+        return (processor if processor.fixed else square)([image])
     box = _square(mask)
     inside = _inside(box, image)
     pixels = processor([image.crop(box)])

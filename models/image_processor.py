@@ -158,6 +158,11 @@ class ImageProcessor:
         std = torch.tensor(self.std).view(3, 1, 1)
         return (scaled - mean) / std
 
+    @property
+    def fixed(self) -> bool:
+        """Whether inputs have one size, whatever the images have."""
+        return self.shortest_edge is None or self.crop is not None
+
     def at(self, width: int, height: int) -> Self:
         """The same processing to another, fixed size."""
         return replace(self, width=width, height=height, shortest_edge=None, crop=None)

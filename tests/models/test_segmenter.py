@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,13 @@ def test_a_checkpoint_that_keeps_the_ratio_gets_rectangular_inputs(
     (again,) = keeps.segment([alone], keeps.encode_text(["a dog"]))
     assert mask.shape == (1, size[1], size[0])
     torch.testing.assert_close(mask, again)
+
+
+def test_where_the_ratio_is_kept_an_exemplar_may_have_any(tiny_checkpoint: Path) -> None:
+    made = Segmenter.from_pretrained(tiny_checkpoint, device="cpu")
+    made.processor = replace(made.processor, shortest_edge=64)
+    shown = [Exemplar(Image.new("RGB", size, "red")) for size in ((51, 40), (3, 2000))]
+    assert made.encode_exemplar(shown).isfinite().all()
 
 
 @pytest.mark.parametrize("size", [(700, 900), (40, 30), (64, 1), (64, 64), (1000, 33)])
