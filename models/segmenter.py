@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from models import checkpoint, exemplar
+from models.clip import LEGACY_EOS, check_patches
 from models.clipseg import CLIPSegForImageSegmentation
 from models.engines import CLIPSegEngine, Engine, GroupViTEngine, ImageFeatures
 from models.exemplar import Exemplar
@@ -72,16 +73,16 @@ class Segmenter:
         """Load a checkpoint folder or hub id; device None takes CUDA where there is one.
 
         Raises:
-            CheckpointError: it cannot be found, reached or used.
+            CheckpointError: it cannot be found, reached or used, or its parts do not go together.
         """
         folder = checkpoint.locate(id_or_folder)
-        return cls(
-            load_model(folder),
-            CLIPTokenizer.from_pretrained(folder),
-            ImageProcessor.from_pretrained(folder),
-            device=device,
-            dtype=dtype,
-        )
+        model, tokenizer = load_model(folder), CLIPTokenizer.from_pretrained(folder)
+        processor = ImageProcessor.from_pretrained(folder)
+        try:
+            check_parts(model, tokenizer, processor)
+        except ValueError as error:
+            raise checkpoint.CheckpointError(f"Checkpoint {folder}: {error}") from None
+        return cls(model, tokenizer, processor, device=device, dtype=dtype)
 
     def with_decoder(self, weights: Mapping[str, Tensor]) -> Self:
         """A segmenter with some parameters replaced, by the model's names; the rest is shared.
@@ -277,6 +278,29 @@ def load_model(folder: Path) -> CLIPSegForImageSegmentation | GroupViTModel:
             f"Checkpoint {folder} holds a {kind!r} model; known: {', '.join(models)}."
         )
     return models[kind].from_pretrained(folder)
+
+
+def check_parts(
+    model: CLIPSegForImageSegmentation | GroupViTModel,
+    tokenizer: CLIPTokenizer,
+    processor: ImageProcessor,
+) -> None:
+    """Whether a tokenizer's texts and a processor's images are what a model reads.
+
+    Raises:
+        ValueError: texts end otherwise than the model looks for, which would make all of them mean
+            the same, or patches do not fill the images.
+    """
+    text, vision = model.config.text_config, model.config.vision_config
+    end = tokenizer.encode([""])[0][-1]
+    if text.eos_token_id not in {LEGACY_EOS, end} or end >= text.vocab_size:
+        raise ValueError(
+            f"the tokenizer ends texts with token {end}, and the model, which knows "
+            f"{text.vocab_size}, looks for {text.eos_token_id} (eos_token_id)."
+        )
+    if isinstance(model, CLIPSegForImageSegmentation) and processor.fixed:  # else patches are whole
+        height, width = (processor.crop or side for side in (processor.height, processor.width))
+        check_patches(torch.empty(height, width, device="meta"), vision.patch_size)
 
 
 def resize(probabilities: Tensor, size: tuple[int, int]) -> Tensor:

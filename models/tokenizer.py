@@ -73,7 +73,10 @@ class CLIPTokenizer:
         )
         try:
             if whole.is_file():
-                return cls(Tokenizer.from_file(str(whole)))
+                saved = Tokenizer.from_file(str(whole))
+                if saved.post_processor is None:
+                    add_ends(saved)
+                return cls(saved)
             if vocab.is_file() and merges.is_file():
                 bpe = BPE.from_file(
                     str(vocab), str(merges), end_of_word_suffix=WORD_END, unk_token=EOS

@@ -1,3 +1,5 @@
+import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -255,6 +257,29 @@ def test_where_the_ratio_is_kept_an_exemplar_may_have_any(tiny_checkpoint: Path)
     made.processor = replace(made.processor, shortest_edge=64)
     shown = [Exemplar(Image.new("RGB", size, "red")) for size in ((51, 40), (3, 2000))]
     assert made.encode_exemplar(shown).isfinite().all()
+
+
+def edited(folder: Path, name: str, **changes: Any) -> None:
+    raw = json.loads((folder / name).read_text())
+    for key, value in changes.items():
+        raw[key] = raw[key] | value if isinstance(value, dict) else value
+    (folder / name).write_text(json.dumps(raw))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("config.json", {"text_config": {"eos_token_id": 49407}}, r"49407 \(eos_token_id\)"),
+        ("preprocessor_config.json", {"size": 60}, "60x60 pixels is not a multiple"),
+    ],
+)
+def test_parts_of_a_checkpoint_that_do_not_go_together_are_refused(
+    tiny_checkpoint: Path, tmp_path: Path, name: str, changes: dict[str, Any], message: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
+    edited(folder, name, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        Segmenter.from_pretrained(folder, device="cpu")
 
 
 @pytest.mark.parametrize("size", [(700, 900), (40, 30), (64, 1), (64, 64), (1000, 33)])

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,14 @@ def test_vocab_and_merges_do_what_tokenizer_json_does(tmp_path: Path) -> None:
     assert EOS in text.read_text()
     texts = ["a red circle", "naïve café", "it's 42"]
     assert CLIPTokenizer.from_pretrained(tmp_path).encode(texts) == TOKENIZER.encode(texts)
+
+
+def test_a_file_that_says_nothing_of_ends_has_them(tmp_path: Path) -> None:
+    whole = CLIPTokenizer(vocabulary.build())
+    whole.save_pretrained(tmp_path)
+    raw = json.loads((tmp_path / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**raw, "post_processor": None}))
+    assert CLIPTokenizer.from_pretrained(tmp_path).encode(["a dog"]) == whole.encode(["a dog"])
 
 
 def test_no_text_is_refused() -> None:
