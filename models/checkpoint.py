@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol, Self, TypeVar
 
 import huggingface_hub
@@ -22,7 +23,6 @@ from huggingface_hub.errors import (
     HFValidationError,
     RepositoryNotFoundError,
 )
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 CONFIG = "config.json"
 SAFETENSORS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
+LFS_POINTER = b"version https://git-lfs"  # how the file begins that git clones without Git LFS
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"  # transformers 5 writes the former into it, and nothing else
 TEXT_FILES = ("tokenizer.json", "vocab.json", "merges.txt", PREPROCESSOR, PROCESSOR)
@@ -63,10 +64,13 @@ def locate(id_or_folder: str | Path) -> Path:
     Raises:
         CheckpointError: there is no such folder, or it cannot be downloaded.
     """
-    folder = Path(id_or_folder).expanduser()
-    if folder.is_dir():
-        return folder
     name = str(id_or_folder)
+    try:
+        folder = Path(id_or_folder).expanduser()
+        if folder.is_dir():
+            return folder
+    except (OSError, RuntimeError) as error:  # no permission on the way, too long, no such user
+        raise CheckpointError(f"Checkpoint folder {name!r} cannot be used: {error}.") from error
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise CheckpointError(f"There is no checkpoint folder {name!r}.")
     try:
@@ -167,23 +171,35 @@ def read_config(folder: Path, config: type[C], part: str = "") -> C:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Tensors by name, safetensors first; pickled files are read as weights only."""
+    """Tensors by name, safetensors first; pickled files are read as weights only.
+
+    Raises:
+        CheckpointError: there are none, they cannot be read, or a file holds something else.
+    """
+    paths = (folder / name for name in (SAFETENSORS, PICKLED))
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise CheckpointError(f"Checkpoint {folder} has neither {SAFETENSORS} nor {PICKLED}.")
     try:
-        if (folder / SAFETENSORS).is_file():
-            return load_file(folder / SAFETENSORS)
-        if (folder / PICKLED).is_file():
-            raw = torch.load(folder / PICKLED, map_location="cpu", weights_only=True)
-            return {name: tensor for name, tensor in raw.items() if isinstance(tensor, Tensor)}
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"The weights in {folder} are damaged: {error}") from error
-    except Exception as error:
-        # torch reports a refused pickle as a bare UnpicklingError
-        if type(error).__name__ == "UnpicklingError":
-            raise CheckpointError(
-                f"{folder / PICKLED} holds more than weights: refused."
-            ) from error
-        raise
-    raise CheckpointError(f"Checkpoint {folder} has neither {SAFETENSORS} nor {PICKLED}.")
+        with path.open("rb") as file:
+            begins = file.read(len(LFS_POINTER))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
+    if begins == LFS_POINTER:
+        raise CheckpointError(
+            f"{path} is a pointer to the weights, not the weights: fetch them with `git lfs pull`."
+        )
+    try:
+        if path.name == SAFETENSORS:
+            return load_file(path)
+        raw = torch.load(path, map_location="cpu", weights_only=True)
+        return {str(name): tensor for name, tensor in raw.items() if isinstance(tensor, Tensor)}
+    except UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is refused: it holds more than weights, or is none of torch's files."
+        ) from error
+    except Exception as error:  # damaged files make the libraries raise nearly anything
+        raise CheckpointError(f"{path} is damaged: {_line(error)}") from error
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:

@@ -50,6 +50,43 @@ def test_a_pickled_file_that_would_run_code_is_refused(copy: Path, tmp_path: Pat
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1f0c\n", "git lfs pull"),
+        (b"<!DOCTYPE html>", "none of torch's files"),
+        (b"", "is damaged"),
+        (b"\x80\x02]q\x00.", "is damaged"),
+    ],
+)
+def test_a_pickled_file_is_told_for_what_it_is(copy: Path, content: bytes, message: str) -> None:
+    pickled(copy)
+    (copy / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"pytorch_model\.bin .*{message}"):
+        CLIPSegForImageSegmentation.from_pretrained(copy)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Path.open
+
+    def forbidden(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if path.name == "model.safetensors":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return whole(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(CheckpointError, match=r"safetensors cannot be read: Permission denied"):
+        CLIPSegForImageSegmentation.from_pretrained(copy)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "~no-such-user-here/clipseg"])
+def test_a_folder_that_cannot_be_looked_at_is_named(name: str) -> None:
+    with pytest.raises(CheckpointError, match="cannot be used"):
+        checkpoint.locate(name)
+
+
 def test_loading_is_strict_and_names_what_does_not_fit(copy: Path) -> None:
     weights = load_file(copy / "model.safetensors")
     lost = weights.pop("decoder.film_mul.weight")
