@@ -22,9 +22,23 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # more than 8 bits a pixel
+
+
 def displayed(image: Image.Image) -> Image.Image:
-    """The image as people see it: EXIF orientation applied, three channels."""
-    return ImageOps.exif_transpose(image).convert("RGB")
+    """The image as people see it: EXIF orientation applied, three channels of bytes.
+
+    Of more than eight bits the brightest value is white: Pillow would make all from 255 on white.
+    """
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception:  # unreadable EXIF; such an image is shown as it is stored
+        upright = image
+    if upright.mode in DEEP_MODES:
+        levels = np.nan_to_num(np.asarray(upright, np.float32), posinf=0.0).clip(min=0.0)
+        levels *= 255 / max(float(levels.max()), 1e-9)
+        upright = Image.fromarray(levels.astype(np.uint8))
+    return upright.convert("RGB")
 
 
 @dataclass(frozen=True, slots=True)

@@ -295,6 +295,22 @@ def test_a_mask_is_what_its_probabilities_mark_at_full_size(
     assert torch.equal(mask | ((full - threshold).abs() < 1e-6), (full >= threshold - 1e-6))
 
 
+def test_images_of_more_than_eight_bits_are_not_all_white(segmenter: Segmenter) -> None:
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)[None].repeat(64, axis=0)
+    (expected,) = segmenter.encode_image(Image.fromarray(ramp))
+    for deep in (ramp.astype(np.uint16) * 257, ramp.astype(np.int32) * 16, ramp / np.float32(255)):
+        (features,) = segmenter.encode_image(Image.fromarray(deep))
+        torch.testing.assert_close(features.parts, expected.parts)
+
+
+def test_an_image_whose_exif_cannot_be_read_is_taken_as_it_is(segmenter: Segmenter) -> None:
+    image = picture(60, 40)
+    (expected,) = segmenter.encode_image(image)
+    image.info["exif"] = b"Exif\0\0no TIFF at all"
+    (features,) = segmenter.encode_image(image)
+    torch.testing.assert_close(features.parts, expected.parts)
+
+
 def test_greyscale_and_transparent_images_are_taken(segmenter: Segmenter) -> None:
     for mode in ("L", "RGBA", "P"):
         (features,) = segmenter.encode_image(picture(40, 30).convert(mode))
