@@ -242,12 +242,14 @@ class Segmenter:
     def probabilities(self, features: ImageFeatures, conditions: Tensor) -> Tensor:
         """One image against N conditions at the model's resolution: (N, h', w') in [0, 1]."""
         rows = conditions.reshape(-1, conditions.shape[-1]).to(self.device, self.dtype)
+        if not len(rows):
+            return torch.empty(0, *features.grid, device=self.device)
         return self._engine.probabilities(features, rows)
 
     @torch.inference_mode()
     def each(self, features: ImageFeatures, conditions: Tensor) -> Tensor:
         """As `probabilities`, with each condition asked as if there were no other."""
-        if not self._engine.competes:
+        if not self._engine.competes or not len(conditions):
             return self.probabilities(features, conditions)
         return torch.cat([self.probabilities(features, row) for row in conditions])
 
@@ -305,6 +307,8 @@ def check_parts(
 
 def resize(probabilities: Tensor, size: tuple[int, int]) -> Tensor:
     """Probabilities (N, h, w) at an image's displayed size: (N, H, W)."""
+    if not len(probabilities):
+        return probabilities.new_empty(0, *size)
     return F.interpolate(probabilities[None], size, mode="bilinear", align_corners=False)[0]
 
 

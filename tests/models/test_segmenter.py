@@ -130,6 +130,14 @@ def test_what_can_be_a_prompt_is_told_beforehand(segmenter: Segmenter) -> None:
     assert segmenter.reads([]) == []
 
 
+@pytest.mark.parametrize("folder", [CHECKPOINT, GROUPVIT], ids=lambda folder: folder.name)
+def test_no_prompt_gives_no_masks(folder: Path) -> None:
+    made = Segmenter.from_pretrained(folder, device="cpu")
+    features, none = made.encode_image(picture(40, 30)), made.encode_text([])
+    assert [tuple(masks.shape) for masks in made.segment(features, none)] == [(0, 30, 40)]
+    assert len(made.each(features[0], none)) == 0
+
+
 @pytest.mark.parametrize("prompts", [[""], ["   "], ["fine", "\n"]])
 def test_an_empty_prompt_is_refused(segmenter: Segmenter, prompts: list[str]) -> None:
     with pytest.raises(ValueError, match="empty"):
