@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,6 +15,8 @@ from torch import Tensor
 from models import checkpoint
 from models.image_processor import CLIP_MEAN, CLIP_STD, ImageProcessor, displayed
 from models.tokenizer import CLIPTokenizer
+
+TEXT_OPTIONS = {"padding", "truncation", "max_length"}
 
 Picture = Image.Image | np.ndarray[Any, Any]
 
@@ -77,10 +79,11 @@ class Processor:
         """`input_ids` and `attention_mask` for texts, `pixel_values` for images, or both.
 
         `return_tensors` is "pt", "np", or None for lists; `padding`, `truncation` and
-        `max_length` go to the tokenizer.
+        `max_length` go to the tokenizer. What becomes of images is the image processor's to say.
         """
         if text is None and images is None:
             raise ValueError("You have to specify either text or images.")
+        _check_options(kwargs)
         encoded = BatchEncoding()
         if text is not None:
             encoded.update(self._texts(text, return_tensors, kwargs))
@@ -140,6 +143,7 @@ class CLIPSegProcessor(Processor):
             raise ValueError(
                 "You have to specify exactly one type of prompt. Either text or visual prompt."
             )
+        _check_options(kwargs)
         encoded = BatchEncoding()
         if text is not None or images is not None:
             encoded = super().__call__(text, images, return_tensors, **kwargs)
@@ -163,6 +167,11 @@ class GroupViTProcessor(Processor):
         shortest_edge=224,
         crop=224,
     )
+
+
+def _check_options(given: Mapping[str, Any]) -> None:
+    if unknown := given.keys() - TEXT_OPTIONS:
+        raise TypeError(f"There is no option {', '.join(sorted(unknown))} of texts or images.")
 
 
 def _picture(image: Picture) -> Image.Image:

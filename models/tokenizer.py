@@ -16,6 +16,9 @@ from models.checkpoint import CheckpointError
 BOS = "<|startoftext|>"
 EOS = "<|endoftext|>"
 CONTEXT = 77
+LONGEST, CUTTING = (True, "longest"), (True, "longest_first", "only_first")
+PADDING = (*LONGEST, "max_length", False, "do_not_pad")
+TRUNCATION = (*CUTTING, False, None, "do_not_truncate")
 WORD_END = "</w>"  # of a token that ends a word
 
 # The split of OpenAI's simple_tokenizer.py (MIT): contractions, words, single digits, the rest.
@@ -119,21 +122,32 @@ class CLIPTokenizer:
         self,
         texts: Sequence[str],
         padding: bool | str = False,
-        truncation: bool = False,
+        truncation: bool | str | None = False,
         max_length: int | None = None,
     ) -> dict[str, list[list[int]]]:
         """`input_ids` and `attention_mask` as lists.
 
-        `padding` is True or "longest", "max_length", or False; `truncation` cuts to `max_length`
-        (77 unless given) and keeps the end of text.
+        `padding` is True or "longest", "max_length", or False or "do_not_pad"; `truncation` (True
+        or "longest_first") cuts to `max_length` (77 unless given) and keeps the end of text; False
+        or "do_not_truncate" does not.
+
+        Raises:
+            ValueError: one of them is none of these.
         """
+        if padding not in PADDING or truncation not in TRUNCATION:
+            raise ValueError(
+                f"padding={padding!r} with truncation={truncation!r} is unknown: give "
+                f"one of {PADDING}, and of {TRUNCATION}."
+            )
         limit = CONTEXT if max_length is None else max_length
         rows = self.encode(texts)
-        if truncation:
+        if truncation in CUTTING:
             rows = [row if len(row) <= limit else [*row[: limit - 1], row[-1]] for row in rows]
-        length = max((len(row) for row in rows), default=0) if padding else 0
+        length = 0
         if padding == "max_length":
             length = limit
+        elif padding in LONGEST:
+            length = max((len(row) for row in rows), default=0)
         return self._filled(rows, length)
 
     def _filled(self, rows: Sequence[list[int]], length: int) -> dict[str, list[list[int]]]:

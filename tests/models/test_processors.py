@@ -74,6 +74,20 @@ def test_padding_and_truncation_are_the_callers_choice(processor: CLIPSegProcess
     assert cut.input_ids[-1] == rows[0][-1]
 
 
+def test_options_that_mean_nothing_are_refused(processor: CLIPSegProcessor) -> None:
+    texts = ["a", "a red circle"]
+    plain = processor(text=texts)
+    assert processor(text=texts, padding="do_not_pad", truncation="do_not_truncate") == plain
+    with pytest.raises(ValueError, match="is unknown"):
+        processor(text=texts, padding="longer")
+    with pytest.raises(ValueError, match="is unknown"):
+        processor(text=texts, truncation="last")
+    with pytest.raises(TypeError, match="no option do_resize"):
+        processor(images=[picture()], do_resize=False)
+    with pytest.raises(TypeError, match="no option do_resize"):
+        processor(visual_prompt=[picture()], do_resize=False)
+
+
 def test_decoding_gives_the_words_back(processor: CLIPSegProcessor) -> None:
     ids = processor(text=["A red  circle", "star"], padding=True).input_ids
     assert processor.batch_decode(ids, skip_special_tokens=True) == ["a red circle", "star"]
