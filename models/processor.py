@@ -16,9 +16,10 @@ from models import checkpoint
 from models.image_processor import CLIP_MEAN, CLIP_STD, ImageProcessor, displayed
 from models.tokenizer import CLIPTokenizer
 
+COLOURS = {1, 3, 4}  # how many an array's image may have
 TEXT_OPTIONS = {"padding", "truncation", "max_length"}
 
-Picture = Image.Image | np.ndarray[Any, Any]
+Picture = Image.Image | np.ndarray[Any, Any] | Tensor
 
 
 class BatchEncoding(dict[str, Any]):
@@ -114,7 +115,9 @@ class Processor:
         return {name: _as(return_tensors, _tensor(value)) for name, value in rows.items()}
 
     def _pixels(self, images: Picture | Sequence[Picture], return_tensors: str | None) -> Any:
-        batch = [images] if isinstance(images, Image.Image | np.ndarray) else list(images)
+        if isinstance(images, np.ndarray | Tensor):
+            images = list(images) if images.ndim == 4 else [images]
+        batch = [images] if isinstance(images, Image.Image) else list(images)
         pixels = self.image_processor([_picture(image) for image in batch])
         return list(pixels.numpy()) if return_tensors is None else _as(return_tensors, pixels)
 
@@ -175,8 +178,21 @@ def _check_options(given: Mapping[str, Any]) -> None:
 
 
 def _picture(image: Picture) -> Image.Image:
-    """A PIL image; arrays are (H, W, 3) bytes."""
-    return displayed(image if isinstance(image, Image.Image) else Image.fromarray(image))
+    """A PIL image; arrays and tensors are bytes, (3, H, W), (H, W, 3) or (H, W)."""
+    if isinstance(image, Image.Image):
+        return displayed(image)
+    pixels = np.asarray(image)
+    if pixels.ndim == 3 and pixels.shape[0] in COLOURS and pixels.shape[2] not in COLOURS:
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    try:
+        return displayed(Image.fromarray(np.ascontiguousarray(pixels)))
+    except TypeError:
+        raise ValueError(
+            f"An array {pixels.shape} of {pixels.dtype} is no image: give bytes from 0 to 255, "
+            "(3, H, W) or (H, W, 3)."
+        ) from None
 
 
 def _tensor(rows: list[list[int]]) -> Tensor:

@@ -74,6 +74,29 @@ def test_padding_and_truncation_are_the_callers_choice(processor: CLIPSegProcess
     assert cut.input_ids[-1] == rows[0][-1]
 
 
+def test_arrays_and_tensors_are_images_with_their_colours_first_or_last(
+    processor: CLIPSegProcessor,
+) -> None:
+    bytes_ = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    image, first = Image.fromarray(bytes_), bytes_.transpose(2, 0, 1)
+    expected = processor(images=[image, image], return_tensors="pt").pixel_values
+    tensor = torch.from_numpy(first.copy())
+    for given in (
+        [bytes_, first],
+        [tensor, tensor],
+        np.stack([bytes_, bytes_]),
+        torch.stack([tensor, tensor]),
+    ):
+        found = processor(images=given, return_tensors="pt").pixel_values
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    one = processor(images=tensor, return_tensors="pt").pixel_values
+    torch.testing.assert_close(one, expected[:1], rtol=0, atol=0)
+    grey = processor(images=bytes_[None, ..., 0], return_tensors="pt").pixel_values
+    assert grey.shape == one.shape
+    with pytest.raises(ValueError, match=r"of float32 is no image: give bytes"):
+        processor(images=tensor / 255)
+
+
 def test_options_that_mean_nothing_are_refused(processor: CLIPSegProcessor) -> None:
     texts = ["a", "a red circle"]
     plain = processor(text=texts)
