@@ -181,5 +181,6 @@ class FastGroupViT:
 
     def compare(self) -> tuple[Tensor, Tensor]:
         """Groups of one input by this path and by the modules."""
-        pixels = sample(self._model.config.vision_config.image_size)
+        embeddings = self._tower.embeddings
+        pixels = sample(embeddings.native * embeddings.patch_size)  # whole patches of its size
         return self.encode(pixels, Trace()), self._model.vision_model(pixels).last_hidden_state

@@ -50,7 +50,7 @@ def clipseg(act: str, refined: bool) -> CLIPSegForImageSegmentation:
     return CLIPSegForImageSegmentation(config).eval().requires_grad_(False)
 
 
-def groupvit(act: str) -> GroupViTModel:
+def groupvit(act: str, side: int = 64) -> GroupViTModel:
     torch.manual_seed(0)
     size = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
     config = GroupViTConfig(
@@ -59,7 +59,7 @@ def groupvit(act: str) -> GroupViTModel:
             "depths": [2, 1],
             "num_group_tokens": [6, 0],
             "num_output_groups": [6, 6],
-            "image_size": 64,
+            "image_size": side,
             "patch_size": 16,
             "hidden_act": act,
             **size,
@@ -82,6 +82,11 @@ def test_clipseg_draws_the_modules_masks(
         found = quick.decode([part[None] for part in reduced], conditions, (4, 6))
         assert found.shape == expected.shape
         assert float((found - expected).abs().max() / expected.std()) < allowed
+
+
+def test_a_size_that_patches_do_not_fill_keeps_no_groupvit_from_being_packed() -> None:
+    fast = prepare(lambda dtype: FastGroupViT(groupvit("gelu", side=70), dtype), torch.float32)
+    assert fast is not None
 
 
 @pytest.mark.parametrize(("dtype", "allowed"), [(torch.float32, 1e-4), (torch.bfloat16, 0.2)])
