@@ -70,7 +70,7 @@ def of_label(entry: Entry) -> str:
     shown = [
         [
             one.id,
-            f"exemplar of task {one.task}",
+            f"exemplar of task {one.task}" + f" of project {one.project}" * bool(one.project),
             _figure(one.iou, 3),
             _figure(one.gain, 3, "+"),
             str(one.masks),

@@ -34,7 +34,10 @@ GIVEN_BACK = (
     "now with `promptbrush prompts measure --project {}`."
 )
 
-ELSEWHERE = "Those of another project count until this project's own annotations are measured."
+ELSEWHERE = (
+    "Those of another project count, for each label, until one of its masks is accepted in this "
+    "one; exemplars stay beside this project's own."
+)
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

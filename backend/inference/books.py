@@ -32,7 +32,7 @@ from backend.errors import BadPromptBook, NoSuchVersion
 from backend.filelock import locked
 from backend.inference import booktext, conditions
 from backend.inference.conditions import Condition
-from backend.inference.promptbook import Entry, Note, PromptBook
+from backend.inference.promptbook import Entry, Note, PromptBook, Shown
 from backend.labelstudio.shapes import Mask
 
 log = logging.getLogger(__name__)
@@ -226,7 +226,7 @@ class Books:
                 )
         for name, condition in brought.items():
             self.keep(project, name, condition)
-        return self.change(project, by, lambda _: book)
+        return self.change(project, by, lambda _: _in_project(book, project))
 
     def _check_shown(
         self, project: int, book: PromptBook, brought: Mapping[str, Condition]
@@ -310,6 +310,20 @@ class Books:
             for left in folder.glob(f"{UNFINISHED}*"):  # by who was killed: nobody else is here
                 left.unlink(missing_ok=True)
             yield folder
+
+
+def _in_project(book: PromptBook, project: int) -> PromptBook:
+    """A book of any project as one of this project: its exemplars tell whose tasks they are of."""
+
+    def told(one: Shown) -> Shown:
+        of = one.project or book.project
+        return replace(one, project=0 if of == project else of)
+
+    entries = (
+        replace(entry, exemplars=tuple(map(told, entry.exemplars)))
+        for entry in book.entries.values()
+    )
+    return replace(book, entries={}).having(*entries)
 
 
 def _exemplars(book: PromptBook) -> set[str]:

@@ -179,6 +179,7 @@ def _shown(raw: object, where: str) -> Shown:
         used=_yes(held.get("used", True), f"{where}, used"),
         reason=_text(held.get("reason", ""), f"{where}, reason"),
         recoloured=_recoloured(held.get("recoloured", ""), f"{where}, recoloured"),
+        project=_whole(held.get("project", 0), f"{where}, project"),
     )
 
 

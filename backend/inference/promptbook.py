@@ -70,6 +70,7 @@ class Shown:
     used: bool = True
     reason: str = ""  # why it is not used
     recoloured: str = ""  # names the condition of the same in other colours, if there is one
+    project: int = 0  # that the task is of; 0 is the book's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,20 +18,28 @@ from backend.inference.promptbook import FEW, Curve, Entry, Origin, Phrase, Prob
 from backend.labelstudio.labels import Label
 from backend.learning.dataset import Part
 from backend.learning.drawn import iou
-from backend.learning.evidence import GRID, Evidence, Jury, Rating, Seen, Shot, Way, gain
+from backend.learning.evidence import (
+    GRID,
+    MOST_EXEMPLARS,
+    Evidence,
+    Jury,
+    Rating,
+    Seen,
+    Shot,
+    Way,
+    gain,
+)
 from backend.learning.lessons import shrunk
 from backend.learning.probing import Learned, learn
+from backend.learning.thresholds import ENOUGH, LITTLE, calibrated, smoothed
 from backend.learning.weighing import WEIGHTS, handicapped, presumed
 from backend.prompting import Query
 
-ENOUGH = 5  # masks: before, no threshold moves, and held-out ones prove nothing
-PULL = 5  # masks that the threshold of before weighs as much as
 # Masks that a probe needs, and those that showing all parts weighs as much as. With fewer, what it
 # gained on other tasks may be luck: of nine labels with five to nine masks whose words say too
 # little, three lost 0.16 to 0.19 IoU, and of 21 labels with more none lost over 0.03.
 PROBED, CAUTION = 10, 15
 CLEARLY = 0.02  # of mean IoU, by which other words have to be better
-HURTS = 0.005  # of mean IoU, that an exemplar may cost
 TELLING = 3  # masks of other tasks, from which on they can tell that one hurts
 MOST_TEXTS = 16  # that are tried for a label
 
@@ -48,16 +56,23 @@ class Choice:
         query: Query,
         label: Label,
         before: Entry,
+        brought: Sequence[Shot],
         threshold: float,
         keep: Callable[[str, NDArray[np.float32]], None],
     ) -> None:
-        """`keep` is given a probe's name and numbers, if the label gets one."""
+        """`brought` are exemplars of other projects.
+
+        `keep` is given a probe's name and numbers, if the label gets one.
+        """
         seen = [one for one in evidence.seen if one.image_key == query.image_key]
         self.predictor, self.query, self.label, self.before = predictor, query, label, before
         judges = evidence.held_out if evidence.judged else set()
         self.jury = Jury(predictor, [one for one in seen if one.task not in judges], query.label)
         self.judges = Jury(predictor, [one for one in seen if one.task in judges], query.label)
-        self.shots = evidence.shots.get(query.label, [])
+        own = evidence.shots.get(query.label, [])
+        others = [one for one in brought if one.id not in {shot.id for shot in own}]
+        self.shots = [*own, *others][:MOST_EXEMPLARS]
+        self.elsewhere = bool(brought) and not own  # all that shows the label was accepted there
         self.typed = evidence.typed.get(query.label, {})
         # where the threshold is said, it is what every way to ask is judged at
         said = before.threshold if "threshold" in before.by_hand else label.threshold
@@ -66,11 +81,18 @@ class Choice:
 
     def lacks(self, unseen: Collection[int]) -> bool:
         """Whether there are fewer exemplars than in the book, as some tasks cannot be seen now."""
-        away = any(one.task in unseen for one in self.before.exemplars)
+        own = [one for one in self.before.exemplars if not one.project]
+        away = any(one.task in unseen for one in own)
         return away and len(self.shots) < len(self.before.exemplars)
 
     def entry(self) -> Entry:
-        """What the book is to say of the label; nothing where nothing is known of it."""
+        """What the book is to say of the label; nothing where nothing is known of it.
+
+        What other projects measured counts until a mask of the label is accepted in this one.
+        """
+        if self.elsewhere:
+            left = tuple(one for one in self.before.exemplars if one.project)
+            return replace(self.before, exemplars=left)
         if not (self.shots or self.typed or self.before.texts):
             return Entry(self.query.label)
         texts, phrases = self._texts()
@@ -184,6 +206,7 @@ class Choice:
                 iou=rating.iou(self.default),
                 masks=rating.masks,
                 recoloured=shot.recoloured[0] if shot.recoloured else "",
+                project=shot.project,
             )
             for shot, rating in zip(self.shots, alone, strict=True)
         }
@@ -203,7 +226,7 @@ class Choice:
                         without_it.at(threshold), with_it.at(threshold), with_it.weights
                     )
                     gains[shot.id] = round(gained, 4)
-                    if with_it.masks >= TELLING and -gained > max(HURTS, error):
+                    if with_it.masks >= TELLING and -gained > max(LITTLE, error):
                         harmful.append(shot.id)
             shown |= {name: replace(shown[name], gain=one) for name, one in gains.items()}
             worst = min(harmful, key=lambda name: gains[name], default=None)
@@ -215,7 +238,7 @@ class Choice:
         return chosen, tuple(shown.values())
 
     def _others(self, shot: Shot) -> NDArray[np.bool_]:
-        return np.array([image.task != shot.task for image in self.jury.images], bool)
+        return np.array([not shot.is_of(image) for image in self.jury.images], bool)
 
     def _weight(self, texts: Texts, shots: Sequence[Shot]) -> tuple[float | None, Curve, Curve]:
         """The exemplars' weight beside the texts, weights with their handicaps, and with IoU."""
@@ -307,7 +330,7 @@ def _averaged(shots: Sequence[Shot]) -> Way:
 
 def _shown(shots: Sequence[Shot], image: Seen) -> Tensor | None:
     """The mean (C,) of what is shown on other tasks than an image's."""
-    others = [shot.condition for shot in shots if shot.task != image.task]
+    others = [shot.condition for shot in shots if not shot.is_of(image)]
     return torch.stack(others).mean(dim=0) if others else None
 
 
@@ -315,7 +338,7 @@ def _recoloured(shots: Sequence[Shot], image: Seen) -> Tensor | None:
     """The same in other colours, as long as exemplars are few."""
     if len(shots) > FEW:
         return None
-    others = [shot.recoloured for shot in shots if shot.task != image.task]
+    others = [shot.recoloured for shot in shots if not shot.is_of(image)]
     known = [one[1] for one in others if one is not None]
     return torch.stack(known).mean(dim=0) if known and len(known) == len(others) else None
 
@@ -330,10 +353,10 @@ def _curve(rating: Rating) -> Curve:
 def _worth_it(learned: Learned) -> Probed | None:
     """A second look at parts, if it is worth one."""
     rating = learned.rating
-    best = float(GRID[int(_smoothed(rating.mean).argmax())])
+    best = float(GRID[int(smoothed(rating.mean).argmax())])
     chance = round(best * rating.masks / (rating.masks + CAUTION), 2)
     gained, error = gain(learned.without, rating.at(chance), rating.weights)
-    if not chance or gained < max(HURTS, error):
+    if not chance or gained < max(LITTLE, error):
         return None
     return Probed(
         probe_id(learned.probe.row),
@@ -343,35 +366,3 @@ def _worth_it(learned: Learned) -> Probed | None:
         learned.wrong,
         _curve(rating),
     )
-
-
-def calibrated(rating: Rating, default: float) -> float:
-    """The threshold for a label: the best one, as far as the evidence goes.
-
-    It stays where it is if moving gains next to nothing, or less than its own standard error, on
-    images that had no say in where to: each is judged at the threshold that the others move to.
-    """
-    if rating.masks < ENOUGH:
-        return default
-    weights, curves, before = rating.weights, np.nan_to_num(rating.curves), rating.at(default)
-    shares = weights[:, None] * curves
-    others = _moved(default, shares.sum(axis=0) - shares, rating.masks - 1)
-    after = np.array([np.interp(t, GRID, one) for t, one in zip(others, curves, strict=True)])
-    gained, error = gain(before, after, weights)
-    if gained < max(HURTS, error):
-        return default
-    return round(float(_moved(default, rating.mean, rating.masks)), 2)
-
-
-def _moved(default: float, curves: NDArray[np.float64], masks: int) -> NDArray[np.float64]:
-    """Where thresholds would move, (...), by curves (..., T) that stand on so many masks."""
-    best = GRID[_smoothed(curves).argmax(axis=-1)]
-    moved: NDArray[np.float64] = default + (best - default) * masks / (masks + PULL)
-    return moved
-
-
-def _smoothed(curves: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each point's mean with its neighbours, (..., T), so that one mask does not decide."""
-    padded = np.concatenate([curves[..., :1], curves, curves[..., -1:]], axis=-1)
-    smooth: NDArray[np.float64] = (padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]) / 3
-    return smooth

@@ -72,6 +72,11 @@ class Shot:
     task: int
     condition: Tensor  # (C,)
     recoloured: tuple[str, Tensor] | None = None  # the same in other colours: its name, and (C,)
+    project: int = 0  # that the task is of; 0 is the one that is measured
+
+    def is_of(self, image: Seen) -> bool:
+        """Whether it is a mask of the very task that an image is of."""
+        return not self.project and self.task == image.task
 
 
 @dataclass(slots=True)

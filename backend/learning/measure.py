@@ -18,6 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
+from torch import Tensor
+
 from backend.errors import BadPrompt
 from backend.inference.books import Books
 from backend.inference.predictor import Predictor
@@ -28,7 +31,7 @@ from backend.learning.acceptance import Acceptance
 from backend.learning.choice import Choice
 from backend.learning.credit import credit, credited
 from backend.learning.dataset import Account
-from backend.learning.evidence import gather
+from backend.learning.evidence import Shot, gather
 from backend.learning.train import Source
 from backend.prompting import Query, queries
 
@@ -76,7 +79,8 @@ def measure(
     keep, entries = partial(books.keep, project), []
     for label, query in _labels(config, asked).items():
         known = before.entry(query.label)
-        choice = Choice(predictor, evidence, query, label, known, threshold, keep)
+        brought = _brought(predictor, books, project, known)
+        choice = Choice(predictor, evidence, query, label, known, brought, threshold, keep)
         if choice.lacks(account.unseen):
             log.warning("%r stays as it was: images of its exemplars cannot be had", query.label)
             entries.append(known)
@@ -98,6 +102,29 @@ def measure(
 
     by = f"measured on {account.parts.total()} accepted images"
     return Measured(books.change(project, by, edit, base=digest, tuned=tuned), account)
+
+
+def _brought(predictor: Predictor, books: Books, project: int, entry: Entry) -> list[Shot]:
+    """What exemplars of other projects show of a label, as far as it is known.
+
+    A version that encodes exemplars in a way of its own cannot use them: their images are not here.
+    """
+    if predictor.encoder:
+        return []
+    width = predictor.condition(["thing"]).shape
+
+    def shown(name: str) -> Tensor | None:
+        condition = books.condition(project, name) if name else None
+        fits = condition is not None and condition.shape == width
+        return torch.from_numpy(condition) if fits else None
+
+    found = []
+    for one in entry.exemplars:
+        condition, other = shown(one.id), shown(one.recoloured)
+        if one.project and condition is not None:
+            recoloured = None if other is None else (one.recoloured, other)
+            found.append(Shot(one.id, one.task, condition, recoloured, one.project))
+    return found
 
 
 def _labels(config: LabelConfig, asked: Sequence[Query]) -> dict[Label, Query]:

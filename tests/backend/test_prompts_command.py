@@ -130,7 +130,7 @@ def test_an_import_tells_which_checkpoint_its_figures_count_with(
     told = run("import", str(file))
     assert "Figures were measured with checkpoint bbbbbbbb" in told
     assert "count with that checkpoint alone" in told
-    assert "count until this project's own annotations are measured" in told
+    assert "count, for each label, until one of its masks is accepted" in told
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ How well it goes on many scenes is measured in `benchmarks/bench_prompts.py`.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +18,9 @@ from backend.inference.promptbook import FEW, Entry, Origin, Phrase
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.starter import label_config
-from backend.learning.choice import ENOUGH, calibrated
 from backend.learning.dataset import Part, Sample
 from backend.learning.evidence import GRID, Rating, gain
+from backend.learning.thresholds import ENOUGH, calibrated
 from backend.learning.weighing import WEIGHTS
 from backend.prompting import queries
 from demo.scenes import Look, generate
@@ -333,6 +334,31 @@ def test_what_was_measured_stays_while_its_images_cannot_be_had(
     # one that is gone for good is missed no longer than until as much is known again
     entry = widget(run(demo, books, accepted(4), unseen={first}).book)
     assert [one.task for one in entry.exemplars] == tasks(Part.TRAINING, 4)[1:]
+
+
+def test_what_another_project_measured_counts_until_a_mask_of_the_label_is_accepted(
+    demo: Segmenter, books: Books, tmp_path: Path
+) -> None:
+    numbers = tasks(Part.TRAINING, 3)  # of other tasks here
+    others = [replace(one, task=n) for one, n in zip(accepted(5)[2:], numbers, strict=True)]
+    elsewhere = widget(run(demo, books, others).book)
+    raw = dict(books.exported(7), project=8)
+    here = Books(tmp_path / "here")
+    shown = widget(here.imported(7, raw, "imported")).exemplars
+    assert [one.project for one in shown] == [8, 8, 8]
+    assert "of project 8" in of_label(here.book(7).entry("Widget"))
+    gone = replace(sample(tasks(Part.TRAINING, 1)[0]), masks={})
+    kept = widget(run(demo, here, [gone]).book)
+    assert kept == replace(elsewhere, exemplars=shown)
+    both = [(0, 1), (0, 1), (8, 2), (8, 2), (8, 2)]
+    exemplars = widget(run(demo, here, accepted(2)).book).exemplars
+    assert [(one.project, one.masks) for one in exemplars] == both
+    back = books.imported(7, here.exported(7), "imported back")
+    assert [one.project for one in widget(back).exemplars] == [0, 0, 8, 8, 8]
+    home = books.imported(8, here.exported(7), "imported home")
+    assert [one.project for one in widget(home).exemplars] == [7, 7, 0, 0, 0]
+    exemplars = widget(run(demo, here, accepted(3)).book).exemplars  # one that was shown there
+    assert [one.project for one in exemplars] == [0, 0, 0, 8, 8]
 
 
 def test_the_exemplars_weight_is_one_that_finds_about_the_most(
