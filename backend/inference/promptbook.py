@@ -43,6 +43,9 @@ class Origin(StrEnum):
     HAND = "set by hand"
 
 
+ASKED = {Origin.TYPED, Origin.SUGGESTED}  # with by annotators
+
+
 @dataclass(frozen=True, slots=True)
 class Phrase:
     """Words for a label, and how good they are by themselves."""
@@ -235,7 +238,7 @@ def _unmeasured(entry: Entry) -> Entry:
     chosen = "texts" in entry.by_hand
     return Entry(
         entry.label,
-        texts=tuple(p for p in entry.texts if chosen or p.origin is Origin.TYPED),
+        texts=tuple(p for p in entry.texts if chosen or p.origin in ASKED),
         negatives=entry.negatives,
         threshold=entry.threshold if "threshold" in entry.by_hand else None,
         confidence=entry.confidence if "confidence" in entry.by_hand else None,

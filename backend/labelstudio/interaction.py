@@ -134,6 +134,12 @@ def phrases(result: object, config: LabelConfig) -> list[str]:
     ]
 
 
+def suggested(result: object, config: LabelConfig) -> set[str]:
+    """The phrases that an annotation's `result` has in our lists, or ticked."""
+    regions = _mappings(result)
+    return {*offers.offered(_lists(regions, config)).values(), *_ticked(regions, config)}
+
+
 def _text_region(control: TextControl, text: str) -> Json:
     return text_region(control.name, control.to_name, text, uuid.uuid4().hex[:10])
 
@@ -166,13 +172,18 @@ def _typed(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> _Typed:
         typed = offers.TAKE if ticked else offers.WONDER
     if typed is None:
         return _Typed(None, remarked)
-    texts = [line for text in config.texts for one in regions for line in _lines(one, text)]
-    lists = [line.rpartition(REMARK)[2] for line in texts]
+    lists = _lists(regions, config)
     chosen = offers.chosen(typed, lists, ticked)
     if chosen is not None:
         return _Typed(chosen, remarked, chose=True)
     mistaken = offers.mistaken(typed, lists, ticked, config)
     return _Typed(typed, remarked, mistaken=mistaken, wonders=offers.about(typed, config))
+
+
+def _lists(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[str]:
+    """What text areas hold, in which our lists may be, as remarks as well."""
+    texts = [line for text in config.texts for one in regions for line in _lines(one, text)]
+    return [line.rpartition(REMARK)[2] for line in texts]
 
 
 def _ticked(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[str]:

@@ -67,7 +67,7 @@ def chosen(prompt: str, lines: Sequence[str], ticked: Sequence[str]) -> str | No
     """
     if _plain(prompt) == TAKE and ticked:
         return ticked[0]
-    return _offered(lines).get(_plain(prompt))
+    return offered(lines).get(_plain(prompt))
 
 
 def mistaken(
@@ -77,18 +77,16 @@ def mistaken(
 
     A number is a phrase like any other where there is no list.
     """
-    offered, prompt = _offered(lines), _plain(prompt)
+    known, prompt = offered(lines), _plain(prompt)
     if prompt == TAKE and not ticked:
         if config.choice:
             return "Nothing is ticked: tick a phrase first, or type one."
         instead = 'type one, or "?" to be offered some'
-        if offered:
+        if known:
             instead = "type the number of one in the list, or a phrase"
         return f"There are no phrases to tick here: {instead}."
-    if prompt.lstrip("-").isdecimal() and offered and prompt not in offered:
-        return (
-            f"The list has no phrase {prompt[:9]}: type one of {', '.join(offered)}, or a phrase."
-        )
+    if prompt.lstrip("-").isdecimal() and known and prompt not in known:
+        return f"The list has no phrase {prompt[:9]}: type one of {', '.join(known)}, or a phrase."
     return None
 
 
@@ -97,7 +95,7 @@ def _plain(typed: str) -> str:
     return unicodedata.normalize("NFKC", typed).replace("؟", WONDER).strip()
 
 
-def _offered(lines: Sequence[str]) -> dict[str, str]:
+def offered(lines: Sequence[str]) -> dict[str, str]:
     """The phrases that our lists hold, by their numbers."""
     listed = (part.strip() for line in lines for part in line.split(BETWEEN))
     matches = (match for one in listed if (match := _LISTED.fullmatch(one)))

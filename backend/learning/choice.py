@@ -74,6 +74,7 @@ class Choice:
         self.shots = [*own, *others][:MOST_EXEMPLARS]
         self.elsewhere = bool(brought) and not own  # all that shows the label was accepted there
         self.typed = evidence.typed.get(query.label, {})
+        self.suggested = evidence.suggested.get(query.label, set())
         # where the threshold is said, it is what every way to ask is judged at
         said = before.threshold if "threshold" in before.by_hand else label.threshold
         self.said, self.default = said, threshold if said is None else said
@@ -151,7 +152,10 @@ class Choice:
         configured = self.query.prompts
         if "texts" in self.before.by_hand:
             configured = tuple(p.text for p in self.before.texts if p.used) or configured
-        origins = dict.fromkeys(self.typed, Origin.TYPED)
+        origins = {
+            text: Origin.SUGGESTED if text in self.suggested else Origin.TYPED
+            for text in self.typed
+        }
         origins |= {text: phrase.origin for text, phrase in before.items()}
         origins |= dict.fromkeys(self.query.prompts, Origin.CONFIG)
         candidates: dict[Texts, Rating] = {}

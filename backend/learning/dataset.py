@@ -38,7 +38,7 @@ from backend.labelstudio.annotations import regions
 from backend.labelstudio.config import LabelConfig
 from backend.labelstudio.events import moment
 from backend.labelstudio.images import TaskImage
-from backend.labelstudio.interaction import phrases
+from backend.labelstudio.interaction import phrases, suggested
 from backend.labelstudio.shapes import Mask
 from backend.labelstudio.tasks import Task, image_url
 from backend.learning.drawn import Size, View, drawn, views
@@ -98,6 +98,7 @@ class Sample:
     masks: Mapping[str, Mask]  # (H, W) of those that are there
     corrected: Mapping[str, Mask] = field(default_factory=dict)  # pixels annotators changed, if any
     typed: tuple[str, ...] = ()  # phrases that annotators asked with
+    suggested: frozenset[str] = frozenset()  # those of them that we had offered
 
     @property
     def size(self) -> Size:
@@ -232,8 +233,8 @@ def samples(
             size = image.image.height, image.image.width
             masks, unclear = _merged(counted, view, size, task, account)
             labels = tuple(label for label in view.labels if label not in unclear)
-            typed = _typed(counted, config)
-            sample = Sample(task, view.key, image, labels, masks, typed=typed)
+            typed, offered = _typed(counted, config)
+            sample = Sample(task, view.key, image, labels, masks, typed=typed, suggested=offered)
             sample = replace(sample, corrected=_corrected(counted, began_with, view, sample))
             account.use(sample)
             yield sample
@@ -267,10 +268,14 @@ def _counted(annotations: Sequence[Json], task: int, account: Account) -> list[J
     return list(newest.values())
 
 
-def _typed(annotations: Sequence[Json], config: LabelConfig) -> tuple[str, ...]:
-    """What was typed in them, each phrase once."""
-    said = [phrase for one in annotations for phrase in phrases(one.get("result"), config)]
-    return tuple(dict.fromkeys(said))
+def _typed(
+    annotations: Sequence[Json], config: LabelConfig
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    """What was typed in them, each phrase once, and what of it was offered."""
+    results = [one.get("result") for one in annotations]
+    said = [phrase for result in results for phrase in phrases(result, config)]
+    offered = {phrase for result in results for phrase in suggested(result, config)}
+    return tuple(dict.fromkeys(said)), frozenset(offered.intersection(said))
 
 
 def _saved(annotation: Json) -> tuple[datetime, str]:

@@ -86,6 +86,7 @@ class Evidence:
     seen: list[Seen] = field(default_factory=list)
     shots: dict[str, list[Shot]] = field(default_factory=dict)
     typed: dict[str, dict[str, int]] = field(default_factory=dict)  # annotations, by label and text
+    suggested: dict[str, set[str]] = field(default_factory=dict)  # those texts that were offered
     held_out: set[int] = field(default_factory=set)  # tasks
 
     @property
@@ -284,9 +285,10 @@ def gather(
     evidence = Evidence()
     reserve: dict[str, list[Shot]] = {}
     for sample in tqdm(source(tuple(Part), account), "images", disable=None):
-        for label, phrase in _typed(sample, asked, predictor):
+        for label, phrase, offered in _typed(sample, asked, predictor):
             said = evidence.typed.setdefault(label, {})
             said[phrase] = said.get(phrase, 0) + 1
+            evidence.suggested.setdefault(label, set()).update([phrase] * offered)
         if len(evidence.seen) >= MOST_TASKS and _rank(sample.task) > _rank(evidence.seen[-1].task):
             continue
         one = _seen(sample, predictor)
@@ -359,8 +361,8 @@ def _shots(
 
 def _typed(
     sample: Sample, asked: Sequence[Query], predictor: Predictor
-) -> Iterable[tuple[str, str]]:
-    """The labels that phrases were typed for, as far as they were accepted, with the phrases.
+) -> Iterable[tuple[str, str, bool]]:
+    """Accepted labels that phrases were typed for, the phrases, and whether those were offered.
 
     A phrase that names no label was answered for the one that it is nearest to. One that no model
     reads, such as a caption that somebody wrote there, is none.
@@ -384,4 +386,4 @@ def _typed(
             continue
         own = any((query.label, query.prompts) == (one.label, one.prompts) for one in asked)
         if not own and query.label in sample.masks:  # a label's name, or a "not", says nothing new
-            yield query.label, query.prompts[0]
+            yield query.label, query.prompts[0], phrase in sample.suggested

@@ -90,6 +90,7 @@ def write(found: Iterable[Sample], xml: str, project: int, account: Account, fol
                     "part": part_of(sample.task),
                     "labels": list(sample.labels),
                     "typed": list(sample.typed),
+                    "suggested": sorted(sample.suggested),
                 }
             )
             for label, mask in sample.masks.items():
@@ -255,8 +256,15 @@ def _sample(
         names[one["category_id"]]: from_run_lengths(one["segmentation"]["counts"], *size[::-1])
         for one in annotations
     }
-    labels, typed = tuple(image["labels"]), tuple(image.get("typed", ()))
-    return Sample(image["task"], image["image_key"], picture, labels, masks, typed=typed)
+    return Sample(
+        image["task"],
+        image["image_key"],
+        picture,
+        tuple(image["labels"]),
+        masks,
+        typed=tuple(image.get("typed", ())),
+        suggested=frozenset(image.get("suggested", ())),
+    )
 
 
 def _distinct(keys: Collection[str]) -> dict[str, str]:

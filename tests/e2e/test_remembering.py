@@ -100,7 +100,7 @@ def test_a_phrase_that_was_chosen_and_accepted_draws_the_next_image(
         lambda: command("prompts", "list", *project),
     )
     told = command("prompts", "show", *project, "--label", LABEL)
-    assert re.search(rf"^{phrase} +typed by an annotator .* yes$", told, re.MULTILINE), told
+    assert re.search(rf"^{phrase} +suggested .* yes$", told, re.MULTILINE), told
 
     editor.open(number, second)
     remembered = only(editor.regions(1))

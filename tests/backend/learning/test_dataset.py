@@ -124,6 +124,35 @@ def test_what_was_typed_goes_with_the_sample() -> None:
     task = {"id": 1, "data": {"image": "u"}, "annotations": annotations}
     (sample,) = samples([task], config, Images(), account)
     assert sample.typed == ("the red one",)
+    assert not sample.suggested
+
+
+@pytest.mark.parametrize(
+    ("control", "offered"),
+    [
+        (
+            '<TextArea name="suggestions" toName="image"/>',
+            {"type": "textarea", "value": {"text": ["1 red car (0.61)", "2 dog (0.40)"]}},
+        ),
+        (
+            '<Choices name="suggestions" toName="image"><Choice value="red car"/></Choices>',
+            {"type": "choices", "value": {"choices": ["red car"]}},
+        ),
+    ],
+)
+def test_what_was_chosen_of_suggestions_is_told_from_what_somebody_thought_of(
+    control: str, offered: dict[str, Any]
+) -> None:
+    xml = f'<View><TextArea name="prompt" toName="image"/>{control}'
+    config = parse_label_config(XML.replace("<View>", xml))
+    text = {"type": "textarea", "from_name": "prompt", "to_name": "image"}
+    said = {**text, "value": {"text": ["a beetle", "red car"]}}
+    listed = {"from_name": "suggestions", "to_name": "image", **offered}
+    annotations = [annotation(1, said, listed, stroke("Car", mask((0, 0))))]
+    task = {"id": 1, "data": {"image": "u"}, "annotations": annotations}
+    (sample,) = samples([task], config, Images(), Account())
+    assert sample.typed == ("a beetle", "red car")
+    assert sample.suggested == {"red car"}
 
 
 def test_a_skip_says_nothing() -> None:

@@ -50,7 +50,15 @@ def sample(task: int) -> Sample:
     mask = np.zeros((40, 60), bool)
     mask[5:25, 10 : 20 + task] = True
     image = TaskImage(Image.fromarray(pixels), f"digest {task}")
-    return Sample(task, "image", image, ("Red Car", "Dog"), {"Red Car": mask}, typed=("a car",))
+    return Sample(
+        task,
+        "image",
+        image,
+        ("Red Car", "Dog"),
+        {"Red Car": mask},
+        typed=("a car",),
+        suggested=frozenset({"a car"}),
+    )
 
 
 def test_of_many_held_out_tasks_of_an_export_some_judge(
@@ -72,6 +80,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert config.outputs[0].labels[0].prompts == ("a red car",)
     for one, other in zip(written, found, strict=True):
         assert (one.task, one.labels, one.typed) == (other.task, other.labels, other.typed)
+        assert one.suggested == other.suggested
         assert (np.asarray(one.image.image) == np.asarray(other.image.image)).all()
         assert (one.mask("Red Car") == other.mask("Red Car")).all()
         assert other.masks.keys() == {"Red Car"}

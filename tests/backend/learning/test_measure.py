@@ -136,6 +136,10 @@ def test_a_phrase_that_was_typed_and_accepted_is_remembered_for_the_next_images(
     assert (phrase.text, phrase.origin) == ("purple dotted ring", Origin.TYPED)
     assert (phrase.used, phrase.times, phrase.masks) == (True, 1, 1)
     assert [(one.text, one.used) for one in entry.texts[1:]] == [("widget", False)]
+    offered = [replace(one, suggested=frozenset(one.typed)) for one in typed]
+    book = run(demo, Books(books._folder / "offered"), offered).book
+    assert widget(book).texts[0].origin == Origin.SUGGESTED
+    assert book.fitting("another").entry("Widget").texts == (widget(book).texts[0],)
     judging = [sample(tasks(Part.HELD_OUT, 1)[0], ("Widget: dotted ring",))]
     entry = widget(run(demo, Books(books._folder / "other"), judging).book)
     assert [one.text for one in entry.texts if one.used] == ["dotted ring"]
