@@ -16,6 +16,7 @@ Size = tuple[int, int]  # height, width
 # What an image without a label weighs beside one with it, where a mean is taken over both: a mask
 # that is wrong goes with one key, and one that is missing has to be drawn.
 ABSENT = 0.25
+NAMELESS = "the region has no label"
 LONGEST_SHOWN = 40  # characters of a name that the labeling configuration does not have
 
 
@@ -82,7 +83,7 @@ def drawn(result: Sequence[Mapping[str, Any]], view: View, size: Size | None = N
             continue
         if reason := meant_otherwise(area, view):
             found.left_out.append(reason)
-            if reason == area.fault:  # it may be of any label
+            if reason in {area.fault, NAMELESS}:  # it may be of any label
                 doubted.update(view.labels)
             continue
         try:
@@ -122,7 +123,7 @@ def meant_otherwise(area: Area, view: View) -> str | None:
     if area.form == "rectangle" and area.control not in view.outputs:
         return "the rectangle is of a tool to prompt with"
     if not area.labels:
-        return area.fault or "the region has no label"
+        return area.fault or NAMELESS
     if not set(area.labels) & set(view.labels):
         return f'the label "{_shown(area.labels[0])}" is not looked for'
     return None

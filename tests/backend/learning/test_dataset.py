@@ -232,12 +232,18 @@ def test_a_label_whose_region_cannot_be_read_is_neither_present_nor_absent() -> 
     assert account.left_out.total() == 1
 
 
-def test_a_region_that_does_not_tell_its_label_leaves_open_what_nobody_drew() -> None:
-    nameless = stroke("Car", mask((0, 0))) | {"value": {"rle": [1], "brushlabels": 5}}
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [(5, "it does not tell what labels it has"), ([], "the region has no label")],
+)
+def test_a_region_that_does_not_tell_its_label_leaves_open_what_nobody_drew(
+    labels: object, told: str
+) -> None:
+    nameless = stroke("Car", mask((0, 0))) | {"value": {"rle": [1], "brushlabels": labels}}
     (sample,), account = read(annotation(1, nameless, stroke("Dog", mask((1, 1)))))
     assert sample.labels == ("Dog",)  # the other one may be a car
     assert (sample.mask("Dog") == mask((1, 1))).all()
-    assert "it does not tell what labels it has" in str(account)
+    assert told in str(account)
 
 
 def test_a_label_that_is_drawn_as_a_vector_is_neither_present_nor_absent() -> None:
