@@ -90,7 +90,7 @@ def upload(studio: LabelStudio, project: int, images: Sequence[Path]) -> str:
         image.open("rb").close()  # once there are some, the others are not added any more
     for image in images:
         studio.upload(project, image.name, image.read_bytes())
-    return f"{len(images)} images were added."
+    return f"{len(images)} images were added." if len(images) != 1 else "One image was added."
 
 
 def connect(

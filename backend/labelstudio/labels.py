@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LONGEST_PROMPT = 500  # characters; text encoders read some 75 tokens and ignore the rest
+LONGEST_PROMPT = 500  # characters; text encoders read some 75 tokens, and refuse more
 
 _CAMEL = re.compile(r"(?<=[a-zß-ÿ]{2})(?=[A-ZÀ-Þ])|(?<=[A-ZÀ-Þ])(?=[A-ZÀ-Þ][a-zß-ÿ])")
 _SEPARATORS = re.compile(r"[\s_-]+")
