@@ -140,7 +140,9 @@ def section(done: Sequence[Step], before: Before, scenes: int, old_scenes: int) 
                     + _beside("tasks", STAGES, both, STAGES, uncertain, before.new)
                     + "; "
                     + _beside("masks", drawn.values(), both, asked.values(), uncertain, before.new),
-                    _apart(done),
+                    "- uncertain first less random order, mean and standard error over rounds: "
+                    + _apart(done, "served"),
+                    "- the same of what is marked where nothing is: " + _apart(done, "false"),
                 ]
             ),
         ]
@@ -168,18 +170,16 @@ def _beside(
     return f"{', '.join(told)} {unit}"
 
 
-def _apart(done: Sequence[Step]) -> str:
-    """How far the orders are apart within a round, and how sure that is."""
-    served = {(s.life, s.seed, s.accepted): s.served for s in done}
-    seeds = {seed for life, seed, _ in served if life is Life.UNCERTAIN}
+def _apart(done: Sequence[Step], figure: str) -> str:
+    """How far the orders are apart in a figure within a round, and how sure that is."""
+    found = {(s.life, s.seed, s.accepted): getattr(s, figure) for s in done}
+    seeds = {seed for life, seed, _ in found if life is Life.UNCERTAIN}
     told = []
     for stage in STAGES[1:]:  # the first tasks are the same
-        gains = [served[Life.UNCERTAIN, s, stage] - served[Life.RANDOM, s, stage] for s in seeds]
+        gains = [found[Life.UNCERTAIN, s, stage] - found[Life.RANDOM, s, stage] for s in seeds]
         error = np.std(gains, ddof=1) / np.sqrt(len(gains))
         told.append(f"{np.mean(gains):+.3f} ± {error:.3f} with {stage}")
-    return "- uncertain first less random order, mean and standard error over rounds: " + ", ".join(
-        told
-    )
+    return ", ".join(told)
 
 
 def plot(done: Sequence[Step], before: Before) -> str:
