@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,19 +69,22 @@ def under(
     shared = spoilt & {int(numbered[place]) for place in wanted}
     stays[[0, *(spoilt - shared)]] = False
     kept: NDArray[np.bool_] = stays[numbered]
+    boxes = ndimage.find_objects(numbered)
     for part in shared:
-        pixels = np.argwhere(numbered == part)
-        nearer = _distance(pixels, wanted) > _distance(pixels, unwanted)
-        kept[tuple(pixels[nearer].T)] = False
+        box = boxes[part - 1]
+        nearer = _distance(box, wanted) > _distance(box, unwanted)
+        kept[box] &= ~(nearer & (numbered[box] == part))
     return kept
 
 
-def _distance(pixels: NDArray[np.int64], places: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
-    """Square of the distance to the nearest place: (N, 2) -> (N,)."""
-    distances: NDArray[np.int64] = np.min(
-        [((pixels - place) ** 2).sum(axis=1) for place in places], axis=0
-    )
-    return distances
+def _distance(box: tuple[slice, slice], places: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """Square of the distance to the nearest place, for each pixel of a box.
+
+    One place after the other: annotators who count set hundreds.
+    """
+    rows, columns = np.ogrid[box]
+    squares = ((rows - row) ** 2 + (columns - column) ** 2 for row, column in places)
+    return reduce(np.minimum, squares)
 
 
 def _means(

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,6 +90,19 @@ def test_a_part_under_both_kinds_of_points_is_shared_out() -> None:
     touching = disc(20, x=45) | disc(20, x=80)
     kept = under(touching, [(64, 45)], [(64, 80)])
     assert (kept == (touching & (np.arange(SIDE) <= 62))).all()
+
+
+def test_a_part_under_very_many_points_is_shared_out_in_little_memory() -> None:
+    part = np.ones((300, 400), bool)
+    wanted = [(row, column) for row in range(0, 300, 10) for column in range(0, 400, 10)]
+    tracemalloc.start()
+    kept = under(part, wanted, [(151, 203)])
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    gone = np.argwhere(~kept)
+    assert 0 < len(gone) < 100
+    assert (np.abs(gone - (151, 203)) < 10).all()
+    assert most < 30e6  # a number for each pixel and point would be a gigabyte
 
 
 @given(
