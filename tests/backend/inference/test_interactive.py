@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from backend.errors import BadPrompt, BadRequest
 from backend.inference import interactive
 from backend.inference.features import FeatureCache
+from backend.inference.masks import under
 from backend.inference.predictor import Found, Predictor
 from backend.labelstudio.config import Role, parse_label_config
 from backend.labelstudio.geometry import Point, Rectangle
@@ -261,6 +262,23 @@ def test_of_many_points_the_newest_are_looked_at_one_by_one(
     answer = ask(label="Odd one", points=(*plain, on(one)))
     assert len(looked) <= 2 * interactive.MOST_SHAPES
     assert iou(found(answer), one) > 0.3
+
+
+def test_older_points_keep_their_parts_and_take_no_time_each(
+    ask: Callable[..., Found], scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told_apart: list[object] = []
+
+    def watched(*asked: object) -> Mask:
+        told_apart.append(asked)
+        return under(*asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(interactive, "under", watched)
+    left, right = (thing.mask for thing in scene.objects if thing.look == BLUE_STAR)
+    points = (*[on(left)] * 40, *[on(right)] * interactive.MOST_SHAPES)
+    answer = ask(label="Star", points=points)
+    assert iou(found(answer), left | right) > 0.7
+    assert len(told_apart) <= 2 * interactive.MOST_SHAPES + 2
 
 
 def test_a_small_thing_is_drawn_from_near(predictor: Predictor) -> None:
