@@ -23,7 +23,7 @@ from backend.inference.promptbook import PromptBook
 from backend.inference.suggest import Suggestion
 from backend.inference.vocabulary import Vocabulary
 from backend.labelstudio.config import Role
-from backend.labelstudio.geometry import Point, Rectangle
+from backend.labelstudio.geometry import Point, Rectangle, Size
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.interaction import Interaction
 from backend.prompting import Query, named, understood
@@ -74,11 +74,11 @@ def answer(
     if interaction.points:
         return _pointed(predictor, query, image, interaction.points)
     rectangles = interaction.rectangles[-MOST_SHAPES:]
+    areas = _areas(rectangles, (image.image.height, image.image.width))
     default = Role.REGION if has_phrase else Role.EXEMPLAR
-    if rectangles and (interaction.role or default) is Role.REGION:
-        return _within(predictor, query, image, rectangles)
-    size = (image.image.height, image.image.width)
-    shown = [Exemplar(image.image, mask=rectangle.mask(size)) for rectangle in rectangles]
+    if areas and (interaction.role or default) is Role.REGION:
+        return _within(predictor, query, image, areas)
+    shown = [Exemplar(image.image, mask=area) for area in areas]
     asking = Asking.only(predictor.condition(query.prompts, shown, EXEMPLAR_WEIGHT))
     (features,) = predictor.encode([(image.digest, image.image)])
     return predictor.find(features, {query: asking})[0]
@@ -158,15 +158,30 @@ def _labelled(asked: Sequence[Query], interaction: Interaction) -> Query:
     )
 
 
+def _areas(rectangles: Sequence[Rectangle], size: Size) -> list[NDArray[np.bool_]]:
+    """The pixels of rectangles on an image, (H, W) each; older ones without any say nothing.
+
+    Raises:
+        BadRequest: the newest holds no pixel.
+    """
+    areas = []
+    for rectangle in rectangles:
+        try:
+            areas.append(rectangle.mask(size))
+        except BadRequest:
+            if rectangle is rectangles[-1]:
+                raise
+    return areas
+
+
 def _within(
-    predictor: Predictor, query: Query, image: TaskImage, rectangles: Sequence[Rectangle]
+    predictor: Predictor, query: Query, image: TaskImage, areas: Sequence[NDArray[np.bool_]]
 ) -> Found:
-    """What lies inside rectangles; each is looked at from near, so small things are found too."""
+    """What lies inside areas; each is looked at from near, so small things are found too."""
     asking = predictor.asking(query)
     mask = np.zeros((image.image.height, image.image.width), bool)
     scores = []
-    for rectangle in rectangles:
-        area = rectangle.mask((image.image.height, image.image.width))
+    for area in areas:
         near = _near(predictor, query, image, asking, area)
         if near.mask is not None and (near.mask & area).any():
             mask |= near.mask & area

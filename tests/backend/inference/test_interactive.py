@@ -159,6 +159,18 @@ def test_several_rectangles_are_one_exemplar(ask: Callable[..., Found], scene: S
     assert iou(found(answer), like(scene, BLUE_STAR)) > 0.7
 
 
+@pytest.mark.parametrize("role", list(Role))
+def test_an_older_rectangle_between_pixels_spoils_no_newer_one(
+    ask: Callable[..., Found], scene: Scene, role: Role
+) -> None:
+    between, star = Rectangle(50, 50, 1e-3, 1e-3), around(first(scene, BLUE_STAR))
+    alone = ask(label="Star", rectangles=(star,), role=role)
+    both = ask(label="Star", rectangles=(between, star), role=role)
+    assert (found(both) == found(alone)).all()
+    with pytest.raises(BadRequest, match="no pixel"):
+        ask(label="Star", rectangles=(star, between), role=role)
+
+
 def test_with_a_phrase_of_its_label_a_rectangle_is_where_to_look(
     ask: Callable[..., Found], scene: Scene
 ) -> None:
