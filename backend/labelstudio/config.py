@@ -30,6 +30,7 @@ from backend.labelstudio.labels import (
 )
 
 SUGGESTIONS = "suggestions"  # the name of controls that phrases are suggested in
+_YES_OR_NO = ("model_output", "model_skip", "model_instances", "model_compete")
 
 
 class Kind(StrEnum):
@@ -111,7 +112,7 @@ def parse_label_config(xml: str) -> LabelConfig:
         BadLabelConfig: It is not XML, or has no image or no control that could be used.
     """
     root = _parse_xml(xml)
-    problems: list[str] = []
+    problems = list(_undecided(root))
     images = dict(_images(root, problems))
     if not images:
         raise BadLabelConfig(
@@ -282,6 +283,18 @@ def _tools(named: list[ET.Element], problems: list[str]) -> Iterator[Tool]:
                 f'model_role="{role}" of <{tag.tag} name="{name}"> is ignored: '
                 "give a rectangle's tag the role exemplar or region"
             )
+
+
+def _undecided(root: ET.Element) -> Iterator[str]:
+    """What attributes say that is neither yes nor no, in words."""
+    for tag in root.iter():
+        key = "name" if tag.get("name") else "value"
+        for attribute in _YES_OR_NO:
+            if attribute in tag.attrib and _says(tag, attribute) is None:
+                yield (
+                    f'{attribute}="{tag.get(attribute)}" of <{tag.tag} {key}="{tag.get(key, "")}"> '
+                    'is ignored: give "true" or "false"'
+                )
 
 
 def _offers(tag: ET.Element) -> bool:

@@ -117,6 +117,22 @@ def test_model_skip_leaves_out_labels_and_controls() -> None:
     assert config.problems == ()
 
 
+def test_what_is_neither_yes_nor_no_is_told() -> None:
+    config = parse_label_config(
+        view(
+            IMAGE,
+            brush('<Label value="rest" model_skip="1"/>', '<Label value="x" model_skip="False"/>'),
+            control("PolygonLabels", "outline", 'model_output="yes" model_instances=""'),
+        )
+    )
+    assert [label.value for label in config.outputs[0].labels] == ["rest", "x"]
+    assert config.problems == (
+        'model_skip="1" of <Label value="rest"> is ignored: give "true" or "false"',
+        'model_output="yes" of <PolygonLabels name="outline"> is ignored: give "true" or "false"',
+        'model_instances="" of <PolygonLabels name="outline"> is ignored: give "true" or "false"',
+    )
+
+
 def test_each_brush_knows_the_field_of_its_own_image() -> None:
     config = parse_label_config(
         view(
