@@ -92,7 +92,7 @@ class Settings:
         settings = cls(
             label_studio_url=_read(env, ("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"), _url, None),
             label_studio_api_key=_read(
-                env, ("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"), str, None
+                env, ("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"), _token, None
             ),
             basic_auth_user=_read(env, ("BASIC_AUTH_USER", "ML_SERVER_BASIC_AUTH_USER"), str, None),
             basic_auth_pass=_read(env, ("BASIC_AUTH_PASS", "ML_SERVER_BASIC_AUTH_PASS"), str, None),
@@ -190,7 +190,8 @@ def _read(
             try:
                 return parse(raw)
             except ValueError as error:
-                shown = "" if "PASS" in name or "KEY" in name else f"={raw!r}"
+                secret = any(part in name for part in ("PASS", "KEY", "TOKEN"))
+                shown = "" if secret else f"={raw!r}"
                 raise BadSetting(f"{name}{shown} cannot be used: {error}.") from None
     return default
 
@@ -225,6 +226,12 @@ def _url(raw: str) -> str:
     if not re.match(r"https?://[^/\s]+", raw):
         raise ValueError("expected an address such as http://localhost:8080")
     return raw.rstrip("/")
+
+
+def _token(raw: str) -> str:
+    if not re.fullmatch("[!-~]+", raw):  # what a header can carry
+        raise ValueError("a token has no gaps and none but ASCII signs: copy it whole")
+    return raw
 
 
 def _redis_url(raw: str) -> str:

@@ -82,6 +82,14 @@ def test_secrets_are_never_shown() -> None:
     assert not any(secret in shown for secret in ("key-123", "pass-123", "redis-123"))
 
 
+@pytest.mark.parametrize("name", ["LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"])
+@pytest.mark.parametrize("key", ["key-123…", "key-123\nmore", "key-123 more", "ключ"])
+def test_a_token_that_no_request_can_carry_is_told_and_not_shown(name: str, key: str) -> None:
+    with pytest.raises(BadSetting, match=f"{name} cannot be used: .*copy it whole") as told:
+        Settings.from_environment({name: key})
+    assert key[:4] not in str(told.value)
+
+
 def test_a_device_may_be_numbered() -> None:
     assert Settings.from_environment({"DEVICE": "CUDA:1"}).device == "cuda:1"
     assert Settings.from_environment({"DEVICE": "auto"}).device is None
