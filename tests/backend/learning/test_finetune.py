@@ -114,6 +114,18 @@ def test_what_features_and_conditions_depend_on_stays_as_it_is(
     assert segmenter.encodes_like(segmenter.with_decoder(weights))
 
 
+def test_a_task_that_says_nothing_of_any_label_stops_no_training(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, steps=1)
+    known = run(segmenter, lessons, tmp_path / "1", recipe)
+    for part in (Part.TRAINING, Part.VALIDATION):
+        silent = next(one for one in lessons if one.part is part)
+        others = [one for one in lessons if one is not silent]
+        lacking = [*others, replace(silent, present=(), absent=())]
+        assert run(segmenter, lacking, tmp_path / part, recipe).step == known.step
+
+
 class Killed(BaseException):
     pass
 
