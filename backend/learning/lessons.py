@@ -9,7 +9,7 @@ it in memory as it is allowed to.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,7 +116,7 @@ class Lessons:
         self._folder = folder / base_digest[:16]
         self._segmenter = segmenter
         self._sizes: dict[tuple[int, int], tuple[int, int]] = {}
-        self._shown: dict[str, int] = {}
+        self._present: Counter[str] = Counter()
         self._made = 0
         self._folder.mkdir(parents=True, exist_ok=True)
 
@@ -132,17 +132,21 @@ class Lessons:
         corrected = tuple(sample.corrected)
         count = views_of(self._made)
         self._made += 1
-        path = self._folder / f"{sample.digest()}-{count}-by-label.safetensors"
+        self._present.update(present)
+        shown = [self._present[label] <= MOST_EXEMPLARS for label in present]
+        # all that decides what is in it, so that what is found there is what would be made
+        bits = np.packbits(np.array(shown, bool)).tobytes().hex()
+        path = self._folder / f"{sample.digest()}-{count}-{bits}.safetensors"
         try:
             grid, windows = _form(path)
         except (FileNotFoundError, SafetensorError) as error:
             if isinstance(error, SafetensorError):
                 log.warning("%s is damaged and is made anew: %s", path, error)
-            self._write(path, sample, count)
+            self._write(path, sample, count, shown)
             grid, windows = _form(path)
         return Lesson(path, sample.task, count, grid, windows, present, absent, corrected)
 
-    def _write(self, path: Path, sample: Sample, count: int) -> None:
+    def _write(self, path: Path, sample: Sample, count: int, shown: Sequence[bool]) -> None:
         masks = {("present", label): mask for label, mask in sample.masks.items()}
         masks |= {("corrected", label): mask for label, mask in sample.corrected.items()}
         seed = int(sample.digest()[:16], 16)
@@ -168,7 +172,7 @@ class Lessons:
                     if named == kind
                 ]
             )
-        tensors["exemplars"] = self._exemplars(sample)
+        tensors["exemplars"] = self._exemplars(sample, shown)
         rewrite(path, save(tensors))
 
     def keep_only(self, lessons: Collection[Lesson]) -> None:
@@ -181,12 +185,11 @@ class Lessons:
             if not any(folder.iterdir()):
                 folder.rmdir()
 
-    def _exemplars(self, sample: Sample) -> Tensor:
+    def _exemplars(self, sample: Sample, shown: Sequence[bool]) -> Tensor:
         width = self._segmenter.encode_text([]).shape[1]
         rows = [torch.full((width,), torch.nan)]
-        for label, mask in sample.masks.items():
-            self._shown[label] = self._shown.get(label, 0) + 1
-            if self._shown[label] <= MOST_EXEMPLARS:
+        for mask, made in zip(sample.masks.values(), shown, strict=True):
+            if made:
                 rows.append(self._segmenter.encode_exemplar(Exemplar(sample.image.image, mask))[0])
             else:
                 rows.append(rows[0])

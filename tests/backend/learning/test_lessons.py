@@ -64,6 +64,23 @@ def test_a_lesson_is_made_once(segmenter: Segmenter, folder: Path) -> None:
     assert made.path.stat().st_mtime_ns == written
 
 
+def test_lessons_are_the_same_however_often_their_making_was_stopped(
+    segmenter: Segmenter, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.learning.lessons.MOST_EXEMPLARS", 2)
+
+    def shown(folder: Path, tasks: range) -> list[bool]:
+        maker = Lessons(folder, "base", segmenter)
+        made = [maker.make(sample(task)) for task in tasks]
+        return [not one.read().exemplars.isnan().any() for one in made]
+
+    assert shown(folder / "stopped", range(1, 3)) == [True, True]
+    assert shown(folder / "stopped", range(1, 5)) == [True, True, False, False]
+    assert shown(folder / "whole", range(1, 5)) == [True, True, False, False]
+    # the first was deleted: another one is shown in its place
+    assert shown(folder / "whole", range(2, 5)) == [True, True, False]
+
+
 @pytest.mark.parametrize("kept", [0, 7, 200, -1])
 def test_a_damaged_lesson_is_made_anew(
     segmenter: Segmenter, folder: Path, caplog: pytest.LogCaptureFixture, kept: int
