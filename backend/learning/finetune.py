@@ -264,11 +264,11 @@ def _shared_out(lessons: Sequence[Lesson]) -> tuple[list[Lesson], list[Lesson]]:
     """
     parts = {part: [one for one in lessons if one.part is part] for part in Part}
     training, validation = parts[Part.TRAINING], parts[Part.VALIDATION]
-    telling = sorted((one for one in training if one.present), key=lambda one: lot(one.task))
+    telling = sorted({one.task for one in training if one.present}, key=lot)
     if len(telling) > 1 and not any(one.present for one in validation):
-        moved = telling[: max(1, len(telling) // 4)]
-        training = [one for one in training if one not in moved]
-        validation = [one for one in lessons if one in moved or one in validation]
+        moved = set(telling[: max(1, len(telling) // 4)])
+        validation += [one for one in training if one.task in moved]
+        training = [one for one in training if one.task not in moved]
     if not all(any(one.present for one in some) for some in (training, validation)):
         raise TooLittleData(
             f"There are {len(training)} tasks to train on and {len(validation)} to stop by, and "

@@ -253,6 +253,16 @@ def test_where_chance_leaves_no_task_to_stop_by_some_to_train_on_do_it(
         run(segmenter, training[:1], tmp_path)
 
 
+def test_both_images_of_a_task_are_to_train_on_or_to_stop_by(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
+) -> None:
+    task = next(one for one in lessons if one.part is Part.TRAINING)
+    second = replace(sample(task.task), image_key="other")
+    both = [task, Lessons(tmp_path / "second", "base", segmenter).make(second)]
+    with pytest.raises(TooLittleData, match="and 0 to stop by"):
+        run(segmenter, both, tmp_path)
+
+
 def test_too_little_to_learn_from_is_told(
     segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
 ) -> None:
