@@ -7,6 +7,7 @@ that the checkpoint's own tokenizer has whole, which are the commonest of what i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -56,7 +57,7 @@ def phrases(number: int, vocabulary: Sequence[str], avoided: Iterable[str], seed
 
 def _said(text: str) -> frozenset[str]:
     """The words of a text that choose something."""
-    return frozenset(text.casefold().split()) - LITTLE
+    return frozenset(re.findall(r"\w+", text.casefold())) - LITTLE
 
 
 def _any(rng: np.random.Generator, things: Sequence[str]) -> str:
