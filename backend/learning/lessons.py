@@ -31,6 +31,8 @@ from models.engines import Windows
 log = logging.getLogger(__name__)
 
 MOST_EXEMPLARS = 64  # images that each label is shown from; each costs a pass of the vision tower
+# What a mask has to cover of a pixel; a thin stroke that was corrected covers none by half.
+LEAST = {"present": 0.5, "corrected": 0.01}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,28 +152,23 @@ class Lessons:
         masks = {("present", label): mask for label, mask in sample.masks.items()}
         masks |= {("corrected", label): mask for label, mask in sample.corrected.items()}
         seed = int(sample.digest()[:16], 16)
-        seen = views(sample.image.image, masks, count, seed)
+        features: list[ImageFeatures] = []
+        covered: dict[str, list[Mask]] = {kind: [] for kind in LEAST}
         # one by one, so that memory holds one however many there are
-        features = [self._segmenter.encode_image([view.image])[0] for view in seen]
+        for view in views(sample.image.image, masks, count, seed):
+            features += self._segmenter.encode_image([view.image])
+            size = self._size(features[0])
+            for (kind, _), mask in view.masks.items():
+                covered[kind].append(shrunk(mask, size, LEAST[kind]))
         plain = features[0]
-        size = self._size(plain)
         tensors = {
             f"part{i}": torch.stack([one.parts[i] for one in features]).half().cpu()
             for i in range(len(plain.parts))
         }
         for name in ("grid", "windows"):
             tensors[name] = torch.tensor(getattr(plain, name))
-        tensors["size"] = torch.tensor(size)
-        # a thin stroke that was corrected covers no pixel by half
-        for kind, least in (("present", 0.5), ("corrected", 0.01)):
-            tensors[kind] = _packed(
-                [
-                    shrunk(mask, size, least)
-                    for view in seen
-                    for (named, _), mask in view.masks.items()
-                    if named == kind
-                ]
-            )
+        tensors["size"] = torch.tensor(self._size(plain))
+        tensors |= {kind: _packed(found) for kind, found in covered.items()}
         tensors["exemplars"] = self._exemplars(sample, shown)
         rewrite(path, save(tensors))
 
@@ -217,7 +214,7 @@ def _form(path: Path) -> tuple[tuple[int, int], Windows]:
     return (rows, columns), windows
 
 
-def shrunk(mask: Mask, size: tuple[int, int], least: float = 0.5) -> Mask:
+def shrunk(mask: Mask, size: tuple[int, int], least: float = LEAST["present"]) -> Mask:
     """A mask at another size: pixels of which it covers at least that share."""
     share = F.interpolate(torch.from_numpy(mask.copy())[None, None].float(), size, mode="area")
     covered: Mask = (share[0, 0] >= least).numpy()

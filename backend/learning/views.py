@@ -6,7 +6,7 @@ the vision tower: few images are seen in many ways, many images in few.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -37,18 +37,18 @@ def views_of(number: int) -> int:
     return max(LEAST, min(MOST, PASSES // (number + 1)))
 
 
-def views(image: Image.Image, masks: Mapping[K, Mask], count: int, seed: int) -> list[View[K]]:
+def views(image: Image.Image, masks: Mapping[K, Mask], count: int, seed: int) -> Iterator[View[K]]:
     """The image itself, its mirror image, and others: nearer, farther, turned, in another light.
 
-    All have its size. What comes into sight at the edges is of the image's mean colour and has no
-    label.
+    All have its size, so that of large images few have room in memory at a time. What comes into
+    sight at the edges is of the image's mean colour and has no label.
     """
     rng = np.random.default_rng(seed)
     mirrored = View(ImageOps.mirror(image), {name: mask[:, ::-1] for name, mask in masks.items()})
-    found = [View(image, masks), mirrored]
-    while len(found) < count:
-        found.append(_drawn(rng, found[int(rng.integers(2))]))
-    return found[:count]
+    whole = View(image, masks), mirrored
+    yield from whole[:count]
+    for _ in range(count - len(whole)):
+        yield _drawn(rng, whole[int(rng.integers(2))])
 
 
 def _drawn(rng: np.random.Generator, view: View[K]) -> View[K]:

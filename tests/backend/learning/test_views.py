@@ -28,7 +28,7 @@ def test_masks_follow_what_they_mark(seed: int) -> None:
 
 def test_the_first_views_are_the_image_and_its_mirror_image() -> None:
     plain = scene()
-    found = views(plain.image, plain.masks, 2, 0)
+    found = list(views(plain.image, plain.masks, 2, 0))
     assert found[0].image.tobytes() == plain.image.tobytes()
     assert np.array_equal(np.asarray(found[1].image), np.asarray(plain.image)[:, ::-1])
     assert np.array_equal(found[1].masks["disc"], plain.masks["disc"][:, ::-1])
@@ -36,9 +36,21 @@ def test_the_first_views_are_the_image_and_its_mirror_image() -> None:
 
 def test_the_same_seed_sees_the_same() -> None:
     plain = scene()
-    one, two = (views(plain.image, plain.masks, 5, 3)[4] for _ in range(2))
+    one, two, other = ([*views(plain.image, plain.masks, 5, seed)][4] for seed in (3, 3, 4))
     assert one.image.tobytes() == two.image.tobytes()
-    assert one.image.tobytes() != views(plain.image, plain.masks, 5, 4)[4].image.tobytes()
+    assert one.image.tobytes() != other.image.tobytes()
+
+
+def test_a_view_is_drawn_when_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, drawn = scene(), list[View[str]]()
+
+    def draw(_: np.random.Generator, view: View[str]) -> View[str]:
+        drawn.append(view)
+        return view
+
+    monkeypatch.setattr("backend.learning.views._drawn", draw)
+    for number, _ in enumerate(views(plain.image, plain.masks, MOST, 0), start=1):
+        assert len(drawn) == max(0, number - 2)
 
 
 @pytest.mark.parametrize(("images", "most"), [(10, 80), (100, 660), (1000, 2600)])
