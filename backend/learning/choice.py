@@ -70,8 +70,10 @@ class Choice:
         self.jury = Jury(predictor, [one for one in seen if one.task not in judges], query.label)
         self.judges = Jury(predictor, [one for one in seen if one.task in judges], query.label)
         own = evidence.shots.get(query.label, [])
-        others = [one for one in brought if one.id not in {shot.id for shot in own}]
-        self.shots = [*own, *others][:MOST_EXEMPLARS]
+        shots: dict[str, Shot] = {}
+        for shot in (*own, *brought):  # equal masks of equal images are one, as in the book
+            shots.setdefault(shot.id, shot)
+        self.shots = list(shots.values())[:MOST_EXEMPLARS]
         self.elsewhere = bool(brought) and not own  # all that shows the label was accepted there
         self.typed = evidence.typed.get(query.label, {})
         self.suggested = evidence.suggested.get(query.label, set())

@@ -53,6 +53,17 @@ def test_an_exemplars_own_task_never_counts_for_it(demo: Segmenter, books: Books
         assert one.masks == 2
 
 
+def test_an_image_that_was_imported_twice_shows_a_label_once(demo: Segmenter, books: Books) -> None:
+    first, second, third = tasks(Part.TRAINING, 3)
+    one, other = sample(first), sample(second)
+    twice = widget(run(demo, books, [one, other, replace(one, task=third)]).book)
+    assert [shown.task for shown in twice.exemplars] == [first, second]
+    # the third is asked with the mean of both, as it will be when it is served
+    assert [shown.masks for shown in twice.exemplars] == [2, 2]
+    unequal = widget(run(demo, books, [one, other, sample(third)]).book)
+    assert [shown.task for shown in unequal.exemplars] == [first, second, third]
+
+
 def test_held_out_tasks_show_nothing_unless_they_are_all_there_is(
     demo: Segmenter, books: Books
 ) -> None:
