@@ -215,9 +215,14 @@ def _form(path: Path) -> tuple[tuple[int, int], Windows]:
 
 
 def shrunk(mask: Mask, size: tuple[int, int], least: float = LEAST["present"]) -> Mask:
-    """A mask at another size: pixels of which it covers at least that share."""
+    """A mask at another size: pixels of which it covers at least that share.
+
+    What covers no pixel by that, as a crack in a large photograph, is there nevertheless: then it
+    is the pixels of which it covers half as much as where it covers most.
+    """
     share = F.interpolate(torch.from_numpy(mask.copy())[None, None].float(), size, mode="area")
-    covered: Mask = (share[0, 0] >= least).numpy()
+    most = float(share.max())
+    covered: Mask = (share[0, 0] >= (most / 2 if 0 < most < least else least)).numpy()
     return covered
 
 
