@@ -55,6 +55,7 @@ class Seen:
 
     task: int
     image_key: str
+    digest: str  # of the image
     features: ImageFeatures
     truths: Mapping[str, Mask]  # (h, w) of every label that was looked for
 
@@ -73,10 +74,11 @@ class Shot:
     condition: Tensor  # (C,)
     recoloured: tuple[str, Tensor] | None = None  # the same in other colours: its name, and (C,)
     project: int = 0  # that the task is of; 0 is the one that is measured
+    digest: str = ""  # of its image, if that is known
 
     def is_of(self, image: Seen) -> bool:
-        """Whether it is a mask of the very task that an image is of."""
-        return not self.project and self.task == image.task
+        """Whether it is a mask of the very task that an image is of, or of an equal image."""
+        return self.digest == image.digest or (not self.project and self.task == image.task)
 
 
 @dataclass(slots=True)
@@ -321,7 +323,7 @@ def _seen(sample: Sample, predictor: Predictor) -> Seen:
     scale = min(1.0, SIDE / max(sample.size))
     size = max(1, round(height * scale)), max(1, round(width * scale))
     truths = {label: shrunk(sample.mask(label), size) for label in sample.labels}
-    return Seen(sample.task, sample.image_key, features, truths)
+    return Seen(sample.task, sample.image_key, sample.image.digest, features, truths)
 
 
 def _shots(
@@ -351,12 +353,13 @@ def _shots(
         return torch.from_numpy(held)
 
     name = exemplar_id(encoder, image.digest, part)
-    shot = Shot(name, sample.task, stored(name, lambda: [Exemplar(image.image, part)]))
+    condition = stored(name, lambda: [Exemplar(image.image, part)])
+    shot = Shot(name, sample.task, condition, digest=image.digest)
     if not in_other_colours:
         return [shot]
     other = exemplar_id(f"{encoder} recoloured", image.digest, part)
-    condition = stored(other, lambda: recoloured(image.image, part))
-    return [replace(shot, recoloured=(other, condition))]
+    in_colours = stored(other, lambda: recoloured(image.image, part))
+    return [replace(shot, recoloured=(other, in_colours))]
 
 
 def _typed(
