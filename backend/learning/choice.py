@@ -161,7 +161,10 @@ class Choice:
         origins |= {text: phrase.origin for text, phrase in before.items()}
         origins |= dict.fromkeys(self.query.prompts, Origin.CONFIG)
         candidates: dict[Texts, Rating] = {}
-        tried = [configured, *((text,) for text in [*configured, *origins])]
+        # of very many those in use, those that were never tried, and those that are typed the most
+        used = [text for text, phrase in before.items() if phrase.used]
+        typed = sorted(origins, key=lambda text: (text in before, -self.typed.get(text, 0)))
+        tried = [configured, *((text,) for text in [*configured, *used, *typed])]
         for texts in list(dict.fromkeys(tried))[:MOST_TEXTS]:
             try:
                 condition = self.predictor.condition(texts).float().cpu()

@@ -156,6 +156,20 @@ def test_a_phrase_that_was_typed_and_accepted_is_remembered_for_the_next_images(
     assert [one.text for one in entry.texts if one.used] == ["dotted ring"]
 
 
+def test_of_many_phrases_those_that_are_new_are_tried_first_and_those_in_use_stay(
+    demo: Segmenter, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.learning.choice.MOST_TEXTS", 4)
+    (task,) = tasks(Part.TRAINING, 1)
+    poor = ("yellow star", "green cross", "red circle")
+    run(demo, books, [sample(task, poor)])
+    entry = widget(run(demo, books, [sample(task, (*poor, "purple dotted ring"))]).book)
+    assert [one.text for one in entry.texts if one.used] == ["purple dotted ring"]
+    more = (*poor, "purple dotted ring", "blue square", "pink ring")
+    entry = widget(run(demo, books, [sample(task, more)]).book)
+    assert [one.text for one in entry.texts if one.used] == ["purple dotted ring"]
+
+
 def test_what_a_label_is_not_is_no_phrase_that_was_typed_for_it(
     demo: Segmenter, books: Books
 ) -> None:
