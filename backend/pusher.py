@@ -176,12 +176,17 @@ class Pusher:
             project, [late for late in lates if late.task not in there], "the task was deleted"
         )
         left = [late for late in lates if late.task in there]
+        twins: list[Late] = []  # of tasks that were asked for in two groups, and answered alike
         for version in dict.fromkeys(late.version for late in left):
             mine = [late for late in left if late.version == version]
             lacking = self._lacking(project, mine)
             self._done(project, [late for late in mine if late.task not in lacking])
-            for some in _lots([late for late in mine if late.task in lacking]):
+            first = {late.task: late for late in reversed(mine) if late.task in lacking}
+            for some in _lots([late for late in mine if late is first.get(late.task)]):
                 self._create(project, some, config)
+            twins += [late for late in mine if first.get(late.task, late) is not late]
+        if twins:
+            self._push_to(project, twins)
 
     def _lacking(self, project: int, lates: Sequence[Late]) -> set[int]:
         """Those of the tasks that lack their prediction; all answers are of one version."""

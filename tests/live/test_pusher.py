@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rq.utils import as_text
 
 from backend import journal, pusher
+from backend.delivery import group_of
 from backend.labelstudio.studio import UNCERTAINTY
 from backend.pusher import LOCK, Pusher
 from backend.queue import Asking, PredictionQueue
@@ -24,7 +25,7 @@ from tests.live.hand import (
     pending,
     push_all,
 )
-from tests.live.studio import Studio
+from tests.live.studio import PROJECT, Studio
 
 pytestmark = pytest.mark.live
 
@@ -116,6 +117,18 @@ def test_a_pusher_waits_as_long_as_label_studio_asks_for(
     finally:
         ended.set()
         thread.join(10)
+
+
+def test_a_task_that_two_groups_ask_for_is_saved_once(queue: PredictionQueue) -> None:
+    """As where another version was served between two requests, or none yet at the first."""
+    studio = Studio(LABEL_CONFIG, {1: "", 2: "", 3: ""})
+    queue.submit_background(payloads(1, 2), group_of(PROJECT, None))
+    queue.submit_background(payloads(1, 2, 3), GROUP)
+    Hand(queue.connection).work()
+    push_all(queue, studio)
+    assert studio.copies() == {(task, VERSION): 1 for task in (1, 2, 3)}
+    assert queue.deliveries.unpushed() == 0
+    assert [one["pending"] for one in queue.jobs()["projects"]] == [0, 0]
 
 
 STEPS = ("work", "take", "give", "die", "ask", "open", "prelabel", "end", "crash", "push")
