@@ -56,7 +56,7 @@ class Late:
     @property
     def version(self) -> str:
         """The version that it is a prediction of."""
-        return str(self.answer["model_version"])
+        return str(self.answer.get("model_version"))
 
     @property
     def alone(self) -> bool:
@@ -195,11 +195,18 @@ class Pusher:
         return {row["id"] for row in rows}
 
     def _create(self, project: int, lates: Sequence[Late], config: LabelConfig) -> None:
-        """Save predictions; if Label Studio refuses some, each meets its own refusal."""
+        """Save predictions; if some cannot be saved, each meets its own refusal."""
         try:
             first, *others = (
                 {"task": late.task, **prediction(late.answer, config, late.task)} for late in lates
             )
+        except (KeyError, TypeError, ValueError) as error:
+            unreadable = (
+                f"its answer, of another version of promptbrush, is not understood: {error!r}"
+            )
+            self._refuse(project, lates, config, unreadable)
+            return
+        try:
             if "cluster" in first:
                 self._studio.create_prediction(project, first)
                 created = 1
@@ -208,11 +215,7 @@ class Pusher:
         except LabelStudioRefused as error:
             if error.answered in FORBIDDEN:
                 raise
-            if len(lates) == 1:
-                self._drop(project, lates, str(error))
-                return
-            for late in lates:
-                self._create(project, [late], config)
+            self._refuse(project, lates, config, str(error))
             return
         except BackendError as error:
             raise InDoubt(str(error)) from error
@@ -222,6 +225,16 @@ class Pusher:
             self._drop(project, [late for late in lates if late.task in refused], reason)
             lates = [late for late in lates if late.task not in refused]
         self._done(project, lates)
+
+    def _refuse(
+        self, project: int, lates: Sequence[Late], config: LabelConfig, reason: str
+    ) -> None:
+        """Drop an answer that cannot be saved; of several, find out which by trying each alone."""
+        if len(lates) == 1:
+            self._drop(project, lates, reason)
+            return
+        for late in lates:
+            self._create(project, [late], config)
 
     def _done(self, project: int, lates: Sequence[Late]) -> None:
         self._acknowledge(project, lates, "pushed", {})

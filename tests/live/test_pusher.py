@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rq.utils import as_text
 
 from backend import journal, pusher
-from backend.delivery import group_of
+from backend.delivery import Answer, group_of
 from backend.labelstudio.studio import UNCERTAINTY
 from backend.pusher import LOCK, Pusher
 from backend.queue import Asking, PredictionQueue
@@ -129,6 +129,29 @@ def test_a_task_that_two_groups_ask_for_is_saved_once(queue: PredictionQueue) ->
     assert studio.copies() == {(task, VERSION): 1 for task in (1, 2, 3)}
     assert queue.deliveries.unpushed() == 0
     assert [one["pending"] for one in queue.jobs()["projects"]] == [0, 0]
+
+
+def test_an_answer_of_another_promptbrush_is_told_and_stands_in_nobodys_way(
+    queue: PredictionQueue,
+) -> None:
+    studio = Studio(LABEL_CONFIG, {1: "", 2: "", 3: ""})
+    queue.submit_background(payloads(1, 2, 3), GROUP)
+    hand = Hand(queue.connection)
+    strangers: list[Answer] = [{"masks": []}, {"regions": None, "model_version": VERSION}]
+    for strange in strangers:
+        job = hand.take()
+        assert job is not None
+        with queue.connection.pipeline() as pipeline:
+            hand.deliveries.deliver(pipeline, job, strange)
+            pipeline.delete(f"rq:job:{job}")
+            pipeline.execute()
+    hand.work()
+    push_all(queue, studio)
+    assert studio.copies() == {(3, VERSION): 1}
+    reasons = queue.progress(GROUP)["reasons"]
+    assert sorted(reasons) == [1, 2]
+    assert all("another version of promptbrush" in reason for reason in reasons.values())
+    assert queue.deliveries.unpushed() == pending(queue.connection) == 0
 
 
 STEPS = ("work", "take", "give", "die", "ask", "open", "prelabel", "end", "crash", "push")
