@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -36,6 +36,13 @@ class Report:
     pending: int
     failed: Mapping[str, str]  # task -> reason
     failures: int
+    trouble: str | None = None  # why pushing rests
+
+    @property
+    def postfix(self) -> str:
+        """What stands behind the bar."""
+        failed = f"{self.failures} failed" if self.failures else ""
+        return " ".join(filter(None, (failed, self.trouble)))
 
     def __str__(self) -> str:
         """Counts, and the reasons of failures."""
@@ -64,25 +71,52 @@ def prelabel(
     """
     label_config = studio.project(project)["label_config"]
     version = backend.version(project, label_config)
-    handed = 0
+    watch = _Watch(backend, project)
     with tqdm(unit="task", disable=None, total=0) as bar:
         lacking = studio.tasks(project, lacking=version)
         while tasks := list(islice(lacking, AT_ONCE)):
-            backend.hand_over(project, label_config, tasks)
-            handed += len(tasks)
-            bar.total = handed
+            # another version may be served by now, and is what these wait for then
+            version = backend.hand_over(project, label_config, tasks)["model_version"]
+            watch.add(version, tasks)
+            bar.total = len(watch.handed)
             bar.refresh()
-        progress = backend.progress(project, version)
-        while wait and progress["pending"]:
-            bar.n = max(0, handed - progress["pending"])
-            bar.set_postfix_str(_postfix(progress))
+        while True:
+            report = watch.look(version)
+            bar.n = max(0, report.handed - report.pending)
+            bar.set_postfix_str(report.postfix)
+            if not (wait and report.pending):
+                return report
             time.sleep(poll)
-            progress = backend.progress(project, version)
-        bar.n = max(0, handed - progress["pending"])
-        bar.set_postfix_str(_postfix(progress))
-    return Report(version, handed, progress["pending"], progress["reasons"], progress["failed"])
 
 
-def _postfix(progress: Mapping[str, Any]) -> str:
-    failed = f"{progress['failed']} failed" if progress["failed"] else ""
-    return " ".join(filter(None, (failed, progress["trouble"])))
+class _Watch:
+    """What was handed over of a project, and by which versions it is predicted."""
+
+    def __init__(self, backend: Backend, project: int) -> None:
+        self.handed: set[int] = set()
+        self._backend = backend
+        self._project = project
+        self._versions: dict[str, None] = {}
+
+    def add(self, version: str, tasks: Iterable[Mapping[str, Any]]) -> None:
+        """Watch these tasks, too."""
+        self._versions[version] = None
+        self.handed.update(int(task["id"]) for task in tasks)
+
+    def look(self, version: str) -> Report:
+        """How far it is; what failed before, and was not handed over now, is none of it."""
+        told = [self._backend.progress(self._project, one) for one in self._versions]
+        failed = {
+            task: reason
+            for one in told
+            for task, reason in one["reasons"].items()
+            if int(task) in self.handed
+        }
+        return Report(
+            version,
+            len(self.handed),
+            sum(one["pending"] for one in told),
+            failed,
+            len(failed) + sum(one["failed"] - len(one["reasons"]) for one in told),
+            next((one["trouble"] for one in told if one["trouble"]), None),
+        )

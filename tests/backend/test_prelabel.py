@@ -50,7 +50,7 @@ class Busy(Backend):
         self.lots.append(len(tasks))
         self.tasks += [task["id"] for task in tasks]
         self._pending += len(tasks)
-        return {}
+        return {"model_version": VERSION}
 
     def progress(self, project: int, version: str) -> dict[str, Any]:
         self._pending = max(0, self._pending - self._pace)
@@ -92,6 +92,34 @@ def test_failures_are_told_by_reason_with_an_example() -> None:
     rows = [line.split() for line in text.splitlines()]
     assert ["2", "ImageMissing:", "gone", "4"] in rows
     assert ["1", "BadPrompt:", "too", "long", "11"] in rows
+
+
+def test_what_failed_before_and_was_not_handed_over_now_is_not_counted() -> None:
+    """As tasks that were deleted, or whose prediction came from elsewhere."""
+    failing = {"2": "NotPushed: the task was deleted", "9": "ImageMissing: gone"}
+    report = prelabel(Studio(tasks=10, having=5), Busy(pace=10, failing=failing), 7, poll=0)
+    assert (report.handed, report.failures) == (5, 1)
+    assert "5 tasks lacked a prediction, 4 have one" in str(report)
+    report = prelabel(Studio(tasks=10, having=10), Busy(pace=10, failing=failing), 7, poll=0)
+    assert (report.handed, report.failures) == (0, 0)
+    assert str(report).endswith("0 tasks lacked a prediction, 0 have one.")
+
+
+def test_another_version_served_meanwhile_is_waited_for() -> None:
+    looked: list[str] = []
+
+    class Promoted(Busy):
+        def hand_over(self, *given: Any) -> dict[str, Any]:
+            super().hand_over(*given)
+            return {"model_version": VERSION if len(self.lots) == 1 else "clipseg-1-3"}
+
+        def progress(self, project: int, version: str) -> dict[str, Any]:
+            looked.append(version)
+            return super().progress(project, version)
+
+    report = prelabel(Studio(tasks=300), Promoted(pace=1000), 7, poll=0)
+    assert looked == [VERSION, "clipseg-1-3"]
+    assert report.version == "clipseg-1-3"
 
 
 def told(content: object, status: int = 200) -> dict[str, Any]:
