@@ -138,17 +138,18 @@ class Launcher:
         settings = self._settings
         _check_port(settings.host, settings.port)
         _check_models(settings.model_dir)
-        if settings.redis_url is None:
+        url = settings.redis_url
+        if url is None:
             path = run_dir / "broker.sock"
             url = f"unix://{path}"
             server = broker.find_server(settings.broker)
             command = broker.command(server, path, settings.data_dir / "broker")
             self._add("broker", lambda _: command, self._environment, signal.SIGTERM)
             self._await_broker(url)
-            self._environment["REDIS_URL"] = url
         else:
-            _check_broker(settings.redis_url)
-        connection = connect(self._environment["REDIS_URL"])
+            _check_broker(url)
+        self._environment["REDIS_URL"] = url
+        connection = connect(url)
         self._recovery, self._lane = Recovery(connection), TrainingLane(connection)
         python = [sys.executable, "-m", "backend.cli"]
         threads = max(1, (os.cpu_count() or 1) // settings.workers)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -256,11 +257,11 @@ def test_workers_without_a_launcher_hand_back_what_a_dead_one_held(
     tiny_checkpoint: Path, tmp_path: Path, image_host: ImageHost
 ) -> None:
     """As containers run: nobody watches over the processes but their peers."""
-    socket = tmp_path / "s"
-    server = broker.command(broker.find_server(None), socket, tmp_path / "broker")
+    address = tmp_path / "s"
+    server = broker.command(broker.find_server(None), address, tmp_path / "broker")
     environment = {
         **os.environ,
-        "REDIS_URL": f"unix://{socket}",
+        "REDIS_URL": f"unix://{address}",
         "PROMPTBRUSH_CHECKPOINT": str(tiny_checkpoint),
         "PROMPTBRUSH_DATA_DIR": str(tmp_path),
         "IMAGE_HOSTS": "127.0.0.1",
@@ -270,7 +271,7 @@ def test_workers_without_a_launcher_hand_back_what_a_dead_one_held(
     processes = [subprocess.Popen(server)]
     try:
         queue = PredictionQueue(connect(environment["REDIS_URL"]))
-        wait_until(socket.exists)
+        wait_until(address.exists)
         first = subprocess.Popen([*command, "first"], env=environment)
         processes.append(first)
         wait_until(lambda: len(queue.workers()) == 1)
@@ -294,3 +295,37 @@ def test_workers_without_a_launcher_hand_back_what_a_dead_one_held(
         for process in reversed(processes):
             process.terminate()
             process.wait(20)
+
+
+def test_a_broker_of_ones_own_is_used_by_its_address_which_no_log_shows(
+    launch: Callable[..., Up], tmp_path: Path
+) -> None:
+    port = free_port()
+    secret = ["--requirepass", "s3cr3t", "--dir", str(tmp_path), "--save", ""]
+    server = subprocess.Popen([broker.find_server(None), "--port", str(port), *secret])
+    try:
+        wait_until(lambda: _listens(port))
+        up = launch(
+            REDIS_URL=f"valkey://:s3cr3t@127.0.0.1:{port}/3",
+            LABEL_STUDIO_URL="http://127.0.0.1:9",
+            LABEL_STUDIO_API_KEY="k3y" * 13,
+            LOG_LEVEL="DEBUG",
+        )
+        (entry,) = up.predict([data_uri()]).json()["results"]
+        assert entry["result"]
+        server.kill()
+        server.wait()
+        wait_until(lambda: up.get("/health")["broker"] == "DOWN")
+        assert up.predict([data_uri()]).json()["error"] == "QueueUnavailable"
+        up.stop()
+        log = up.log.read_text()
+        assert "s3cr3t" not in log
+        assert "k3y" not in log
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
