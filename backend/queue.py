@@ -49,17 +49,29 @@ AT_ONCE = 200  # jobs that are handed over in one step
 
 
 def connect(url: str) -> Redis:
-    """A client that fails fast: blocking calls here are cut into slices of a second."""
+    """A client that fails fast: blocking calls here are cut into slices of a second.
+
+    Raises:
+        BadSetting: the address cannot be understood.
+    """
     try:
-        return Redis.from_url(
+        client = Redis.from_url(
             url,
             socket_timeout=30,
             socket_connect_timeout=2,
             retry=Retry(NoBackoff(), 1),
             encoding_errors="replace",  # a reason may quote half a character: no worker dies of it
         )
-    except ValueError as error:
-        raise BadSetting(f"REDIS_URL cannot be used: {error}") from None
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # which else refuses options at first use
+        return client
+    except (ValueError, TypeError, RedisError) as error:
+        # of a port the value is quoted, which may be half a password
+        reason = str(error).partition(" as ")[0]
+        raise BadSetting(
+            f"REDIS_URL cannot be used: {reason}. In a password, other characters than letters "
+            "and digits are written as %2F and the like."
+        ) from None
 
 
 class TaskJob(Job):

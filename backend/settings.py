@@ -191,7 +191,9 @@ def _read(
                 return parse(raw)
             except ValueError as error:
                 secret = any(part in name for part in ("PASS", "KEY", "TOKEN"))
-                shown = "" if secret else f"={raw!r}"
+                # what is before an @ may be a password
+                open_part = re.sub(r".*@", "...@", raw, flags=re.DOTALL)
+                shown = "" if secret else f"={open_part!r}"
                 raise BadSetting(f"{name}{shown} cannot be used: {error}.") from None
     return default
 

@@ -90,6 +90,15 @@ def test_a_token_that_no_request_can_carry_is_told_and_not_shown(name: str, key:
     assert key[:4] not in str(told.value)
 
 
+@pytest.mark.parametrize("name", ["REDIS_URL", "LABEL_STUDIO_URL", "PROMPTBRUSH_URL"])
+@pytest.mark.parametrize("value", ["ftp://me:s3cr3t@host", "me:s3@cr3t@host", "x//:s3\ncr3t@host"])
+def test_a_password_in_an_address_that_cannot_be_used_is_not_shown(name: str, value: str) -> None:
+    with pytest.raises(BadSetting, match="@host") as caught:
+        Settings.from_environment({name: value})
+    assert "s3" not in str(caught.value)
+    assert "cr3t" not in str(caught.value)
+
+
 def test_a_device_may_be_numbered() -> None:
     assert Settings.from_environment({"DEVICE": "CUDA:1"}).device == "cuda:1"
     assert Settings.from_environment({"DEVICE": "auto"}).device is None
