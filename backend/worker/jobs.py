@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 
 from redis import Redis
 from redis.exceptions import LockError, RedisError
@@ -86,6 +87,10 @@ class BatchWorker(SimpleWorker):
         finally:
             self._ended.set()
             heart.join()
+
+    def get_heartbeat_ttl(self, job: Job) -> int:
+        """Seconds for which a job is held: longer than it may take, since nothing renews it."""
+        return ceil(self._job_timeout) + 60
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Answer a job together with what waits behind it."""

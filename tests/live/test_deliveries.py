@@ -1,14 +1,20 @@
 """The queue on a real broker: who is answered, what is pushed, what waits."""
 
+import time
+from collections.abc import Sequence
+
 import pytest
 
-from backend.queue import PredictionQueue
+from backend.delivery import Answer
+from backend.queue import PREDICT, PredictionQueue, WorkerPulse
 from backend.scripts import MOST_UNPUSHED, PREFIX
+from backend.worker.jobs import BatchWorker
 from tests.live.conftest import LABEL_CONFIG
 from tests.live.hand import (
     GROUP,
     VERSION,
     Hand,
+    answer,
     ask,
     collect,
     lose_leases,
@@ -186,3 +192,26 @@ def test_the_background_pauses_while_too_much_waits_to_be_pushed(queue: Predicti
     assert collect(queue, asking, 1) == [True, True]  # those who wait are served all the same
     push_all(queue, Studio(LABEL_CONFIG, dict.fromkeys(range(1, 1000), "")))
     assert hand.work() > 0
+
+
+def test_a_job_is_its_workers_for_as_long_as_it_may_take(queue: PredictionQueue) -> None:
+    """Else it would be given to another meanwhile, and no death be counted."""
+    redis, held = queue.connection, list[tuple[int, int]]()
+
+    def answerer(payloads: Sequence[Answer]) -> list[tuple[Answer, float]]:
+        (key,) = redis.keys("rq:execution:*")
+        over = redis.zcount("rq:wip:predictions", time.time() + 600, "+inf")
+        held.append((redis.ttl(key), over))
+        return [(answer(1), 0.1) for _ in payloads]
+
+    pulse = WorkerPulse("w", "h", 1, "m", "c", "d", "cpu")
+    worker = BatchWorker(redis, pulse, {PREDICT: answerer}, batch_size=4, job_timeout=600)
+    queue.submit_background(payloads(1), GROUP)
+    taken = worker.dequeue_job_and_maintain_ttl(1)
+    assert taken is not None
+    worker.execute_job(*taken)
+    ((seconds, over),) = held
+    assert seconds > 600
+    assert over == 1
+    assert unpushed(queue) == 1
+    assert not redis.keys("rq:execution*")
