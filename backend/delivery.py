@@ -105,7 +105,7 @@ class Deliveries:
         self._finish(args=[asker])
 
     def sweep(self) -> None:
-        """Send on what askers that are gone did not take."""
+        """Send on what askers that are gone did not take; forget groups that are empty."""
         self._sweep()
 
     # what is answered

@@ -10,6 +10,7 @@ Keys, after the prefix:
     batch, background  jobs                behind the queue, in two lines
     outbox, pushing    jobs                whose answers go to Label Studio, or are on the way
     counts:{group}, failed:{group}         how the tasks of a group ended
+    groups             groups              of which any of these three is there
     pushed:{group}:{task}                  there for a moment after it was pushed
 
 A job's own hash, which RQ keeps, also holds pb_asker, pb_group and pb_task.
@@ -212,6 +213,12 @@ for _, asker in ipairs(call('SMEMBERS', P .. 'askers')) do
     end
     call('DEL', P .. 'asked:' .. asker, P .. 'ready:' .. asker)
     call('SREM', P .. 'askers', asker)
+  end
+end
+for _, group in ipairs(call('SMEMBERS', P .. 'groups')) do
+  local of = ':' .. group
+  if call('EXISTS', P .. 'pending' .. of, P .. 'counts' .. of, P .. 'failed' .. of) == 0 then
+    call('SREM', P .. 'groups', group)
   end
 end
 """

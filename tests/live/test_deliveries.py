@@ -215,3 +215,17 @@ def test_a_job_is_its_workers_for_as_long_as_it_may_take(queue: PredictionQueue)
     assert over == 1
     assert unpushed(queue) == 1
     assert not redis.keys("rq:execution*")
+
+
+def test_a_group_is_forgotten_with_what_is_known_of_it(queue: PredictionQueue) -> None:
+    """Every version of every project is one: they would be listed for ever."""
+    queue.submit_background(payloads(1), GROUP)
+    queue.deliveries.sweep()
+    assert [one["pending"] for one in queue.jobs()["projects"]] == [1]
+    Hand(queue.connection).work()
+    push_all(queue, Studio(LABEL_CONFIG, {1: ""}))
+    queue.deliveries.sweep()
+    assert [one["pushed"] for one in queue.jobs()["projects"]] == [1]
+    queue.connection.delete(f"{PREFIX}counts:{GROUP}")  # as after a month
+    queue.deliveries.sweep()
+    assert queue.jobs()["projects"] == []
