@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from math import ceil
 from typing import Any, TypeVar
 
@@ -111,6 +111,15 @@ class WorkerPulse:
     checkpoint: str
     digest: str
     device: str
+
+    @classmethod
+    def read(cls, raw: bytes | str) -> WorkerPulse | None:
+        """What a worker told; None of one of another version, which leaves out what is needed."""
+        told = json.loads(raw)
+        try:
+            return cls(**{one.name: told[one.name] for one in fields(cls)})
+        except KeyError:
+            return None
 
 
 def queue_of(connection: Redis) -> Queue:
@@ -262,12 +271,12 @@ class PredictionQueue:
         """The workers that are alive and ready."""
         names = sorted(map(as_text, self.connection.smembers(WORKERS)))
         pulses = self.connection.mget([PULSE + name for name in names]) if names else []
-        return [WorkerPulse(**json.loads(raw)) for raw in pulses if raw]
+        return [told for raw in pulses if raw and (told := WorkerPulse.read(raw))]
 
     def serving(self) -> WorkerPulse | None:
         """The worker that answers, or answered last: what is served does not end with it."""
         raw = self.connection.get(SERVING)
-        return WorkerPulse(**json.loads(raw)) if raw else None
+        return WorkerPulse.read(raw) if raw else None
 
     def depth(self) -> int:
         """Jobs that wait."""

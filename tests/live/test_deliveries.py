@@ -1,12 +1,14 @@
 """The queue on a real broker: who is answered, what is pushed, what waits."""
 
+import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import pytest
 
 from backend.delivery import Answer
-from backend.queue import PREDICT, PredictionQueue, WorkerPulse
+from backend.queue import PREDICT, PULSE, SERVING, WORKERS, PredictionQueue, WorkerPulse
 from backend.scripts import MOST_UNPUSHED, PREFIX
 from backend.worker.jobs import BatchWorker
 from tests.live.conftest import LABEL_CONFIG
@@ -229,3 +231,13 @@ def test_a_group_is_forgotten_with_what_is_known_of_it(queue: PredictionQueue) -
     queue.connection.delete(f"{PREFIX}counts:{GROUP}")  # as after a month
     queue.deliveries.sweep()
     assert queue.jobs()["projects"] == []
+
+
+def test_workers_of_another_version_are_known_by_what_they_share(queue: PredictionQueue) -> None:
+    pulse = WorkerPulse("w", "h", 1, "m", "c", "d", "cpu")
+    told = {**asdict(pulse), "said since": 1}
+    for newer, known in ((told, pulse), ({"name": "w", "device": "cpu"}, None)):
+        queue.connection.sadd(WORKERS, "w")
+        queue.connection.mset({PULSE + "w": json.dumps(newer), SERVING: json.dumps(newer)})
+        assert queue.serving() == known
+        assert queue.workers() == ([known] if known else [])
