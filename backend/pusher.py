@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import LockError, RedisError
+from redis.exceptions import LockError, LockNotOwnedError, RedisError
 from redis.lock import Lock
 
 from backend import journal
@@ -78,6 +78,7 @@ class Pusher:
         self._studio = studio
         self._stopping = stopping
         self._deliveries = Deliveries(connection)
+        self._lock: Lock | None = None
 
     def run(self) -> None:
         """Push until told to stop."""
@@ -88,12 +89,16 @@ class Pusher:
                     self._work(lock)
                 else:
                     self._rest(1.0)
+            except LockError as error:
+                log.warning("another pushes from now on: %s", error)
+                self._rest(1.0)
             except RedisError as error:
                 log.warning("the broker does not answer: %s", error)
                 self._rest(1.0)
 
     def _work(self, lock: Lock) -> None:
         """Push while the lock is held."""
+        self._lock = lock
         lost = threading.Event()
         heart = threading.Thread(target=_keep, args=(lock, lost), daemon=True)
         heart.start()
@@ -206,6 +211,9 @@ class Pusher:
             )
             self._refuse(project, lates, config, unreadable)
             return
+        # who was suspended since it looked what is lacking may have been taken for dead
+        if self._lock is not None and not self._lock.owned():
+            raise LockNotOwnedError("this process was silent for too long")
         try:
             if "cluster" in first:
                 self._studio.create_prediction(project, first)

@@ -1,6 +1,8 @@
 """The pusher on a real broker, with workers, askers and pushers that die at any step."""
 
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -72,6 +74,29 @@ def test_a_pusher_that_died_after_saving_does_not_save_twice(queue: PredictionQu
     studio.after_saving = lambda: None
     push_all(queue, studio)
     assert studio.copies() == {(task, VERSION): 1 for task in range(1, 31)}
+
+
+def test_a_pusher_that_was_suspended_does_not_save_what_another_saved_meanwhile(
+    queue: PredictionQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a container that is paused after it looked, for longer than the lock holds."""
+    studio = Studio(LABEL_CONFIG, {1: "", 2: ""})
+    queue.submit_background(payloads(1, 2), GROUP)
+    Hand(queue.connection).work()
+    look, woken = studio.tasks, threading.Event()
+
+    def suspended(project: int, **wanted: Any) -> Iterator[dict[str, Any]]:
+        seen = list(look(project, **wanted))
+        if wanted.get("lacking") and not woken.is_set():
+            woken.set()
+            queue.connection.delete(LOCK)
+            push_all(queue, studio)
+        return iter(seen)
+
+    monkeypatch.setattr(studio, "tasks", suspended)
+    Pusher(queue.connection, studio, woken.is_set).run()
+    assert studio.copies() == {(1, VERSION): 1, (2, VERSION): 1}
+    assert queue.deliveries.unpushed() == 0
 
 
 def test_two_pushers_take_turns_and_label_studio_may_be_away(queue: PredictionQueue) -> None:
