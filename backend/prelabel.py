@@ -11,7 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -36,6 +36,7 @@ class Report:
     pending: int
     failed: Mapping[str, str]  # task -> reason
     failures: int
+    lost: int = 0  # that lack a prediction though nothing waits
     trouble: str | None = None  # why pushing rests
 
     @property
@@ -46,12 +47,17 @@ class Report:
 
     def __str__(self) -> str:
         """Counts, and the reasons of failures."""
-        done = self.handed - self.pending - self.failures
+        done = self.handed - self.pending - self.failures - self.lost
         lines = [
             f"Version {self.version}: {self.handed} tasks lacked a prediction, {done} have one."
         ]
         if self.pending:
             lines.append(f"{self.pending} are worked on; run this again to see how far it is.")
+        if self.lost:
+            lines.append(
+                f"{self.lost} still lack one, though nothing is worked on: the queue's broker may "
+                "have lost them. Run this again."
+            )
         if self.failures:
             reasons = Counter(self.failed.values())
             example = {reason: task for task, reason in reversed(list(self.failed.items()))}
@@ -84,7 +90,9 @@ def prelabel(
             report = watch.look(version)
             bar.n = max(0, report.handed - report.pending)
             bar.set_postfix_str(report.postfix)
-            if not (wait and report.pending):
+            if not report.pending:
+                return replace(report, lost=watch.lost(studio, report))
+            if not wait:
                 return report
             time.sleep(poll)
 
@@ -118,5 +126,13 @@ class _Watch:
             sum(one["pending"] for one in told),
             failed,
             len(failed) + sum(one["failed"] - len(one["reasons"]) for one in told),
-            next((one["trouble"] for one in told if one["trouble"]), None),
+            trouble=next((one["trouble"] for one in told if one["trouble"]), None),
         )
+
+    def lost(self, studio: Tasks, report: Report) -> int:
+        """How many lack a prediction of every version, and did not fail."""
+        lacking = self.handed - set(map(int, report.failed))
+        for version in self._versions:
+            rows = studio.tasks(self._project, lacking=version, include=("id",))
+            lacking &= {row["id"] for row in rows}
+        return max(0, len(lacking) - (report.failures - len(report.failed)))

@@ -108,4 +108,4 @@ def _prelabel(options: argparse.Namespace) -> int:
         print("\nWhat was handed over goes on without this command; run it again to watch.")
         raise
     print(report)
-    return 1 if report.failures else 0
+    return 1 if report.failures or report.lost else 0

@@ -17,17 +17,19 @@ VERSION = "clipseg-1-2"
 
 
 class Studio:
-    """A project of which the first tasks have their prediction."""
+    """A project of which the first tasks have their prediction, and in the end all but `left`."""
 
-    def __init__(self, tasks: int, having: int = 0) -> None:
-        self._numbers = range(having + 1, tasks + 1)
+    def __init__(self, tasks: int, having: int = 0, left: Sequence[int] = ()) -> None:
+        self._numbers: Sequence[int] = range(having + 1, tasks + 1)
+        self._left = left
 
     def project(self, project: int) -> dict[str, Any]:
         return {"id": project, "label_config": "<View/>"}
 
     def tasks(self, project: int, *, lacking: str | None = None, **_: Any) -> Iterator[Any]:
-        assert lacking == VERSION
-        return iter({"id": number, "data": {}} for number in self._numbers)
+        assert lacking is not None
+        numbers, self._numbers = self._numbers, self._left
+        return iter({"id": number, "data": {}} for number in numbers)
 
 
 class Busy(Backend):
@@ -103,6 +105,15 @@ def test_what_failed_before_and_was_not_handed_over_now_is_not_counted() -> None
     report = prelabel(Studio(tasks=10, having=10), Busy(pace=10, failing=failing), 7, poll=0)
     assert (report.handed, report.failures) == (0, 0)
     assert str(report).endswith("0 tasks lacked a prediction, 0 have one.")
+
+
+def test_what_the_queue_lost_is_told() -> None:
+    """As where a broker without persistence was started again."""
+    studio = Studio(tasks=10, left=(2, 9, 77))
+    report = prelabel(studio, Busy(pace=10, failing={"9": "ImageMissing: gone"}), 7, poll=0)
+    assert (report.handed, report.failures, report.lost) == (10, 1, 1)
+    assert "10 tasks lacked a prediction, 8 have one." in str(report)
+    assert "1 still lack" in str(report)
 
 
 def test_another_version_served_meanwhile_is_waited_for() -> None:
