@@ -99,6 +99,7 @@ if group ~= '' then
     call('DEL', job_key(job))
     if asker ~= '' then
       local before = call('HGET', job_key(known), 'pb_asker')
+      if before == asker then return known end
       if before then
         call('ZREM', P .. 'asked:' .. before, known)
         tell(before, '-' .. known)

@@ -1,6 +1,7 @@
 """The queue on a real broker: who is answered, what is pushed, what waits."""
 
 import json
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -241,3 +242,15 @@ def test_workers_of_another_version_are_known_by_what_they_share(queue: Predicti
         queue.connection.mset({PULSE + "w": json.dumps(newer), SERVING: json.dumps(newer)})
         assert queue.serving() == known
         assert queue.workers() == ([known] if known else [])
+
+
+def test_a_task_that_is_in_a_request_twice_is_answered_twice(queue: PredictionQueue) -> None:
+    hand = Hand(queue.connection)
+    asking = ask(queue, 1, 2, 1)
+    working = threading.Timer(1.5, hand.work)  # after the asker has looked
+    working.start()
+    assert collect(queue, asking, 5) == [True, True, True]
+    working.join()
+    assert sorted(hand.worked) == [1, 2]
+    queue.finish(asking)
+    assert pending(queue.connection) == 0
