@@ -259,8 +259,12 @@ class PredictionQueue:
 
     def finish(self, asking: Asking) -> None:
         """Say that the answers have gone out; until then they are kept for the case that not."""
-        if asking.asker:
+        if not asking.asker:
+            return
+        try:
             self.deliveries.finish(asking.asker)
+        except RedisError as error:
+            log.warning("that answers have gone out could not be told to the broker: %s", error)
 
     def report(self, project: object, task: object, error: BackendError) -> None:
         """Tell at `/jobs` of a task that no worker finished, and why."""

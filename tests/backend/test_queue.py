@@ -1,7 +1,7 @@
 import pytest
 
 from backend.errors import BadSetting
-from backend.queue import connect
+from backend.queue import Asking, PredictionQueue, connect
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,10 @@ def test_a_password_may_be_written_with_any_character() -> None:
     client = connect("redis://:s3%2Fcr%3At@localhost:6379/2")
     told = client.connection_pool.connection_kwargs
     assert (told["password"], told["db"]) == ("s3/cr:t", 2)
+
+
+def test_an_answer_that_went_out_stays_so_where_the_broker_cannot_be_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    PredictionQueue(connect("redis://127.0.0.1:9")).finish(Asking("asker", ("job",)))
+    assert "could not be told" in caplog.text
