@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from math import ceil
 from typing import Any, TypeVar
@@ -321,7 +321,7 @@ class PredictionQueue:
         return {"count": len(chosen), "jobs": chosen[:LISTED]}
 
     def _described(self, ids: Sequence[str]) -> list[Answer]:
-        """Jobs by id; those that are gone meanwhile are left out."""
+        """Jobs by id; those that are gone meanwhile, or strangers', are left out."""
         with self.connection.pipeline(transaction=False) as pipeline:
             for job in ids:
                 pipeline.hmget(TaskJob.key_for(job), "meta", "enqueued_at")
@@ -329,13 +329,22 @@ class PredictionQueue:
         return [
             {
                 "id": job,
-                "project": json.loads(meta).get("project"),
-                "task": json.loads(meta).get("task"),
+                "project": told.get("project"),
+                "task": told.get("task"),
                 "enqueued_at": as_text(enqueued_at) if enqueued_at else None,
             }
             for job, (meta, enqueued_at) in zip(ids, found, strict=True)
-            if meta
+            if (told := _meta(meta))
         ]
+
+
+def _meta(raw: bytes | None) -> Mapping[str, Any]:
+    """What a job of ours tells of itself; RQ's own way of writing that is not JSON."""
+    try:
+        told = json.loads(raw or b"")
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def executions(queue: Queue) -> list[tuple[str, str]]:

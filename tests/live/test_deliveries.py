@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import pytest
+from rq import Queue
 
 from backend.delivery import Answer
-from backend.queue import PREDICT, PULSE, SERVING, WORKERS, PredictionQueue, WorkerPulse
+from backend.queue import PREDICT, PULSE, QUEUE, SERVING, WORKERS, PredictionQueue, WorkerPulse
 from backend.scripts import MOST_UNPUSHED, PREFIX
 from backend.worker.jobs import BatchWorker
 from tests.live.conftest import LABEL_CONFIG
@@ -254,3 +255,12 @@ def test_a_task_that_is_in_a_request_twice_is_answered_twice(queue: PredictionQu
     assert sorted(hand.worked) == [1, 2]
     queue.finish(asking)
     assert pending(queue.connection) == 0
+
+
+def test_a_job_that_somebody_else_put_into_the_queue_hides_no_other(queue: PredictionQueue) -> None:
+    strangers = Queue(QUEUE, connection=queue.connection)  # with RQ's own serializer
+    strangers.enqueue("subprocess.getoutput", "true", meta={"project": PROJECT})
+    queue.submit_background(payloads(1), GROUP)
+    told = queue.jobs()["queued"]
+    assert told["count"] == 2
+    assert [job["task"] for job in told["jobs"]] == [1]
