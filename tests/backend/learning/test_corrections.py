@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from backend.learning.dataset import Account, samples
-from tests.backend.learning.test_dataset import CONFIG, Images, annotation, mask, read, stroke
+from tests.backend.learning.strokes import CONFIG, Images, annotation, mask, read, stroke
 
 
 def corrected(predicted: list[dict[str, Any]], *accepted: dict[str, Any]) -> dict[str, Any]:
