@@ -2,6 +2,8 @@
 
 A stroke's edge is anti-aliased, so that a pixel counts from half its opacity. Where a tool takes
 its labels from `<Labels>` tags, a region comes under one id: the area, and its labels of each.
+Places are those of the upright image, also where the editor's rotation tool had turned it while
+somebody drew (`image_rotation`).
 
 Label Studio checks nothing of what an import or a script writes into a region. What is read of one
 is checked here, and only here: its `fault`, or the ValueError of its mask, says what is wrong.
@@ -43,7 +45,6 @@ class Area:
     form: str  # one of FORMS
     labels: tuple[str, ...]
     size: Size  # of the image as it was displayed
-    turned: bool  # by the editor's own rotation tool
     value: Mapping[str, Any]
     id: str = ""
     origin: str = ""  # "manual", "prediction", or "prediction-changed"
@@ -62,8 +63,6 @@ class Area:
         """
         if self.fault:
             raise ValueError(self.fault)
-        if self.turned:
-            raise ValueError("the image was turned with the editor's rotation tool")
         height, width = self.size
         if min(self.size) < 1:
             raise ValueError("the size of its image is not told")
@@ -126,7 +125,6 @@ def areas(regions: Iterable[Mapping[str, Any]]) -> Iterator[Area]:
             form=form,
             labels=labels or (),
             size=(_pixels(region, "original_height"), _pixels(region, "original_width")),
-            turned=bool(region.get("image_rotation")),
             value=value if isinstance(value, Mapping) else {},
             id=_id(region) or "",
             origin=str(region.get("origin")),

@@ -82,6 +82,17 @@ SELECT_SMART_TOOL = """(name) => {
   manager.selectTool(manager.allTools().find((t) => t.dynamic && t.toolName === name), true);
 }"""
 
+# The image, a quarter to the left, and where it is on the page then.
+TURN = """() => {
+  const annotation = window.dataManager.lsf.lsf.annotationStore.selected;
+  Array.from(annotation.names.values()).find((tag) => tag.type === "image").rotate(-90);
+}"""
+FRAME = """() => {
+  const boxes = Array.from(document.images, (one) => one.getBoundingClientRect());
+  const [largest] = boxes.sort((a, b) => b.width * b.height - a.width * a.height);
+  return [largest.left, largest.top, largest.width, largest.height];
+}"""
+
 SELECT_REGION = """(label) => {
   const annotation = window.dataManager.lsf.lsf.annotationStore.selected;
   annotation.unselectAll();
@@ -110,6 +121,7 @@ class Editor:
         self._url = url
         self._name = name
         self._shots = 0
+        self._turned = False
 
     def sign_in(self) -> None:
         """Through the form, as people do."""
@@ -179,6 +191,12 @@ class Editor:
 
     # what an annotator does
 
+    def turn(self) -> None:
+        """Turn the image a quarter to the left: it is as wide then as it was high."""
+        self.page.evaluate(TURN)
+        self.page.wait_for_timeout(STILL)
+        self._turned = True
+
     def auto_annotation(self) -> None:
         """Switch on that prompts are answered; the browser remembers it."""
         toggle = self.page.get_by_text("Auto-Annotation", exact=True)
@@ -213,17 +231,7 @@ class Editor:
             labels: Which of the rows of labels is the rectangles', from 0.
         """
         self._choose(label, labels, "RectangleTool")
-        left, top, right, bottom = box
-        mouse = self.page.mouse
-
-        def drag() -> None:
-            mouse.move(*self._at(left, top))
-            mouse.down()
-            mouse.move(*self._at((left + right) / 2, (top + bottom) / 2), steps=5)
-            mouse.move(*self._at(right, bottom), steps=5)
-            mouse.up()
-
-        return self._answer(drag)
+        return self._answer(lambda: self._drag(box))
 
     def click_point(
         self, label: str, x: float, y: float, *, negative: bool = False, labels: int = 2
@@ -236,6 +244,12 @@ class Editor:
                 self.page.mouse.click(*self._at(x, y))
 
         return self._answer(click)
+
+    def stroke(self, label: str, box: Box) -> None:
+        """A stroke of the brush, from the upper left corner to the lower right one."""
+        self.page.locator(".lsf-labels").first.get_by_text(label, exact=True).click()
+        self.page.wait_for_timeout(500)
+        self._drag(box)
 
     def accept(self) -> None:
         """Take all suggestions into the annotation."""
@@ -300,6 +314,16 @@ class Editor:
         answer: dict[str, Any] = sent.value.json()
         return answer
 
+    def _drag(self, box: Box) -> None:
+        """From the upper left to the lower right corner."""
+        left, top, right, bottom = box
+        mouse = self.page.mouse
+        mouse.move(*self._at(left, top))
+        mouse.down()
+        mouse.move(*self._at((left + right) / 2, (top + bottom) / 2), steps=5)
+        mouse.move(*self._at(right, bottom), steps=5)
+        mouse.up()
+
     def _choose(self, label: str, row: int, tool: str) -> None:
         self.page.evaluate(SELECT_SMART_TOOL, tool)
         self.page.locator(".lsf-labels").nth(row).get_by_text(label, exact=True).click()
@@ -314,6 +338,9 @@ class Editor:
               return [image.naturalWidth, image.naturalHeight];
             }"""
         )
+        if self._turned:
+            left, top, across, along = self.page.evaluate(FRAME)
+            return left + y / height * across, top + (1 - x / width) * along
         box = self.page.locator(".konvajs-content").first.bounding_box()
         assert box
         return box["x"] + x / width * box["width"], box["y"] + y / height * box["height"]

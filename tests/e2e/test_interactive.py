@@ -9,6 +9,7 @@ import pytest
 
 from backend.labelstudio import brush
 from backend.labelstudio.client import LabelStudio
+from backend.labelstudio.shapes import areas
 from demo.scenes import Look
 from tests.e2e.conftest import Drawn
 from tests.e2e.editor import Editor, Mask, Region, iou
@@ -91,6 +92,49 @@ def test_a_smart_keypoint_gives_the_thing_under_it(scene: Drawn, task: int, edit
     editor.shot("suggested")
     assert region.label == "Yellow ring"
     assert iou(mask, scene.truth(BLUE_SQUARE)) >= 0.7
+
+
+@pytest.fixture
+def turned(scene: Drawn, client: LabelStudio, connected: Connected, editor: Editor) -> Editor:
+    """The scene in the editor, which turned it a quarter."""
+    project = connected([scene.path], *LABELS)
+    xml = client.project(project)["label_config"]
+    turns = xml.replace("<Image ", '<Image rotateControl="true" ')
+    client.update_project(project, label_config=turns)
+    [task] = client.tasks(project)
+    editor.open(project, task["id"])
+    editor.turn()
+    return editor
+
+
+def test_a_stroke_on_a_turned_image_is_where_it_lies_in_its_file(
+    scene: Drawn, turned: Editor
+) -> None:
+    box = scene.box(BLUE_SQUARE)
+    turned.stroke("Yellow ring", box)
+    turned.page.wait_for_timeout(1000)
+    [region] = turned.submit()["result"]
+    assert region["image_rotation"] == 270
+    [area] = areas([region])
+    rows, columns = np.nonzero(area.mask())
+    corners = columns.min(), rows.min(), columns.max(), rows.max()
+    np.testing.assert_allclose(corners, box, atol=15)  # half the brush
+
+
+def test_a_smart_keypoint_on_a_turned_image_gives_the_thing_under_it(
+    scene: Drawn, turned: Editor
+) -> None:
+    turned.auto_annotation()
+    left, top, right, bottom = scene.box(BLUE_SQUARE)
+    turned.click_point("Yellow ring", (left + right) / 2, (top + bottom) / 2)
+    _, mask = only_suggestion(turned)
+    turned.shot("suggested")
+    assert iou(mask, scene.truth(BLUE_SQUARE)) >= 0.7
+    turned.accept()
+    [region] = turned.submit()["result"]
+    assert region["image_rotation"] == 270
+    [area] = areas([region])
+    assert (area.mask() == mask).all()
 
 
 def test_a_phrase_for_what_is_not_there_is_answered_in_words(task: int, editor: Editor) -> None:

@@ -108,6 +108,12 @@ def test_a_region_with_labels_of_its_own_may_have_those_of_another_tag_too() -> 
     assert area.labels == ("Car", "Dirty")
 
 
+def test_a_region_lies_where_it_was_drawn_however_the_image_was_turned_meanwhile() -> None:
+    box = region("rectanglelabels", {**BOX, "rectanglelabels": ["Car"]})
+    upright, turned = areas([box, {**box, "image_rotation": 270}])
+    assert (upright.mask() == turned.mask()).all()
+
+
 def test_points_and_texts_are_no_areas() -> None:
     assert not list(
         areas(
@@ -141,7 +147,6 @@ def picture(width: int, height: int) -> str:
         ({"value": {"rle": [10**400]}}, "whole numbers from 0 to 255"),
         ({"value": {"rle": "AAAA"}}, "cut short"),
         ({"value": {"rle": "A"}}, "no base64"),
-        ({"image_rotation": 90}, "rotation tool"),
         ({"original_width": None}, "size"),
         ({"original_width": True}, "size"),
         ({"original_width": WIDTH + 0.5}, "size"),
