@@ -109,7 +109,8 @@ def _brought(predictor: Predictor, books: Books, project: int, entry: Entry) -> 
 
     A version that encodes exemplars in a way of its own cannot use them: their images are not here.
     """
-    if predictor.encoder:
+    elsewhere = [one for one in entry.exemplars if one.project]
+    if predictor.encoder or not elsewhere:
         return []
     width = predictor.condition(["thing"]).shape
 
@@ -119,9 +120,9 @@ def _brought(predictor: Predictor, books: Books, project: int, entry: Entry) -> 
         return torch.from_numpy(condition) if fits else None
 
     found = []
-    for one in entry.exemplars:
+    for one in elsewhere:
         condition, other = shown(one.id), shown(one.recoloured)
-        if one.project and condition is not None:
+        if condition is not None:
             recoloured = None if other is None else (one.recoloured, other)
             found.append(Shot(one.id, one.task, condition, recoloured, one.project))
     return found

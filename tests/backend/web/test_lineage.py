@@ -12,7 +12,7 @@ from backend.learning.versions import Versions
 from backend.settings import Settings
 from backend.web import app as module
 from tests.backend.learning.history import BASE, make
-from tests.backend.web.test_pages import BROWSER, PlaygroundQueue
+from tests.backend.web.finding import BROWSER, PlaygroundQueue
 
 
 @pytest.fixture
