@@ -48,13 +48,13 @@ def failure(error: Exception) -> BackendError:
     if lack is None:
         log.error("a task failed unexpectedly", exc_info=error)
         return InternalError("A defect in promptbrush; the worker's log has the traceback.")
-    log.warning("a task needs more memory than there is: %s", str(error).partition("\n")[0])
+    log.warning("a task needs more memory than there is: %s", _first_line(error))
     return lack
 
 
 @contextmanager
-def needing_memory(advice: Advice) -> Iterator[None]:
-    """Says what to do if memory does not suffice.
+def needing_memory() -> Iterator[None]:
+    """Says what to do if memory does not suffice to learn.
 
     Raises:
         OutOfMemory: it did not.
@@ -62,15 +62,20 @@ def needing_memory(advice: Advice) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        lack = _lack(error, advice)
+        lack = _lack(error, LEARNING)
         if lack is None:
             raise
+        log.warning("learning needs more memory than there is: %s", _first_line(error))
         raise lack from error
 
 
 def make_room() -> None:
     """Give back what torch keeps of a GPU's memory for itself, which others may need."""
     torch.cuda.empty_cache()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _lack(error: Exception, advice: Advice) -> OutOfMemory | None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from backend.errors import BackendError, BadRequest, ImageMissing
 from backend.inference.books import Books
-from backend.inference.failures import LEARNING, needing_memory
+from backend.inference.failures import needing_memory
 from backend.inference.features import FeatureCache
 from backend.inference.offering import of_image
 from backend.inference.pipeline import Served
@@ -109,7 +109,7 @@ class Learner:
     project: int
     accepted: Accepted
 
-    @needing_memory(LEARNING)
+    @needing_memory()
     def measure(self, told: Told = lambda _: None) -> Measured:
         """Find out what the project's labels are best asked with, as it is served."""
         registry = Registry(self.settings.model_dir)
@@ -135,7 +135,7 @@ class Learner:
             tuned=None if active is None else active.id,
         )
 
-    @needing_memory(LEARNING)
+    @needing_memory()
     def learn(self, recipe: Recipe, told: Told) -> Trained:
         """Measure, and train; a version that is promoted is to be measured with anew.
 

@@ -271,8 +271,8 @@ def _shared_out(lessons: Sequence[Lesson]) -> tuple[list[Lesson], list[Lesson]]:
         training = [one for one in training if one.task not in moved]
     if not all(any(one.present for one in some) for some in (training, validation)):
         raise TooLittleData(
-            f"There are {len(training)} tasks to train on and {len(validation)} to stop by, and "
-            "each kind needs some with a label in it: accept some more tasks."
+            f"Tasks to train on: {len(training)}, to stop by: {len(validation)}. Each kind needs "
+            "some with a label in it: accept some more tasks."
         )
     return training, validation
 

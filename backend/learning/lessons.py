@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -175,11 +176,11 @@ class Lessons:
     def keep_only(self, lessons: Collection[Lesson]) -> None:
         """Delete what these do not need: other data's, other base checkpoints', unfinished ones."""
         needed = {lesson.path for lesson in lessons}
+        for path in self._folder.parent.glob("*/*"):
+            if path not in needed and path.is_file():
+                path.unlink()
         for folder in self._folder.parent.iterdir():
-            for path in folder.iterdir():
-                if path not in needed:
-                    path.unlink()
-            if not any(folder.iterdir()):
+            with suppress(OSError):  # it holds lessons, or is a file that others put here
                 folder.rmdir()
 
     def _exemplars(self, sample: Sample, shown: Sequence[bool]) -> Tensor:

@@ -249,7 +249,7 @@ def test_where_chance_leaves_no_task_to_stop_by_some_to_train_on_do_it(
     absent = Lessons(tmp_path / "absent", "base", segmenter).make(without_labels)
     for few in (training, [*training, absent]):
         assert run(segmenter, few, tmp_path / str(len(few))).step > 0
-    with pytest.raises(TooLittleData, match="1 tasks to train on and 0 to stop by"):
+    with pytest.raises(TooLittleData, match="train on: 1, to stop by: 0"):
         run(segmenter, training[:1], tmp_path)
 
 
@@ -259,7 +259,7 @@ def test_both_images_of_a_task_are_to_train_on_or_to_stop_by(
     task = next(one for one in lessons if one.part is Part.TRAINING)
     second = replace(sample(task.task), image_key="other")
     both = [task, Lessons(tmp_path / "second", "base", segmenter).make(second)]
-    with pytest.raises(TooLittleData, match="and 0 to stop by"):
+    with pytest.raises(TooLittleData, match="to stop by: 0"):
         run(segmenter, both, tmp_path)
 
 

@@ -124,9 +124,11 @@ def test_what_no_lesson_needs_is_deleted(segmenter: Segmenter, folder: Path) -> 
     maker = Lessons(folder, "base", segmenter)
     kept, gone = maker.make(sample(1)), maker.make(sample(2))
     gone.path.with_suffix(".17").touch()
+    foreign = folder / ".DS_Store"  # of somebody's file manager
+    foreign.touch()
     maker.keep_only([kept])
-    assert [path for path in folder.rglob("*") if path.is_file()] == [kept.path]
-    assert [path.name for path in folder.iterdir()] == ["base"]
+    assert {path for path in folder.rglob("*") if path.is_file()} == {kept.path, foreign}
+    assert {path.name for path in folder.iterdir()} == {"base", foreign.name}
 
 
 def test_memory_holds_no_more_than_it_may(segmenter: Segmenter, folder: Path) -> None:
