@@ -15,7 +15,8 @@ What counts, task by task:
 
 A task's part, to learn from, to stop by or to judge by, follows from its id alone: what a version
 was judged by, no later version learns from. Of many held-out tasks `JUDGES` judge, who are drawn by
-their ids as well: an interval from so many is narrow, and judging by more takes long.
+their ids as well: an interval from so many is narrow, and judging by more takes long. Tasks may
+have equal images, which shows when these are fetched: who learns sees to it that none judges.
 """
 
 from __future__ import annotations
@@ -148,6 +149,13 @@ class Account:
         self.parts[part_of(sample.task)] += 1
         self.present.update(sample.masks.keys())
         self.absent.update(label for label in sample.labels if label not in sample.masks)
+
+    def take_back(self, sample: Sample, reason: str) -> None:
+        """Leave out a sample that was counted as used."""
+        self.parts[part_of(sample.task)] -= 1
+        self.present.subtract(sample.masks.keys())
+        self.absent.subtract(label for label in sample.labels if label not in sample.masks)
+        self.leave_out(sample.task, reason)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for a version's card."""

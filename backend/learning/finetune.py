@@ -18,7 +18,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -260,21 +260,37 @@ def _shared_out(lessons: Sequence[Lesson]) -> tuple[list[Lesson], list[Lesson]]:
     """Lessons to train on, and to stop by.
 
     Few tasks may leave none with a label to stop by: a fourth of those for training do it then,
-    the next in the lot. They judge no version, so nothing is lost by that.
+    the next in the lot. They judge no version, so nothing is lost by that. Nor is it by tasks with
+    an image that is learnt from: they tell nothing of when to stop, and are learnt from as well.
     """
     parts = {part: [one for one in lessons if one.part is part] for part in Part}
     training, validation = parts[Part.TRAINING], parts[Part.VALIDATION]
+    learnt = _alike({one.task for one in training}, lessons)
+    validation, training = _moved(learnt, validation, training)
     telling = sorted({one.task for one in training if one.present}, key=lot)
     if len(telling) > 1 and not any(one.present for one in validation):
-        moved = set(telling[: max(1, len(telling) // 4)])
-        validation += [one for one in training if one.task in moved]
-        training = [one for one in training if one.task not in moved]
+        chosen = _alike(telling[: max(1, len(telling) // 4)], training)
+        training, validation = _moved(chosen, training, validation)
     if not all(any(one.present for one in some) for some in (training, validation)):
         raise TooLittleData(
             f"Tasks to train on: {len(training)}, to stop by: {len(validation)}. Each kind needs "
-            "some with a label in it: accept some more tasks."
+            "images of its own with a label in them: accept some more tasks."
         )
     return training, validation
+
+
+def _alike(tasks: Collection[int], lessons: Sequence[Lesson]) -> set[int]:
+    """Tasks with an image that one of these has, themselves among them."""
+    images = {one.image for one in lessons if one.task in tasks}
+    return {one.task for one in lessons if one.image in images}
+
+
+def _moved(
+    tasks: Collection[int], here: Sequence[Lesson], there: Sequence[Lesson]
+) -> tuple[list[Lesson], list[Lesson]]:
+    """What is here and what is there when tasks have gone from here to there."""
+    gone = [one for one in here if one.task in tasks]
+    return [one for one in here if one.task not in tasks], [*there, *gone]
 
 
 def _iou(found: Tensor, truth: Tensor) -> float:

@@ -57,6 +57,7 @@ class Lesson:
 
     path: Path
     task: int
+    image: str  # SHA-256 of its file
     views: int
     grid: tuple[int, int]
     windows: Windows
@@ -147,7 +148,8 @@ class Lessons:
                 log.warning("%s is damaged and is made anew: %s", path, error)
             self._write(path, sample, count, shown)
             grid, windows = _form(path)
-        return Lesson(path, sample.task, count, grid, windows, present, absent, corrected)
+        image = sample.image.digest
+        return Lesson(path, sample.task, image, count, grid, windows, present, absent, corrected)
 
     def _write(self, path: Path, sample: Sample, count: int, shown: Sequence[bool]) -> None:
         masks = {("present", label): mask for label, mask in sample.masks.items()}

@@ -135,8 +135,9 @@ def train(
             left = f" Left out is what cannot be used: {'; '.join(reasons)}." if reasons else ""
             raise TooLittleData(f"{error}{left}") from error
         weights, share = settled(base, served, result.weights, made, everyday.asked, threshold)
+        held_out = counted(source((Part.HELD_OUT,), account), Stage.JUDGING, told)
         evaluation = evaluate(
-            counted(source((Part.HELD_OUT,), account), Stage.JUDGING, told),
+            _judging(held_out, {lesson.image for lesson in made}, account),
             base,
             served,
             base.with_decoder(weights),
@@ -203,6 +204,21 @@ def _asked_of(samples: Iterable[Sample], asked: Sequence[Query]) -> Iterator[Sam
             masks={label: mask for label, mask in sample.masks.items() if label in labels},
             corrected={label: mask for label, mask in sample.corrected.items() if label in labels},
         )
+
+
+def _judging(
+    samples: Iterable[Sample], taught: Collection[str], account: Account
+) -> Iterator[Sample]:
+    """Samples that can judge: their images taught nothing, by digest, and are of one task each."""
+    judges: dict[str, int] = {}
+    for sample in samples:
+        image = sample.image.digest
+        if image in taught:
+            account.take_back(sample, "it would judge, and an equal image is learnt from")
+        elif judges.setdefault(image, sample.task) != sample.task:
+            account.take_back(sample, "it would judge, and an equal image does so already")
+        else:
+            yield sample
 
 
 @contextmanager

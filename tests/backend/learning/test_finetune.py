@@ -263,6 +263,17 @@ def test_both_images_of_a_task_are_to_train_on_or_to_stop_by(
         run(segmenter, both, tmp_path)
 
 
+def test_no_image_tells_when_to_stop_learning_from_itself(
+    segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
+) -> None:
+    first, second, *_ = (one for one in lessons if one.part is Part.TRAINING)
+    stopper = next(one for one in lessons if one.part is Part.VALIDATION)
+    for one in (first, stopper):  # of training and validation, or both of training
+        copy = replace(one, image=second.image)
+        with pytest.raises(TooLittleData, match="train on: 0, to stop by: 2"):
+            run(segmenter, [second, copy], tmp_path)
+
+
 def test_too_little_to_learn_from_is_told(
     segmenter: Segmenter, lessons: list[Lesson], tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry
 from backend.learning.train import Source, Trained, train
 from models import Segmenter
-from tests.backend.learning.school import CONFIG, TASKS, source
+from tests.backend.learning.school import CONFIG, TASKS, sample, source
 
 RECIPE = Recipe(steps=40, look=10, rows=4, rate=5e-3, others=0.4)
 BASE = "b" * 64
@@ -125,6 +125,31 @@ def test_a_label_that_controls_ask_for_in_two_ways_is_judged_once(
     assert done.version.card.metrics["labels"]["Bright"]["images"] == len(held_out)
 
 
+def test_no_image_that_taught_judges_and_none_judges_twice(
+    segmenter: Segmenter, tmp_path: Path
+) -> None:
+    few = replace(RECIPE, steps=1, look=1)
+    teacher, stopper = (
+        next(task for task in TASKS if part_of(task) is part)
+        for part in (Part.TRAINING, Part.VALIDATION)
+    )
+    judge, *others = (task for task in TASKS if part_of(task) is Part.HELD_OUT)
+    equal = dict(zip(others, (teacher, stopper, judge), strict=False))
+
+    def imported_twice(parts: Collection[Part], account: Account) -> Iterator[Sample]:
+        for one in source(parts, account):
+            yield replace(one, image=sample(equal.get(one.task, one.task)).image)
+
+    done = trained(segmenter, tmp_path, imported_twice, few)
+    metrics = done.version.card.metrics
+    assert metrics["held_out_tasks"] == metrics["data"]["images"]["held-out"] == len(others) - 2
+    assert done.account.examples == {
+        "it would judge, and an equal image is learnt from": sorted(others[:2]),
+        "it would judge, and an equal image does so already": others[2:3],
+    }
+    assert "an equal image is learnt from" in done.report.read_text()
+
+
 ENDLESS = " ".join(["7"] * 100)
 WITH_ENDLESS = parse_label_config(
     f"""<View><Image name="image" value="$image"/>
@@ -191,13 +216,13 @@ def test_the_next_version_goes_on_from_the_active_one(segmenter: Segmenter, tmp_
 
 def shuffled(parts: Collection[Part], account: Account) -> Iterator[Sample]:
     """Masks that belong to nothing, wherever one learns from them."""
-    for sample in source(parts, account):
-        if part_of(sample.task) is Part.HELD_OUT:
-            yield sample
+    for one in source(parts, account):
+        if part_of(one.task) is Part.HELD_OUT:
+            yield one
         else:
-            wrong = np.zeros(sample.size, bool)
-            wrong[:8, : 8 + sample.task] = True
-            yield replace(sample, masks={"Bright": wrong})
+            wrong = np.zeros(one.size, bool)
+            wrong[:8, : 8 + one.task] = True
+            yield replace(one, masks={"Bright": wrong})
 
 
 def test_what_learnt_from_wrong_masks_is_kept_and_rejected(
