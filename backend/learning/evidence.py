@@ -282,7 +282,7 @@ def gather(
     """Accepted work as it can be measured on; what exemplars show is stored.
 
     Held-out tasks show nothing, as they are there to judge; but where they are too few for that, or
-    a label is accepted nowhere else, they do.
+    a label is accepted nowhere else, they do. An image that several tasks have is measured on once.
     """
     evidence = Evidence()
     reserve: dict[str, list[Shot]] = {}
@@ -295,14 +295,14 @@ def gather(
             continue
         one = _seen(sample, predictor)
         evidence.seen = sorted([*evidence.seen, one], key=lambda s: _rank(s.task))[:MOST_TASKS]
-        if one.held_out:
-            evidence.held_out.add(one.task)
         shots = reserve if one.held_out else evidence.shots
         for label, mask in sample.masks.items():
             held = shots.setdefault(label, [])
             if len(held) < (LEAST_TASKS - 1 if one.held_out else MOST_EXEMPLARS):
                 also = len(held) < FEW
                 held += _shots(predictor, books, project, encoder, sample, mask, also)
+    evidence.seen = _once(evidence.seen)
+    evidence.held_out = {one.task for one in evidence.seen if one.held_out}
     for label, held in reserve.items():
         known = evidence.shots.setdefault(label, [])
         if not evidence.judged:
@@ -310,6 +310,14 @@ def gather(
         elif not known:
             known += held[:1]
     return evidence
+
+
+def _once(seen: Iterable[Seen]) -> list[Seen]:
+    """Each image once; of equal ones rather one that teaches than one that judges."""
+    found: dict[tuple[str, str], Seen] = {}
+    for one in sorted(seen, key=lambda one: one.held_out):
+        found.setdefault((one.image_key, one.digest), one)
+    return list(found.values())
 
 
 def _rank(task: int) -> bytes:

@@ -54,8 +54,7 @@ def test_an_image_that_was_imported_twice_shows_a_label_once(demo: Segmenter, bo
     one, other = sample(first), sample(second)
     twice = widget(run(demo, books, [one, other, replace(one, task=third)]).book)
     assert [shown.task for shown in twice.exemplars] == [first, second]
-    # the third is asked with the mean of both, as it will be when it is served
-    assert [shown.masks for shown in twice.exemplars] == [1, 2]  # on other images
+    assert [shown.masks for shown in twice.exemplars] == [1, 1]  # on another image
     unequal = widget(run(demo, books, [one, other, sample(third)]).book)
     assert [shown.task for shown in unequal.exemplars] == [first, second, third]
 
@@ -80,6 +79,17 @@ def test_held_out_tasks_that_are_too_few_to_judge_count_as_the_others_do(
     ]
     assert entry.masks == 4
     assert {one.masks for one in entry.exemplars} == {3}
+
+
+def test_no_image_that_teaches_is_among_those_that_prove(demo: Segmenter, books: Books) -> None:
+    taught, judging = accepted(2), tasks(Part.HELD_OUT, ENOUGH + 2)
+    fresh = [sample(task) for task in judging[2:]]
+    copies = [replace(one, task=task) for one, task in zip(taught, judging[:2], strict=True)]
+    proof = widget(run(demo, books, [*taught, *copies, *fresh]).book).proof
+    assert proof is not None
+    assert (proof.part, proof.masks) == ("held-out", ENOUGH)
+    few = widget(run(demo, books, [*taught, *copies, *fresh[:2]]).book)
+    assert few.masks == 4  # those that are held out are too few to judge, and count as the others
 
 
 def slip(task: int) -> Sample:
