@@ -77,7 +77,8 @@ class Decisions:
             return State.ACTIVE, last.reason
         for decision in reversed(self.history):
             if decision.serves and decision.replaced == version:
-                return State.RETIRED, decision.reason
+                by = decision.version or "the base checkpoint"
+                return State.RETIRED, f"replaced by {by}: {decision.reason}"
             if decision.version == version:
                 if decision.deed is Deed.REJECT:
                     return State.REJECTED, decision.reason

@@ -62,9 +62,11 @@ def test_activation_retires_what_was_active_and_says_why(
     registry.activate(PROJECT, one.id, "first")
     registry.activate(PROJECT, two.id[:6], "better by 0.1")
     states = {v.id: (v.state, v.reason) for v in registry.versions(PROJECT)}
-    assert states[one.id] == (State.RETIRED, "better by 0.1")
+    assert states[one.id] == (State.RETIRED, f"replaced by {two.id}: better by 0.1")
     assert states[two.id] == (State.ACTIVE, "better by 0.1")
     assert [d.reason for d in registry.decisions(PROJECT).history] == ["first", "better by 0.1"]
+    registry.activate(PROJECT, None, "by hand")
+    assert registry.version(PROJECT, two.id).reason == "replaced by the base checkpoint: by hand"
 
 
 def test_a_rejected_version_is_kept_with_its_reason(
