@@ -24,6 +24,12 @@ class BadRequest(BackendError):
     status = 400
 
 
+class RequestTooLarge(BackendError):
+    """The request's body is larger than one may be."""
+
+    status = 413
+
+
 class BadLabelConfig(BackendError):
     """The labeling configuration cannot be used: unreadable, or without brush or image tags."""
 

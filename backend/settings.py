@@ -40,6 +40,7 @@ class Settings:
     service_url: str = "http://127.0.0.1:9090"
     workers: int = 1
     threads: int = 32
+    request_max_mb: int = 1024
     log_level: str = "INFO"
     device: str | None = None
     dtype: str = "float32"
@@ -103,6 +104,9 @@ class Settings:
             service_url=_read(env, ("PROMPTBRUSH_URL",), _url, default.service_url),
             workers=_read(env, ("WORKERS",), _whole(1, 64), default.workers),
             threads=_read(env, ("THREADS",), _whole(5, 1024), default.threads),
+            request_max_mb=_read(
+                env, ("REQUEST_MAX_MB",), _whole(1, 10**5), default.request_max_mb
+            ),
             log_level=_read(env, ("LOG_LEVEL",), _log_level, default.log_level),
             device=_read(env, ("DEVICE",), _device, None),
             dtype=_read(env, ("PROMPTBRUSH_DTYPE",), _dtype, default.dtype),

@@ -35,6 +35,7 @@ def create_app(
     """The application on an open connection; `stopping` tells that the server is shutting down."""
     app = Flask("promptbrush", static_folder=None)
     app.url_map.strict_slashes = False
+    app.config["MAX_CONTENT_LENGTH"] = settings.request_max_mb * 2**20
     app.json.sort_keys = False  # type: ignore[attr-defined]
     queue = PredictionQueue(connection)
     versions, books = Versions(settings.model_dir), Books(settings.model_dir)

@@ -14,6 +14,7 @@ from flask.typing import ResponseReturnValue
 from prometheus_client import CollectorRegistry, generate_latest
 from redis.exceptions import RedisError
 from werkzeug.exceptions import BadRequest as MalformedRequest
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from backend import __version__, metrics
 from backend.delivery import Answer, group_of
@@ -25,6 +26,7 @@ from backend.errors import (
     NowhereToPush,
     QueueUnavailable,
     Reported,
+    RequestTooLarge,
 )
 from backend.inbox import Inbox
 from backend.inference import booktext
@@ -347,11 +349,19 @@ def _body() -> Any:
     if origin is not None and origin.partition("://")[2] != request.host:
         raise BadRequest("This was sent by another site's page.")
     try:
+        request.get_data()
+        request.stream.read()  # which raises where a body without a length was cut at the limit
         body = request.get_json(force=True)
+    except (OSError, ClientDisconnected):
+        raise BadRequest("The body did not come whole.") from None
     except MalformedRequest:
         raise BadRequest("The body is not valid JSON.") from None
-    except OSError:
-        raise BadRequest("The body did not come whole.") from None
+    except RequestEntityTooLarge:
+        most = (request.max_content_length or 0) // 2**20
+        raise RequestTooLarge(
+            f"The body has more than {most} MB (REQUEST_MAX_MB): send fewer tasks at once, as "
+            "promptbrush prelabel does."
+        ) from None
     if _HALF.search(request.get_data()):
         text = json.dumps(body, ensure_ascii=False)
         return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))

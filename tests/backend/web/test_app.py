@@ -317,7 +317,7 @@ def test_the_instant_queue_has_the_real_ones_methods() -> None:
 
 def test_a_body_that_stops_halfway_is_refused(client: FlaskClient) -> None:
     class Stopping(io.BytesIO):
-        def read(self, size: int | None = -1, /) -> bytes:
+        def readinto(self, buffer: object, /) -> int:
             raise BlockingIOError
 
     answer = client.post(
@@ -327,3 +327,15 @@ def test_a_body_that_stops_halfway_is_refused(client: FlaskClient) -> None:
     )
     assert answer.status_code == 400
     assert answer.get_json()["detail"] == "The body did not come whole."
+
+
+@pytest.mark.parametrize("path", ["/predict", "/prelabel", "/setup", "/webhook", "/train"])
+@pytest.mark.parametrize("length", [{}, {"CONTENT_LENGTH": "", "wsgi.input_terminated": True}])
+def test_a_body_beyond_the_limit_is_refused_with_the_setting(
+    queue: InstantQueue, path: str, length: dict[str, Any]
+) -> None:
+    client = module.create_app(Settings(request_max_mb=1), queue).test_client()  # type: ignore[arg-type]
+    large = b" " * 2**20 + b"{}"  # valid, and so is no beginning of it
+    answer = client.post(path, data=large, environ_overrides=length)
+    assert (answer.status_code, body(answer)["error"]) == (413, "RequestTooLarge")
+    assert "1 MB (REQUEST_MAX_MB)" in body(answer)["detail"]
