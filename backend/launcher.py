@@ -183,7 +183,7 @@ class Launcher:
         end = time.monotonic() + 10
         while time.monotonic() < end and child.died() is None:
             with contextlib.suppress(RedisError):
-                connect(url).ping()
+                broker.check(connect(url))
                 return
             time.sleep(0.02)
         folder = self._settings.data_dir / "broker"
@@ -260,9 +260,9 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _check_broker(url: str) -> None:
-    """Raise BrokerUnavailable if nobody answers at REDIS_URL."""
+    """Raise BrokerUnavailable if nobody answers at REDIS_URL, or what cannot be used."""
     try:
-        connect(url).ping()
+        broker.check(connect(url))
     except RedisError as error:
         raise BrokerUnavailable(
             f"The broker at REDIS_URL does not answer ({error}): start it, or unset REDIS_URL to "

@@ -10,6 +10,7 @@ import uuid
 import torch
 from redis.exceptions import RedisError
 
+from backend import broker
 from backend.diskcache import DiskCache
 from backend.errors import BadSetting, CheckpointUnavailable, QueueUnavailable
 from backend.inference.books import Books
@@ -95,10 +96,11 @@ def run(settings: Settings, name: str | None = None) -> None:
 
     Raises:
         QueueUnavailable: the broker does not answer, before anything is loaded.
+        BrokerUnavailable: it cannot be used.
     """
     connection = connect(settings.redis_url or "redis://localhost:6379/0")
     try:
-        connection.ping()
+        broker.check(connection)
     except RedisError as error:
         raise QueueUnavailable(f"The broker at REDIS_URL does not answer: {error}") from error
     words = vocabulary(settings)

