@@ -76,6 +76,22 @@ def check(connection: Redis) -> None:
         )
 
 
+def warnings(connection: Redis) -> list[str]:
+    """What a server may do to tasks and answers, and how to keep it from that.
+
+    Raises:
+        RedisError: it does not answer.
+    """
+    memory = _told(connection, "memory")
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if policy == "noeviction" or not memory.get("maxmemory"):
+        return []
+    return [
+        "The broker drops tasks and answers without a word when its memory is full: set its "
+        f"maxmemory-policy, which is {policy}, to noeviction."
+    ]
+
+
 def _told(connection: Redis, section: str) -> Mapping[str, Any]:
     """What a server tells of itself: nothing, where a user of it may not ask."""
     try:

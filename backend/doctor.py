@@ -88,7 +88,9 @@ class Doctor:
         if health["broker"] != "UP":
             yield problem("broker", "it does not answer: see the log of promptbrush up")
             return
-        yield ok("broker", "it answers")
+        yield from [problem("broker", told) for told in health["warnings"]] or [
+            ok("broker", "it answers")
+        ]
         if not health["ready"]:
             yield problem(
                 "worker",

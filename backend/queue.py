@@ -25,7 +25,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import as_text, now
 
-from backend import journal
+from backend import broker, journal
 from backend.delivery import BACKGROUND, BATCH, FRONT, Answer, Deliveries
 from backend.errors import BackendError, BadSetting, QueueUnavailable
 from backend.scripts import ANSWER_TTL
@@ -120,6 +120,18 @@ class WorkerPulse:
             return cls(**{one.name: told[one.name] for one in fields(cls)})
         except KeyError:
             return None
+
+
+def mixed(workers: Sequence[WorkerPulse]) -> list[str]:
+    """A word on workers that answer for each other, but with different checkpoints."""
+    served = {f"{one.checkpoint} ({one.model}-{one.digest[:8]})" for one in workers}
+    if len({one.digest for one in workers}) < 2:
+        return []
+    return [
+        f"Workers share the broker, but not the checkpoint, so that any of these answers: "
+        f"{', '.join(sorted(served))}. Stop those that are not wanted, or give each service a "
+        "broker of its own, or another database number at the end of REDIS_URL."
+    ]
 
 
 def queue_of(connection: Redis) -> Queue:
@@ -281,6 +293,10 @@ class PredictionQueue:
         """The worker that answers, or answered last: what is served does not end with it."""
         raw = self.connection.get(SERVING)
         return WorkerPulse.read(raw) if raw else None
+
+    def warnings(self, *joining: WorkerPulse) -> list[str]:
+        """What loses or mixes up answers here, and what to do; with workers that are to come."""
+        return [*broker.warnings(self.connection), *mixed([*self.workers(), *joining])]
 
     def depth(self) -> int:
         """Jobs that wait."""

@@ -96,9 +96,9 @@ class Routes:
     def health(self) -> dict[str, Any]:
         """Up whenever this process answers; `ready` once a worker has its model."""
         try:
-            workers, broker = self._queue.workers(), True
+            workers, warnings, broker = self._queue.workers(), self._queue.warnings(), True
         except RedisError:
-            workers, broker = [], False
+            workers, warnings, broker = [], [], False
         serving = workers[0] if workers else None
         answer: dict[str, Any] = {
             "status": "UP",
@@ -106,6 +106,7 @@ class Routes:
             "version": __version__,
             "ready": serving is not None,
             "broker": "UP" if broker else "DOWN",
+            "warnings": warnings,
             "workers": len(workers),
             "checkpoint": serving.checkpoint if serving else self._settings.checkpoint,
         }

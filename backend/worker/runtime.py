@@ -22,7 +22,7 @@ from backend.inference.vocabulary import EVERYDAY, Vocabulary
 from backend.labelstudio.images import ImageStore
 from backend.learning.commands import Accepted, Learner
 from backend.learning.registry import Registry
-from backend.queue import PREDICT, SUGGEST, WorkerPulse, connect
+from backend.queue import PREDICT, SUGGEST, PredictionQueue, WorkerPulse, connect
 from backend.settings import DEMO, DEMO_GROUPVIT, DEMOS, PUBLISHED, Settings
 from backend.worker.device import watched
 from backend.worker.jobs import BatchWorker
@@ -114,6 +114,8 @@ def run(settings: Settings, name: str | None = None) -> None:
         digest=digest,
         device=str(segmenter.device),
     )
+    for told in PredictionQueue(connection).warnings(identity):
+        log.warning("%s", told)
     serving = Serving(
         segmenter,
         digest,

@@ -51,3 +51,13 @@ def test_a_server_that_must_not_be_asked_for_its_version_is_used() -> None:
 
     broker.check(telling({}))
     broker.check(SimpleNamespace(ping=lambda: True, info=refuse))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "volatile-ttl"])
+def test_a_server_that_would_drop_answers_is_told_with_what_to_set(policy: str) -> None:
+    memory = {"maxmemory": 10**8, "maxmemory_policy": policy}
+    (told,) = broker.warnings(telling(memory))
+    assert policy in told
+    assert "noeviction" in told
+    assert broker.warnings(telling(memory | {"maxmemory": 0})) == []
+    assert broker.warnings(telling(memory | {"maxmemory_policy": "noeviction"})) == []

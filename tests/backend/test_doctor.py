@@ -25,6 +25,7 @@ HEALTH = {
     "version": "0.1.0",
     "ready": True,
     "broker": "UP",
+    "warnings": [],
     "workers": 1,
     "checkpoint": "some/checkpoint",
     "model": "clipseg",
@@ -131,6 +132,7 @@ def test_a_sound_chain_has_no_fault_and_every_link_is_told(examine: Examine, pro
     ("change", "grade", "link", "words"),
     [
         ({"broker": "DOWN"}, Grade.PROBLEM, "broker", "log"),
+        ({"warnings": ["It evicts."]}, Grade.PROBLEM, "broker", "It evicts."),
         ({"ready": False}, Grade.PROBLEM, "worker", "loading"),
         ({"checkpoint": "demo"}, Grade.WARNING, "model", "PROMPTBRUSH_CHECKPOINT"),
         ({"model_class": "other"}, Grade.PROBLEM, "backend", "--port"),

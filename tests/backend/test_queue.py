@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from backend.errors import BadSetting
-from backend.queue import Asking, PredictionQueue, connect
+from backend.queue import Asking, PredictionQueue, WorkerPulse, connect, mixed
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,12 @@ def test_an_answer_that_went_out_stays_so_where_the_broker_cannot_be_told(
 ) -> None:
     PredictionQueue(connect("redis://127.0.0.1:9")).finish(Asking("asker", ("job",)))
     assert "could not be told" in caplog.text
+
+
+def test_workers_with_different_checkpoints_on_one_broker_are_told() -> None:
+    demo = WorkerPulse("w1", "host", 1, "clipseg", "demo", "d1" * 32, "cpu")
+    other = replace(demo, name="w2", checkpoint="/models/ours", digest="f0" * 32)
+    assert mixed([]) == mixed([demo]) == mixed([demo, replace(demo, name="w3")]) == []
+    (told,) = mixed([demo, other, replace(demo, name="w3")])
+    assert "/models/ours (clipseg-f0f0f0f0), demo (clipseg-d1d1d1d1)" in told
+    assert "another database number" in told

@@ -27,6 +27,7 @@ class PlaygroundQueue:
         self.ended: list[dict[str, Any]] = []
         self.projects: list[dict[str, Any]] = []
         self.waiting = 0
+        self.warned: list[str] = []
         self.trouble: str | None = None
         self.trainers = 1
         self.training: list[dict[str, Any]] = []
@@ -60,6 +61,9 @@ class PlaygroundQueue:
         if self.down:
             raise BrokerDown("refused")
         return self.pulses
+
+    def warnings(self) -> list[str]:
+        return self.warned
 
     def serving(self) -> WorkerPulse:
         return self.workers()[0]

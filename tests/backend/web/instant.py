@@ -66,6 +66,9 @@ class InstantQueue:
     def workers(self) -> list[WorkerPulse]:
         return [PULSE]
 
+    def warnings(self) -> list[str]:
+        return []
+
     def serving(self) -> WorkerPulse:
         return PULSE
 

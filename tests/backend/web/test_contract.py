@@ -39,6 +39,9 @@ class Broker:
     def workers(self) -> list[WorkerPulse]:
         return [PULSE]
 
+    def warnings(self) -> list[str]:
+        return []
+
     def serving(self) -> WorkerPulse:
         return PULSE
 

@@ -174,6 +174,14 @@ def test_what_keeps_predictions_from_label_studio_is_told(
     assert "Label Studio refuses the token." in client.get("/", headers=BROWSER).text
 
 
+def test_what_is_wrong_with_the_broker_is_told_to_people_and_programs(
+    client: FlaskClient, queue: PlaygroundQueue
+) -> None:
+    queue.warned = ["The broker drops answers."]
+    assert '<p class="error">The broker drops answers.</p>' in client.get("/", headers=BROWSER).text
+    assert client.get("/health").get_json()["warnings"] == queue.warned
+
+
 def test_projects_are_shown_with_the_reasons_of_what_failed(
     client: FlaskClient, queue: PlaygroundQueue
 ) -> None:
