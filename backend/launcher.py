@@ -222,7 +222,7 @@ class Launcher:
         if child.role != "worker":
             return
         try:
-            handed = self._recovery.hand_back(lambda name: name == gone)
+            handed = self._recovery.hand_back(lambda name: name.startswith(f"{gone}-"))
         except (RedisError, BackendError) as error:
             log.warning("tasks of %s stay with it until the broker answers: %s", gone, error)
             return

@@ -30,7 +30,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     web.set_defaults(run=_web)
 
     worker = commands.add_parser("worker", help="one prediction worker alone; needs REDIS_URL")
-    worker.add_argument("--name", help="its name in the queue")
+    worker.add_argument("--name", help="what its name in the queue begins with (worker)")
     checkpoint_option(worker)
     worker.set_defaults(run=_worker)
 

@@ -106,7 +106,8 @@ def run(settings: Settings, name: str | None = None) -> None:
     words = vocabulary(settings)
     segmenter, digest = load(settings.checkpoint, settings.device, settings.dtype)
     identity = WorkerPulse(
-        name=name or f"worker-{uuid.uuid4().hex[:8]}",
+        # no other has it, nor the one before, whose tasks would seem to be in good hands
+        name=f"{name or 'worker'}-{uuid.uuid4().hex[:8]}",
         host=socket.gethostname(),
         pid=os.getpid(),
         model=segmenter.name,

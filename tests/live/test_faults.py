@@ -256,7 +256,7 @@ def test_what_cannot_be_used_is_told_in_one_line_and_ends_the_program(
 def test_workers_without_a_launcher_hand_back_what_a_dead_one_held(
     tiny_checkpoint: Path, tmp_path: Path, image_host: ImageHost
 ) -> None:
-    """As containers run: nobody watches over the processes but their peers."""
+    """As containers run: nobody watches over the processes but their peers, of the same name."""
     address = tmp_path / "s"
     server = broker.command(broker.find_server(None), address, tmp_path / "broker")
     environment = {
@@ -266,13 +266,13 @@ def test_workers_without_a_launcher_hand_back_what_a_dead_one_held(
         "PROMPTBRUSH_DATA_DIR": str(tmp_path),
         "IMAGE_HOSTS": "127.0.0.1",
     }
-    command = [sys.executable, "-m", "backend.cli", "worker", "--name"]
+    command = [sys.executable, "-m", "backend.cli", "worker", "--name", "one"]
     killed = threading.Event()
     processes = [subprocess.Popen(server)]
     try:
         queue = PredictionQueue(connect(environment["REDIS_URL"]))
         wait_until(address.exists)
-        first = subprocess.Popen([*command, "first"], env=environment)
+        first = subprocess.Popen(command, env=environment)
         processes.append(first)
         wait_until(lambda: len(queue.workers()) == 1)
 
@@ -287,7 +287,7 @@ def test_workers_without_a_launcher_hand_back_what_a_dead_one_held(
             [{"task": task, "label_config": LABEL_CONFIG}], urgent=False, deadline=90
         )
         assert killed.wait(20)
-        processes.append(subprocess.Popen([*command, "second"], env=environment))
+        processes.append(subprocess.Popen(command, env=environment))
         (answer,) = queue.wait(jobs, time.monotonic() + 80, lambda: False)
         assert answer is not None
         assert answer["regions"]
