@@ -77,19 +77,27 @@ def check(connection: Redis) -> None:
 
 
 def warnings(connection: Redis) -> list[str]:
-    """What a server may do to tasks and answers, and how to keep it from that.
+    """What keeps a server from taking tasks, or from keeping them, and what to do about it.
 
     Raises:
         RedisError: it does not answer.
     """
-    memory = _told(connection, "memory")
-    policy = memory.get("maxmemory_policy", "noeviction")
-    if policy == "noeviction" or not memory.get("maxmemory"):
-        return []
-    return [
-        "The broker drops tasks and answers without a word when its memory is full: set its "
-        f"maxmemory-policy, which is {policy}, to noeviction."
-    ]
+    memory, persistence = _told(connection, "memory"), _told(connection, "persistence")
+    most, policy = memory.get("maxmemory"), memory.get("maxmemory_policy", "noeviction")
+    found = []
+    if most and policy != "noeviction":
+        found.append(
+            "The broker drops tasks and answers without a word when its memory is full: set its "
+            f"maxmemory-policy, which is {policy}, to noeviction."
+        )
+    elif most and memory["used_memory"] > most:
+        found.append("The broker's memory is full, so that it takes no tasks: raise its maxmemory.")
+    if "err" in (
+        persistence.get("aof_last_write_status"),
+        persistence.get("rdb_last_bgsave_status"),
+    ):
+        found.append("The broker cannot write, so that it takes no tasks: make room on its disk.")
+    return found
 
 
 def _told(connection: Redis, section: str) -> Mapping[str, Any]:

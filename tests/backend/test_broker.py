@@ -55,9 +55,23 @@ def test_a_server_that_must_not_be_asked_for_its_version_is_used() -> None:
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "volatile-ttl"])
 def test_a_server_that_would_drop_answers_is_told_with_what_to_set(policy: str) -> None:
-    memory = {"maxmemory": 10**8, "maxmemory_policy": policy}
+    memory = {"used_memory": 10, "maxmemory": 10**8, "maxmemory_policy": policy}
     (told,) = broker.warnings(telling(memory))
     assert policy in told
     assert "noeviction" in told
     assert broker.warnings(telling(memory | {"maxmemory": 0})) == []
     assert broker.warnings(telling(memory | {"maxmemory_policy": "noeviction"})) == []
+
+
+@pytest.mark.parametrize(
+    ("info", "remedy"),
+    [
+        ({"used_memory": 101, "maxmemory": 100}, "maxmemory"),
+        ({"aof_last_write_status": "err"}, "make room"),
+        ({"aof_last_write_status": "ok", "rdb_last_bgsave_status": "err"}, "make room"),
+    ],
+)
+def test_a_server_that_takes_nothing_is_told_with_the_remedy(info: Any, remedy: str) -> None:
+    (told,) = broker.warnings(telling(info))
+    assert "takes no tasks" in told
+    assert remedy in told
