@@ -33,6 +33,8 @@ _GZIP = {"gzip", "x-gzip", "deflate"}
 _LOCAL_FILES = "/data/local-files/"
 # What Label Studio serves: uploads, local files, and cloud files that it signs or passes on.
 _OWN = re.compile(r"(/[^/]+)*/(data/(upload|local-files)|(tasks|projects)/\d+/(resolve|presign))/")
+# Where the last four bytes are an IPv4 address: NAT64 (RFC 6052), and IPv4-compatible ones.
+_HOLD_IPV4 = ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96")
 _CLOUD = {"s3", "s3a", "s3s", "gs", "azure-blob", "azure-spi", "r2"}
 
 
@@ -275,7 +277,7 @@ class Fetcher:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = [str(entry[4][0]) for entry in found]
         for address in addresses:
-            if not ipaddress.ip_address(address).is_global:
+            if not _is_public(address):
                 raise ImageRefused(
                     f"{shown(url)} may not be fetched: {host} is at the private address {address}; "
                     f"add {host} to IMAGE_HOSTS if it can be trusted"
@@ -336,6 +338,19 @@ def _open_socket(addresses: list[str], port: int, timeout: float) -> socket.sock
         with suppress(OSError):
             return socket.create_connection((address, port), timeout)
     return socket.create_connection((addresses[-1], port), timeout)
+
+
+def _is_public(address: str) -> bool:
+    """Whether an address is the internet's, and leads to no private IPv4 one that it holds."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.sixtofour:
+            return ip.sixtofour.is_global
+        if any(ip in network for network in _HOLD_IPV4):
+            return ipaddress.IPv4Address(ip.packed[-4:]).is_global
+        if ip.is_site_local:
+            return False
+    return ip.is_global
 
 
 def _origin(url: str) -> tuple[str, str, int]:

@@ -154,6 +154,7 @@ def test_other_addresses_are_refused_with_the_remedy(
     [
         *["127.0.0.1", "127.0.0.1.", "localhost", "2130706433", "0x7f.1", "0.0.0.0"],
         *["[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "10.0.0.1", "192.168.1.1"],
+        *["[64:ff9b::a9fe:a9fe]", "[2002:a00:1::1]", "[::10.0.0.1]", "[fec0::1]"],
     ],
 )
 def test_private_addresses_are_refused_unless_allowed(
@@ -182,11 +183,12 @@ def test_the_connection_goes_to_the_address_that_was_checked(
         raise OSError("unreachable")
 
     asked: list[str] = []
-    resolves_to(monkeypatch, ["8.8.8.8", "2001:4860:4860::8888"])
+    addresses = ["8.8.8.8", "2001:4860:4860::8888", "64:ff9b::808:808", "2002:808:808::1"]
+    resolves_to(monkeypatch, addresses)
     monkeypatch.setattr(socket, "create_connection", refuse)
     with pytest.raises(ImageMissing, match="unreachable"):
         store(allowed_hosts=frozenset()).fetch("http://images.example/a.png")
-    assert asked == ["8.8.8.8", "2001:4860:4860::8888"]
+    assert asked == addresses
 
 
 @pytest.mark.parametrize("entry", ["127.0.0.1", "127.0.0.1:{port}", "*", "LOCALHOST"])
