@@ -28,6 +28,8 @@ from backend.web.seats import Seats
 
 log = logging.getLogger(__name__)
 
+READING = frozenset({"GET", "HEAD", "OPTIONS"})  # methods that change nothing
+
 
 def create_app(
     settings: Settings, connection: Redis, stopping: Callable[[], bool] = lambda: False
@@ -49,7 +51,7 @@ def create_app(
     Pages(settings, queue, lane, lineages, seats, stopping, routes.health).register(app)
 
     @app.before_request
-    def authenticate() -> None:
+    def admit() -> None:
         if settings.basic_auth_user is not None and settings.basic_auth_pass is not None:
             auth.check(
                 request.path,
@@ -57,6 +59,9 @@ def create_app(
                 settings.basic_auth_user,
                 settings.basic_auth_pass,
             )
+        if request.method not in READING:
+            headers = request.headers
+            auth.check_site(headers.get("Sec-Fetch-Site"), headers.get("Origin"), request.host)
 
     @app.after_request
     def count(response: Response) -> Response:

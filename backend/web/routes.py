@@ -343,12 +343,7 @@ def _body() -> Any:
     """The request's JSON, whatever its content type says.
 
     Half a character, which nothing behind can write, is the sign for what was not readable.
-    Browsers let every page send text anywhere, with a visitor's credentials, and name the page's
-    site; programs name none.
     """
-    origin = request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2] != request.host:
-        raise BadRequest("This was sent by another site's page.")
     try:
         request.get_data()
         request.stream.read()  # which raises where a body without a length was cut at the limit

@@ -267,19 +267,29 @@ def test_a_body_that_nests_too_deep_is_refused(client: FlaskClient, path: str) -
     assert "nests too deep" in body(answer)["detail"]
 
 
-@pytest.mark.parametrize("path", ["/predict", "/prelabel", "/setup", "/webhook", "/train"])
-@pytest.mark.parametrize("origin", ["https://elsewhere.example", "http://localhost:8080", "null"])
+@pytest.mark.parametrize(
+    "path", ["/predict", "/prelabel", "/setup", "/webhook", "/train", "/playground"]
+)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *({"Origin": origin} for origin in ("https://a.example", "http://localhost:8080", "null")),
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost"},
+    ],
+)
 def test_what_another_sites_page_sends_is_refused(
-    client: FlaskClient, path: str, origin: str
+    client: FlaskClient, path: str, headers: dict[str, str]
 ) -> None:
     event = '{"action": "START_TRAINING", "project": {"id": 3}}'
-    sent = client.post(path, data=event, content_type="text/plain", headers={"Origin": origin})
+    sent = client.post(path, data=event, content_type="text/plain", headers=headers)
     assert (sent.status_code, body(sent)["error"]) == (400, "BadRequest")
     assert "another site" in body(sent)["detail"]
 
 
 def test_what_its_own_site_or_a_program_sends_is_taken(client: FlaskClient) -> None:
-    for headers in ({}, {"Origin": "http://localhost"}):
+    behind_a_proxy = {"Sec-Fetch-Site": "same-origin", "Origin": "https://masks.example"}
+    for headers in ({}, {"Origin": "http://localhost"}, behind_a_proxy):
         assert client.post("/setup", json=recorded("setup"), headers=headers).status_code == 200
 
 
