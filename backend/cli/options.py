@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from backend.labelstudio.tasks import LAST_ID
+from backend.report import printable
 from backend.settings import DEMO, DEMO_GROUPVIT, PUBLISHED, Settings, environment
 
 if TYPE_CHECKING:
@@ -21,6 +22,14 @@ class Described(argparse._SubParsersAction):  # type: ignore[type-arg]
         """A command; `help` is what the list says."""
         told = options["help"]
         return super().add_parser(name, description=f"{told[0].upper()}{told[1:]}.", **options)
+
+
+class Legible(logging.Formatter):
+    """Records that begin a line each, and move no terminal, whoever they quote."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record; what goes on in further lines stands in from the left."""
+        return "\n\t".join(map(printable, super().format(record).splitlines()))
 
 
 def checkpoint_option(parser: argparse.ArgumentParser) -> None:
@@ -102,9 +111,9 @@ def project_deeds(
 def settings_of(**overrides: object) -> Settings:
     """The environment's settings with options over them, and logging as they say."""
     settings = Settings.from_environment(environment(overrides))
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(Legible("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.log_level, handlers=[handler])
     return settings
 
 
