@@ -49,8 +49,13 @@ class DiskCache:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-                file.write(hashlib.sha256(content).digest() + content)
-            Path(file.name).replace(self._path(key))
+                try:
+                    file.write(hashlib.sha256(content).digest() + content)
+                    file.flush()
+                    Path(file.name).replace(self._path(key))
+                except OSError:  # on a full disk nothing of it stays
+                    Path(file.name).unlink()
+                    raise
             self._unseen += len(content) + _DIGEST_BYTES
             if self._unseen > _SLACK * self._limit:
                 self._evict()
