@@ -7,7 +7,6 @@ stopped at any time and run again, and begins where things are.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -20,8 +19,6 @@ from tqdm import tqdm
 from backend.labelstudio.studio import Tasks
 from backend.report import table
 from backend.service import Backend
-
-log = logging.getLogger(__name__)
 
 AT_ONCE = 200  # tasks that are handed over together
 POLL = 1.0  # seconds between looks at the progress
