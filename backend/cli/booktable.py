@@ -10,6 +10,8 @@ BAR = 30  # characters of the longest one in a curve
 
 def head(book: PromptBook) -> str:
     """Which version of a book it is, how it came to be, and what its figures rest on."""
+    if not book.number:
+        return f"Project {book.project} has no prompt book: the labeling config counts."
     told = f"Version {book.number} of project {book.project}'s prompt book: {book.note.by}"
     if book.note.base is None:
         return f"{told}."

@@ -102,7 +102,7 @@ def _print(run: Callable[..., str], options: argparse.Namespace) -> int:
 def _list(books: Books, options: argparse.Namespace) -> str:
     history = books.history(options.project)
     if not history:
-        return f"Project {options.project} has no prompt book: the labeling config counts."
+        return head(PromptBook(options.project))
     rows = [
         [str(book.number), book.note.by, book.note.at[:19], str(len(book.entries))]
         for book in history
@@ -117,9 +117,7 @@ def _show(books: Books, options: argparse.Namespace) -> str:
         if options.label not in book.entries:
             raise BadRequest(f'The prompt book says nothing of "{options.label}".')
         return of_label(book.entry(options.label))
-    if not book.entries:
-        return f"Project {project} has no prompt book: the labeling config counts."
-    return f"{head(book)}\n\n{overview(book)}"
+    return f"{head(book)}\n\n{overview(book)}" if book.entries else head(book)
 
 
 def _set(books: Books, options: argparse.Namespace) -> str:
@@ -202,6 +200,8 @@ def _import(books: Books, options: argparse.Namespace) -> str:
         raise BadRequest(f"{name} is not JSON: {error}.") from error
     try:
         book = books.imported(options.project, raw, f"imported from {name}")
+        if not book.number:  # there was none, and there is nothing in the file
+            return head(book)
         measured = f" {ELSEWHERE}" if book.note.base else ""
         return f"{_moved(book)}\n\n{head(book)}{measured}"
     except BadPromptBook as error:
@@ -209,7 +209,8 @@ def _import(books: Books, options: argparse.Namespace) -> str:
 
 
 def _moved(book: PromptBook) -> str:
-    return f"{_counts(book)}\n{later(book.project)}{_strangers(book)}"
+    follows = f"\n{later(book.project)}{_strangers(book)}" if book.number else ""
+    return f"{_counts(book)}{follows}"
 
 
 def _strangers(book: PromptBook) -> str:
@@ -233,6 +234,8 @@ def _strangers(book: PromptBook) -> str:
 
 
 def _counts(book: PromptBook) -> str:
+    if not book.number:
+        return head(book)
     return (
         f"Version {book.number} of project {book.project}'s prompt book counts from the next task "
         "on."

@@ -63,6 +63,16 @@ def test_a_project_without_a_book_is_told_so(run: Run) -> None:
     assert "no prompt book to roll back" in run("rollback", status=1)
 
 
+def test_where_nothing_was_written_no_version_counts(
+    run: Run, books: Books, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.json"
+    empty.write_text(json.dumps(books.exported(3)))
+    for told in (run("import", str(empty)), run("set", "--label", "Widget", "--reset", "all")):
+        assert told.startswith("Project 7 has no prompt book: the labeling config counts.")
+        assert "Version 0" not in told
+
+
 def test_a_label_is_shown_with_its_proof_and_what_was_left_out(run: Run, books: Books) -> None:
     books.change(7, "measured", lambda book: book.having(MEASURED), base="b" * 64)
     overview = run("show")
