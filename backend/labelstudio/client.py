@@ -188,38 +188,12 @@ class LabelStudio:
             if len(page) < PAGE:
                 return found
 
-    def task(self, task: int) -> Json:
-        """A task, its annotations, drafts and predictions included."""
-        return self._object("GET", f"/api/tasks/{task}")
-
-    def annotations(self, task: int) -> list[Json]:
-        """The annotations of a task."""
-        return self._list(f"/api/tasks/{task}/annotations")
-
-    def import_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Add tasks, each an object of its data; gives their ids."""
-        path = f"/api/projects/{project}/import?return_task_ids=true"
-        answer = self._api.call("POST", path, json=list(tasks))
-        return [int(task) for task in answer.get("task_ids", [])]
-
     def upload(self, project: int, name: str, content: bytes) -> None:
         """Add a task for an image file."""
         path = f"/api/projects/{project}/import"
         self._api.call("POST", path, files={"file": (name, content)})
 
     # predictions
-
-    def predictions(
-        self,
-        *,
-        task: int | None = None,
-        project: int | None = None,
-        model_version: str | None = None,
-    ) -> list[Json]:
-        """The predictions of a task or a project, masks included: of a project that is a lot."""
-        query = {"task": task, "project": project}
-        found = self._list("/api/predictions", {k: v for k, v in query.items() if v is not None})
-        return [p for p in found if model_version in {None, p["model_version"]}]
 
     def prediction(self, prediction: int) -> Json | None:
         """A prediction by its id; None if it was deleted."""

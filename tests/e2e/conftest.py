@@ -18,11 +18,11 @@ import requests
 from playwright.sync_api import Browser, BrowserContext
 
 from backend.labelstudio import brush
-from backend.labelstudio.client import LabelStudio
 from backend.settings import environment
 from backend.showcase import serving
 from demo.scenes import Look, Scene, generate
 from tests.e2e.browser import chromium
+from tests.e2e.client import Client
 from tests.e2e.editor import Box, Editor, Mask
 from tests.e2e.label_studio import OPEN, OUT, Server, running
 
@@ -88,8 +88,8 @@ def backend(known: dict[str, str]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def client(studio: Server) -> LabelStudio:
-    return LabelStudio(studio.url, studio.tokens["personal"], timeout=120)
+def client(studio: Server) -> Client:
+    return Client(studio.url, studio.tokens["personal"], timeout=120)
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +156,7 @@ def promptbrush(known: dict[str, str], backend: str, tmp_path: Path) -> Promptbr
 
 @pytest.fixture
 def connected(
-    promptbrush: Promptbrush, client: LabelStudio, request: pytest.FixtureRequest
+    promptbrush: Promptbrush, client: Client, request: pytest.FixtureRequest
 ) -> Callable[..., int]:
     """Makes a project by the command, with images; gives its id."""
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.events import Event
 from backend.learning.collected import Collected
 from backend.showcase import serving
 from demo import IMAGES
+from tests.e2e.client import Client
 from tests.e2e.conftest import Promptbrush
 from tests.e2e.editor import Editor
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 
 
 def test_masks_that_are_kept_and_deleted_in_the_editor_are_measured(
-    client: LabelStudio,
+    client: Client,
     connected: Callable[..., int],
     editor: Editor,
     promptbrush: Promptbrush,
@@ -60,7 +60,7 @@ def test_masks_that_are_kept_and_deleted_in_the_editor_are_measured(
 
 
 def test_without_a_key_masks_that_are_deleted_in_the_editor_are_known(
-    client: LabelStudio,
+    client: Client,
     known: dict[str, str],
     editor: Editor,
     promptbrush: Promptbrush,

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from backend.labelstudio.client import LabelStudio
 from backend.showcase import serving
 from demo.scenes import Look
+from tests.e2e.client import Client
 from tests.e2e.conftest import Drawn, Promptbrush, pushed
 from tests.e2e.editor import Editor
 
@@ -30,13 +30,13 @@ def backend(known: dict[str, str]) -> Iterator[str]:
         yield url
 
 
-def saved(client: LabelStudio, project: int) -> Counter[tuple[int, str]]:
+def saved(client: Client, project: int) -> Counter[tuple[int, str]]:
     """How many predictions each task has, by version."""
     found = client.predictions(project=project)
     return Counter((one["task"], one["model_version"]) for one in found)
 
 
-def await_predictions(client: LabelStudio, project: int, version: str) -> None:
+def await_predictions(client: Client, project: int, version: str) -> None:
     """Until every task has one of a version."""
     end = time.monotonic() + PUSHED_WITHIN
     while left := [task["id"] for task in client.tasks(project, lacking=version)]:
@@ -46,7 +46,7 @@ def await_predictions(client: LabelStudio, project: int, version: str) -> None:
 
 @pytest.mark.parametrize("known", ["legacy"], indirect=True)
 def test_every_task_is_saved_once_and_again_only_when_the_prompts_change(
-    client: LabelStudio,
+    client: Client,
     backend: str,
     connected: Connected,
     promptbrush: Promptbrush,

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from backend.inference.clusters import FIRST, GROUPS
-from backend.labelstudio.client import LabelStudio
 from demo.scenes import generate
+from tests.e2e.client import Client
 from tests.e2e.conftest import Promptbrush
 from tests.e2e.editor import Editor
 
@@ -37,7 +37,7 @@ def images(tmp_path: Path) -> list[Path]:
 
 
 def test_what_is_pushed_has_the_clusters_by_which_tasks_are_served(
-    client: LabelStudio,
+    client: Client,
     connected: Callable[..., int],
     promptbrush: Promptbrush,
     editor: Editor,

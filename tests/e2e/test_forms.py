@@ -13,8 +13,8 @@ import requests
 from PIL import Image
 
 from backend.labelstudio import brush
-from backend.labelstudio.client import LabelStudio
 from demo import IMAGES
+from tests.e2e.client import Client
 from tests.e2e.conftest import AUTH, Promptbrush
 from tests.e2e.editor import Editor, Mask, iou
 from tests.e2e.label_studio import Server
@@ -50,7 +50,7 @@ FILL = """([rings, width, height]) => {
 @pytest.mark.parametrize("controls", [LABELED, SEPARATE], ids=["labeled", "separate"])
 def test_every_form_is_drawn_and_saved_as_it_was_sent(
     studio: Server,
-    client: LabelStudio,
+    client: Client,
     backend: str,
     promptbrush: Promptbrush,
     editor: Editor,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from backend.labelstudio import brush
-from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.shapes import areas
 from demo.scenes import Look
+from tests.e2e.client import Client
 from tests.e2e.conftest import Drawn
 from tests.e2e.editor import Editor, Mask, Region, iou
 
@@ -33,7 +33,7 @@ def scene(drawn: Draw) -> Drawn:
 
 
 @pytest.fixture
-def task(scene: Drawn, client: LabelStudio, connected: Connected, editor: Editor) -> int:
+def task(scene: Drawn, client: Client, connected: Connected, editor: Editor) -> int:
     """The scene, opened in the editor with auto-annotation on; gives the task's id."""
     project = connected([scene.path], *LABELS)
     [task] = client.tasks(project)
@@ -50,7 +50,7 @@ def only_suggestion(editor: Editor) -> tuple[Region, Mask]:
 
 
 def test_a_typed_phrase_gives_a_mask_that_is_accepted_and_submitted(
-    scene: Drawn, task: int, client: LabelStudio, editor: Editor
+    scene: Drawn, task: int, client: Client, editor: Editor
 ) -> None:
     editor.type_prompt("Purple cross: a blue square")
     region, mask = only_suggestion(editor)
@@ -95,7 +95,7 @@ def test_a_smart_keypoint_gives_the_thing_under_it(scene: Drawn, task: int, edit
 
 
 @pytest.fixture
-def turned(scene: Drawn, client: LabelStudio, connected: Connected, editor: Editor) -> Editor:
+def turned(scene: Drawn, client: Client, connected: Connected, editor: Editor) -> Editor:
     """The scene in the editor, which turned it a quarter."""
     project = connected([scene.path], *LABELS)
     xml = client.project(project)["label_config"]

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import requests
 
-from backend.labelstudio.client import LabelStudio
 from backend.learning.dataset import Part, part_of
 from backend.showcase import serving
 from demo.scenes import Look
+from tests.e2e.client import Client
 from tests.e2e.conftest import AUTH, Drawn, Promptbrush, accept, wait_until
 from tests.e2e.editor import Editor
 from tests.e2e.label_studio import Server
@@ -64,7 +64,7 @@ def test_what_is_submitted_in_the_editor_trains_a_version_that_annotators_get(
     project: Callable[[], int],
     promptbrush: Promptbrush,
     studio: Server,
-    client: LabelStudio,
+    client: Client,
     editor: Editor,
     scenes: dict[str, Drawn],
 ) -> None:
@@ -124,7 +124,7 @@ def test_what_is_submitted_in_the_editor_trains_a_version_that_annotators_get(
 def test_the_command_trains_straight_from_label_studio(
     project: Callable[[], int],
     studio: Server,
-    client: LabelStudio,
+    client: Client,
     promptbrush: Promptbrush,
     scenes: dict[str, Drawn],
     tmp_path: Path,

@@ -9,8 +9,8 @@ import pytest
 import requests
 
 from backend.labelstudio import brush
-from backend.labelstudio.client import LabelStudio
 from demo import IMAGES, LABEL_CONFIG
+from tests.e2e.client import Client
 from tests.e2e.conftest import AUTH
 from tests.e2e.editor import Editor
 
@@ -25,7 +25,7 @@ Connected = Callable[..., int]
     indirect=["known"],
 )
 def test_an_opened_task_shows_the_backends_masks_pixel_for_pixel(
-    backend: str, client: LabelStudio, connected: Connected, editor: Editor, name: str
+    backend: str, client: Client, connected: Connected, editor: Editor, name: str
 ) -> None:
     project = connected([IMAGES / name])
     [task] = client.tasks(project)
@@ -55,7 +55,7 @@ def test_an_opened_task_shows_the_backends_masks_pixel_for_pixel(
 
 
 def test_a_task_that_is_opened_again_is_not_predicted_again(
-    client: LabelStudio, connected: Connected, editor: Editor
+    client: Client, connected: Connected, editor: Editor
 ) -> None:
     project = connected([IMAGES / "01-table.jpg"])
     [task] = client.tasks(project)
@@ -66,7 +66,7 @@ def test_a_task_that_is_opened_again_is_not_predicted_again(
 
 
 def test_what_is_submitted_holds_the_masks_and_their_prediction(
-    client: LabelStudio, connected: Connected, editor: Editor
+    client: Client, connected: Connected, editor: Editor
 ) -> None:
     project = connected([IMAGES / "01-table.jpg"])
     [task] = client.tasks(project)

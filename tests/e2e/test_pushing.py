@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from backend.labelstudio.client import LabelStudio
 from backend.showcase import serving
 from demo import scenes
+from tests.e2e.client import Client
 from tests.e2e.conftest import Promptbrush, pushed
 from tests.e2e.label_studio import Server
 
@@ -35,13 +35,13 @@ def images(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def saved(client: LabelStudio, project: int) -> Counter[tuple[int, str]]:
+def saved(client: Client, project: int) -> Counter[tuple[int, str]]:
     """How many predictions there are per task and version."""
     found = client.predictions(project=project)
     return Counter((one["task"], one["model_version"]) for one in found)
 
 
-def wait_for(client: LabelStudio, project: int, count: int) -> None:
+def wait_for(client: Client, project: int, count: int) -> None:
     end = time.monotonic() + 120
     while sum(saved(client, project).values()) < count:
         assert time.monotonic() < end, f"{saved(client, project)} after two minutes"
@@ -51,7 +51,7 @@ def wait_for(client: LabelStudio, project: int, count: int) -> None:
 def test_a_batch_beyond_the_deadline_is_saved_once_and_a_changed_prompt_asks_anew(
     hurried: str,
     studio: Server,
-    client: LabelStudio,
+    client: Client,
     connected: Callable[..., int],
     promptbrush: Promptbrush,
     images: list[Path],

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.labelstudio.client import LabelStudio
 from backend.showcase import serving
 from demo.scenes import Look
+from tests.e2e.client import Client
 from tests.e2e.conftest import Drawn, Promptbrush, accept, wait_until
 from tests.e2e.editor import Editor, Mask, Region, iou
 from tests.e2e.label_studio import Server
@@ -65,7 +65,7 @@ def only(regions: Sequence[Region]) -> Mask:
 
 
 def test_a_phrase_that_was_chosen_and_accepted_draws_the_next_image(
-    drawn: Callable[..., Drawn], client: LabelStudio, command: Callable[..., str], editor: Editor
+    drawn: Callable[..., Drawn], client: Client, command: Callable[..., str], editor: Editor
 ) -> None:
     scenes = [drawn(f"star-{seed}", seed, LOOKS, radius=(0.1, 0.15)) for seed in (65, 66)]
     number = client.create_project(f"remembered {uuid.uuid4().hex[:6]}", CONFIG)["id"]
@@ -122,7 +122,7 @@ def test_a_phrase_that_was_chosen_and_accepted_draws_the_next_image(
 def test_what_was_accepted_once_is_found_in_the_next_image_and_tells_how_to_say_it(
     drawn: Callable[..., Drawn],
     studio: Server,
-    client: LabelStudio,
+    client: Client,
     command: Callable[..., str],
     editor: Editor,
 ) -> None:

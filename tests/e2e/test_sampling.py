@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from backend.labelstudio.client import LabelStudio
 from demo import IMAGES
+from tests.e2e.client import Client
 from tests.e2e.conftest import Promptbrush
 from tests.e2e.editor import Editor
 
@@ -17,7 +17,7 @@ Connected = Callable[..., int]
 
 
 def test_the_least_certain_task_is_served_first_and_the_next_after_it(
-    client: LabelStudio, connected: Connected, promptbrush: Promptbrush, editor: Editor
+    client: Client, connected: Connected, promptbrush: Promptbrush, editor: Editor
 ) -> None:
     images = sorted(path for path in IMAGES.iterdir() if path.suffix in {".jpg", ".png"})
     project = connected(images, "--sampling", "uncertainty")
