@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -143,6 +144,17 @@ def start(checkpoint: Path | str, data_dir: Path, **settings: object) -> Up:
     return Up(process, f"http://127.0.0.1:{port}", log, data_dir)
 
 
+@contextmanager
+def serving(checkpoint: Path | str, data_dir: Path, **settings: object) -> Iterator[Up]:
+    """A server that is ready, and gone afterwards."""
+    up = start(checkpoint, data_dir, **settings)
+    try:
+        wait_until(up.ready)
+        yield up
+    finally:
+        up.stop()
+
+
 @pytest.fixture
 def launch(tiny_checkpoint: Path, tmp_path: Path) -> Iterator[Callable[..., Up]]:
     """Start servers of one's own; they are gone after the test."""
@@ -163,15 +175,16 @@ def launch(tiny_checkpoint: Path, tmp_path: Path) -> Iterator[Callable[..., Up]]
 @pytest.fixture(scope="module")
 def up(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """One server that the tests of a module share, so they leave it well."""
-    shared = start(
-        tiny_checkpoint,
-        tmp_path_factory.mktemp("data"),
-        IMAGE_HOSTS="127.0.0.1",
-        PREDICT_DEADLINE=30,
-    )
-    wait_until(shared.ready)
-    yield shared
-    shared.stop()
+    data_dir = tmp_path_factory.mktemp("data")
+    with serving(tiny_checkpoint, data_dir, IMAGE_HOSTS="127.0.0.1", PREDICT_DEADLINE=30) as shared:
+        yield shared
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """The same, of the demo checkpoint, which finds things."""
+    with serving("demo", tmp_path_factory.mktemp("data")) as shared:
+        yield shared
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import base64
 import io
 import os
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from backend.labelstudio import brush
 from demo.evaluate import iou
 from demo.scenes import Look, Scene, generate
-from tests.live.conftest import Up, start, wait_until
+from tests.live.conftest import Up, wait_until
 
 pytestmark = pytest.mark.live
 
@@ -36,14 +35,6 @@ CONFIG = """
 </View>
 """
 NOTE = '<TextArea name="note" toName="image" smart="false"/>'
-
-
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    serving = start("demo", tmp_path_factory.mktemp("data"))
-    wait_until(serving.ready)
-    yield serving
-    serving.stop()
 
 
 @pytest.fixture(scope="module")
@@ -104,60 +95,60 @@ def words(entry: Json) -> dict[str, list[str]]:
     return {one["from_name"]: one["value"]["text"] for one in texts}
 
 
-def test_a_typed_phrase(up: Up, scene: Scene) -> None:
-    entry = ask(up, scene, typed("the red disc"))
+def test_a_typed_phrase(demo: Up, scene: Scene) -> None:
+    entry = ask(demo, scene, typed("the red disc"))
     circles = [thing.mask for thing in scene.objects if thing.look == RED_CIRCLE]
     assert iou(mask_of(entry, "Red circle"), circles[0] | circles[1]) > 0.7
     (told,) = words(entry)["note"]
     assert told.startswith("Red circle: found, score 0.")
 
 
-def test_a_smart_rectangle_gives_the_others_like_it(up: Up, scene: Scene) -> None:
+def test_a_smart_rectangle_gives_the_others_like_it(demo: Up, scene: Scene) -> None:
     one, other = stars(scene)
-    assert iou(mask_of(ask(up, scene, rectangle(one))), one | other) > 0.7
-    assert iou(mask_of(ask(up, scene, rectangle(one), rectangle(other))), one | other) > 0.7
+    assert iou(mask_of(ask(demo, scene, rectangle(one))), one | other) > 0.7
+    assert iou(mask_of(ask(demo, scene, rectangle(one), rectangle(other))), one | other) > 0.7
 
 
-def test_a_smart_rectangle_for_a_phrase_gives_what_lies_inside(up: Up, scene: Scene) -> None:
+def test_a_smart_rectangle_for_a_phrase_gives_what_lies_inside(demo: Up, scene: Scene) -> None:
     one, _ = stars(scene)
     draft = {"id": 1, "result": [typed("part: a blue star")]}
-    assert iou(mask_of(ask(up, scene, rectangle(one), drafts=[draft])), one) > 0.7
+    assert iou(mask_of(ask(demo, scene, rectangle(one), drafts=[draft])), one) > 0.7
 
 
-def test_points_choose(up: Up, scene: Scene) -> None:
+def test_points_choose(demo: Up, scene: Scene) -> None:
     one, other = stars(scene)
-    assert iou(mask_of(ask(up, scene, point(one))), one) > 0.7
+    assert iou(mask_of(ask(demo, scene, point(one))), one) > 0.7
     draft = {"id": 1, "result": [typed("part: a blue star")]}
-    without = ask(up, scene, point(one, positive=False), drafts=[draft])
+    without = ask(demo, scene, point(one, positive=False), drafts=[draft])
     assert iou(mask_of(without), other) > 0.7
 
 
-def test_nothing_found_is_told_in_the_note_or_beside_the_phrase(up: Up, scene: Scene) -> None:
+def test_nothing_found_is_told_in_the_note_or_beside_the_phrase(demo: Up, scene: Scene) -> None:
     told = "part: a cat ⚠ Part: nothing found"
-    assert words(ask(up, scene, typed("part: a cat"))) == {"note": [told]}
-    assert words(ask(up, scene, typed("part: a cat"), note="")) == {"prompt": [told]}
-    corrected = ask(up, scene, typed(told.replace("a cat", "a blue star")), note="")
+    assert words(ask(demo, scene, typed("part: a cat"))) == {"note": [told]}
+    assert words(ask(demo, scene, typed("part: a cat"), note="")) == {"prompt": [told]}
+    corrected = ask(demo, scene, typed(told.replace("a cat", "a blue star")), note="")
     assert words(corrected) == {"prompt": ["part: a blue star"]}
     assert mask_of(corrected).any()
 
 
-def test_what_failed_is_told(up: Up, scene: Scene) -> None:
-    (told,) = words(ask(up, scene, typed("red " * 500)))["note"]
+def test_what_failed_is_told(demo: Up, scene: Scene) -> None:
+    (told,) = words(ask(demo, scene, typed("red " * 500)))["note"]
     assert "token" in told
-    assert up.get("/jobs")["ended"][0]["error"] == "BadPrompt"
+    assert demo.get("/jobs")["ended"][0]["error"] == "BadPrompt"
     elsewhere = rectangle(stars(scene)[0])
     elsewhere["value"]["rectanglelabels"] = ["Whole"]
-    (told,) = words(ask(up, scene, elsewhere))["note"]
+    (told,) = words(ask(demo, scene, elsewhere))["note"]
     assert told.startswith('⚠ No control to fill has the label "Whole"')
 
 
-def test_a_second_phrase_and_a_restart_encode_nothing_again(up: Up, scene: Scene) -> None:
-    ask(up, scene, typed("a red circle"))
-    kept = sorted((up.data_dir / "features").iterdir())
+def test_a_second_phrase_and_a_restart_encode_nothing_again(demo: Up, scene: Scene) -> None:
+    ask(demo, scene, typed("a red circle"))
+    kept = sorted((demo.data_dir / "features").iterdir())
     assert kept
-    worker = up.worker()
-    ask(up, scene, typed("a blue star"))
+    worker = demo.worker()
+    ask(demo, scene, typed("a blue star"))
     os.kill(worker, signal.SIGKILL)
-    wait_until(lambda: up.family("backend.cli worker") not in ([], [worker]))
-    ask(up, scene, typed("a green cross"))
-    assert sorted((up.data_dir / "features").iterdir()) == kept
+    wait_until(lambda: demo.family("backend.cli worker") not in ([], [worker]))
+    ask(demo, scene, typed("a green cross"))
+    assert sorted((demo.data_dir / "features").iterdir()) == kept

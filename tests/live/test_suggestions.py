@@ -2,23 +2,14 @@
 
 import base64
 import io
-from collections.abc import Iterator
 
 import pytest
 import requests
 
 from demo.scenes import Look, generate
-from tests.live.conftest import Up, start, wait_until
+from tests.live.conftest import Up
 
 pytestmark = pytest.mark.live
-
-
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    serving = start("demo", tmp_path_factory.mktemp("data"))
-    wait_until(serving.ready)
-    yield serving
-    serving.stop()
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +21,16 @@ def uri() -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def test_phrases_come_from_the_worker(up: Up, uri: str) -> None:
-    answer = requests.get(f"{up.url}/suggestions", params={"image": uri}, timeout=100)
+def test_phrases_come_from_the_worker(demo: Up, uri: str) -> None:
+    answer = requests.get(f"{demo.url}/suggestions", params={"image": uri}, timeout=100)
     assert answer.status_code == 200, answer.text
     words = {word for one in answer.json()["image"][:3] for word in one["text"].split()}
     assert {"red", "circle"} & words
     assert {"blue", "star"} & words
-    assert up.predict([uri]).json()["results"][0]["model_version"]
+    assert demo.predict([uri]).json()["results"][0]["model_version"]
 
 
-def test_a_project_that_nobody_told_of_is_refused(up: Up) -> None:
-    answer = requests.get(f"{up.url}/suggestions?project=99&label=Car", timeout=100)
+def test_a_project_that_nobody_told_of_is_refused(demo: Up) -> None:
+    answer = requests.get(f"{demo.url}/suggestions?project=99&label=Car", timeout=100)
     assert answer.status_code == 409
     assert answer.json()["error"] == "TooLittleData"
