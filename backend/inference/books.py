@@ -76,6 +76,8 @@ class Books:
         if project is None:
             return PromptBook()
         book = self.book(project)
+        if not book.number:  # of whatever number a request names, nothing is kept
+            return book
         held = self._asked.get(project)
         if held is None or held[0] != base or held[1] is not book:
             held = base, book, self._showing(book.fitting(base), {})

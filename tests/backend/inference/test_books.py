@@ -1,6 +1,7 @@
 import json
 import shutil
 import threading
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,16 @@ def test_a_project_without_a_book_has_an_empty_one(books: Books) -> None:
     assert books.book(7) == PromptBook(7)
     assert books.serving(None, "base") == PromptBook()
     assert books.history(7) == []
+
+
+def test_projects_without_a_book_take_no_memory_however_many_are_asked_for(books: Books) -> None:
+    books.serving(1, "base")
+    tracemalloc.start()
+    for project in range(2, 302):
+        assert books.serving(project, "base") == PromptBook(project)
+    left, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert left < 20_000
 
 
 def test_every_change_is_a_new_version_and_none_is_lost(books: Books) -> None:
