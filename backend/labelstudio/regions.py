@@ -197,7 +197,7 @@ def _checked_bitmask(value: Json, size: Size) -> Json:
     return value
 
 
-def _checked_rectangle(value: Json, size: Size) -> Json:
+def _checked_rectangle(value: Json, _: Size) -> Json:
     x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))
     if not (0 <= x < x + width <= EDGE and 0 <= y < y + height <= EDGE):
         raise ValueError(f"its box ({x:g}, {y:g}, {width:g}, {height:g} %) is not in the image")

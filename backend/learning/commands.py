@@ -41,6 +41,7 @@ def export(settings: Settings, studio: Studio, project: int, out: Path) -> str:
     """Write a project's accepted annotations to a folder; tells what was used.
 
     Raises:
+        BadRequest: the folder has an export of another project.
         LabelStudioError: Label Studio cannot be asked.
         TooLittleData: nothing is known of the project.
         BadLabelConfig: the project has nothing to fill.
