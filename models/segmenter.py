@@ -287,7 +287,7 @@ def check_parts(
     tokenizer: CLIPTokenizer,
     processor: ImageProcessor,
 ) -> None:
-    """Whether a tokenizer's texts and a processor's images are what a model reads.
+    """Make sure that a tokenizer's texts and a processor's images are what a model reads.
 
     Raises:
         ValueError: texts end otherwise than the model looks for, which would make all of them mean
