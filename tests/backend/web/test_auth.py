@@ -18,6 +18,20 @@ def client(queue: InstantQueue) -> FlaskClient:
     return module.create_app(settings, queue).test_client()  # type: ignore[arg-type]
 
 
+def test_every_address_but_health_asks_for_credentials(client: FlaskClient) -> None:
+    rules, values = client.application.url_map, {"name": "x", "filename": "x", "project": 3}
+    addresses = [
+        (method, rules.bind("localhost").build(rule.endpoint, values, method, append_unknown=False))
+        for rule in rules.iter_rules()
+        for method in rule.methods or ()
+    ]
+    assert len(addresses) > 20
+    answers = {one: client.open(one[1], method=one[0]).status_code for one in addresses}
+    open_to_all = {one for one, told in answers.items() if told != 401}
+    assert {path for _, path in open_to_all} == {"/health"}
+    assert client.get("/nowhere").status_code == 401
+
+
 def status(client: FlaskClient, path: str, header: str | None) -> int:
     headers = {} if header is None else {"Authorization": header}
     return client.get(path, headers=headers).status_code
