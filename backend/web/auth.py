@@ -45,4 +45,7 @@ def check_site(site: str | None, origin: str | None, host: str) -> None:
     else:
         ours = origin is None or origin.partition("://")[2] == host
     if not ours:
-        raise BadRequest("This was sent by another site's page.")
+        raise BadRequest(
+            "This was sent by another site's page, or through a proxy that does not pass on the "
+            "Host header: let it (nginx: proxy_set_header Host $http_host)."
+        )

@@ -285,6 +285,7 @@ def test_what_another_sites_page_sends_is_refused(
     sent = client.post(path, data=event, content_type="text/plain", headers=headers)
     assert (sent.status_code, body(sent)["error"]) == (400, "BadRequest")
     assert "another site" in body(sent)["detail"]
+    assert "Host" in body(sent)["detail"]
 
 
 def test_what_its_own_site_or_a_program_sends_is_taken(client: FlaskClient) -> None:
