@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from backend.report import printable
+
 
 class Grade(StrEnum):
     """How a link is."""
@@ -23,8 +25,8 @@ class Finding:
     told: str
 
     def __str__(self) -> str:
-        """The line as it is printed."""
-        return f"{self.grade:<8} {self.link:<16} {self.told}"
+        """The line as it is printed, whatever it quotes."""
+        return printable(f"{self.grade:<8} {self.link:<16} {self.told}")
 
 
 def ok(link: str, told: str) -> Finding:

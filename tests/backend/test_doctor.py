@@ -317,6 +317,16 @@ def test_an_open_door_is_warned_of(examine: Examine) -> None:
     assert "BASIC_AUTH_USER" in settings.told
 
 
+def test_whatever_a_finding_quotes_stays_in_its_line(
+    studio: FakeLabelStudio, backend: Server, examine: Examine
+) -> None:
+    number = studio.add_project()
+    studio.add_task(number, **{"a\nproblem  \u202e\x1b[2J\ud800": "x"})
+    connect(LabelStudio(studio.url, TOKEN), number, Address(backend.url, "ml", "secret"))
+    (told,) = (str(one) for one in examine(number) if one.link == "image")
+    assert "its data holds a?problem  ??[2J?" in told
+
+
 def test_the_command_fails_when_there_is_a_problem(
     studio: FakeLabelStudio,
     backend: Server,
