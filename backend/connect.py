@@ -62,6 +62,7 @@ def find_or_create(studio: LabelStudio, title: str, label_config: str) -> tuple[
 
     Raises:
         BadRequest: the title is blank.
+        BadLabelConfig: a project of that configuration would have nothing to fill: none is made.
         LabelStudioError: several projects have the title.
     """
     if not title.strip():
@@ -74,6 +75,7 @@ def find_or_create(studio: LabelStudio, title: str, label_config: str) -> tuple[
         )
     if found:
         return found[0], f"Project {found[0]}, {title!r}, is there already."
+    parse_label_config(label_config)
     project: int = studio.create_project(title, label_config)["id"]
     return project, f"Project {project}, {title!r}, was made."
 

@@ -212,6 +212,16 @@ def test_a_project_without_a_title_is_not_made(
     assert not studio.projects
 
 
+@pytest.mark.parametrize("label", ["", "a\x01b", "\udcff"])
+def test_a_project_whose_labels_nothing_can_fill_is_not_made(
+    studio: FakeLabelStudio, capsys: pytest.CaptureFixture[str], label: str
+) -> None:
+    command = ["connect", "--label-studio", studio.url, "--api-key", TOKEN, "--create", "Dogs"]
+    assert cli.main([*command, "--labels", label]) == 1
+    assert "the labeling configuration" in capsys.readouterr().err
+    assert not studio.projects
+
+
 def test_the_command_adds_all_images_or_none(
     studio: FakeLabelStudio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
