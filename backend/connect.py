@@ -74,7 +74,7 @@ def find_or_create(studio: LabelStudio, title: str, label_config: str) -> tuple[
             f"{' or '.join(map(str, found))}"
         )
     if found:
-        return found[0], f"Project {found[0]}, {title!r}, is there already."
+        return found[0], f"Project {found[0]}, {title!r}, is there already, and keeps its labels."
     parse_label_config(label_config)
     project: int = studio.create_project(title, label_config)["id"]
     return project, f"Project {project}, {title!r}, was made."

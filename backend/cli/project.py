@@ -13,6 +13,7 @@ from backend.cli.options import (
     whole,
 )
 from backend.connect import SAMPLING
+from backend.errors import BadRequest
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -63,6 +64,8 @@ def _connect(options: argparse.Namespace) -> int:
     from backend.labelstudio.starter import label_config
     from demo import LABEL_CONFIG
 
+    if options.labels and options.create is None:
+        raise BadRequest("--labels goes with --create: a project that is there keeps its own.")
     settings = studio_settings(options)
     studio = connect.label_studio(settings)
     project = options.project

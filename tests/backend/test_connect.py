@@ -198,8 +198,12 @@ def test_the_command_makes_a_project_with_images_and_says_where_it_is(
     assert cli.main([*command, "--labels", "dog", "--images", str(image)]) == 0
     [number] = studio.projects
     assert f"{studio.url}/projects/{number}/data" in capsys.readouterr().out
-    assert cli.main([*command, "--images", str(image)]) == 0
+    assert cli.main([*command, "--labels", "cat", "--images", str(image)]) == 0
+    assert "is there already, and keeps its labels" in capsys.readouterr().out
     assert studio.uploads == ["one.png"]
+    existing = [*command[:-2], "--project", str(number)]
+    assert cli.main([*existing, "--labels", "cat"]) == 1
+    assert "--labels goes with --create" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("title", ["", "  "])
