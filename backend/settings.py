@@ -74,6 +74,11 @@ class Settings:
         return self.label_studio_url is not None and self.label_studio_api_key is not None
 
     @property
+    def broker_url(self) -> str:
+        """Where a process that has not been given a broker looks for one."""
+        return self.redis_url or "redis://localhost:6379/0"
+
+    @property
     def listens_at(self) -> str:
         """Address and port to listen on, as one: an IPv6 address is in brackets there."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -297,7 +297,7 @@ def run(settings: Settings, name: str | None = None) -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    connection = connect_broker(settings.redis_url or "redis://localhost:6379/0")
+    connection = connect_broker(settings.broker_url)
     lane = TrainingLane(connection)
     gauges = [
         Gauge(

@@ -26,21 +26,25 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     checkpoint_option(up)
     up.set_defaults(run=_up)
 
-    web = commands.add_parser("web", help="the web process alone; needs REDIS_URL")
+    web = commands.add_parser("web", help="the web process alone; needs a broker (REDIS_URL)")
     web.set_defaults(run=_web)
 
-    worker = commands.add_parser("worker", help="one prediction worker alone; needs REDIS_URL")
+    worker = commands.add_parser(
+        "worker", help="one prediction worker alone; needs a broker (REDIS_URL)"
+    )
     worker.add_argument("--name", help="what its name in the queue begins with (worker)")
     checkpoint_option(worker)
     worker.set_defaults(run=_worker)
 
     pusher = commands.add_parser(
-        "pusher", help="the process that sends late predictions to Label Studio; needs REDIS_URL"
+        "pusher",
+        help="the process that sends late predictions to Label Studio; needs a broker (REDIS_URL)",
     )
     pusher.set_defaults(run=_pusher)
 
     trainer = commands.add_parser(
-        "trainer", help="the process that trains projects on accepted work; needs REDIS_URL"
+        "trainer",
+        help="the process that trains projects on accepted work; needs a broker (REDIS_URL)",
     )
     trainer.add_argument("--name", help="its name in the training lane")
     checkpoint_option(trainer)
@@ -132,7 +136,7 @@ def _pusher(_: argparse.Namespace) -> int:
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     studio = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
-    connection = connect(settings.redis_url or "redis://localhost:6379/0")
+    connection = connect(settings.broker_url)
     Pusher(connection, studio, stopped.is_set).run()
     return 0
 

@@ -52,7 +52,7 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         """The application, made in the process that serves it."""
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
-        connection = connect(self._settings.redis_url or "redis://localhost:6379/0")
+        connection = connect(self._settings.broker_url)
         return create_app(self._settings, connection, self._stopping)
 
     def _start(self, _: Any, process: ThreadWorker) -> None:

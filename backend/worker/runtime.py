@@ -98,7 +98,7 @@ def run(settings: Settings, name: str | None = None) -> None:
         QueueUnavailable: the broker does not answer, before anything is loaded.
         BrokerUnavailable: it cannot be used.
     """
-    connection = connect(settings.redis_url or "redis://localhost:6379/0")
+    connection = connect(settings.broker_url)
     try:
         broker.check(connection)
     except RedisError as error:
