@@ -23,6 +23,8 @@ _MEGABYTE = 1024**2
 _JPEG_END = b"\xff\xd9"
 _ANY_BYTES = bytes(91 * n % 255 for n in range(256))
 _LAST_ROWS = 17  # a row of JPEG's blocks, and one that their smoothed colours reach into
+# Pillow looks for an orientation there too. Browsers do not, nor in the EXIF of a WebP.
+_UNHEARD = ("Raw profile type exif", "XML:com.adobe.xmp", "xmp")
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # more than 8 bits a pixel
 
 
@@ -189,7 +191,9 @@ def _nearly_whole(data: bytes) -> Image.Image | None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as EXIF says, which is how browsers show it and so how masks must fit."""
+    """Turned as browsers show it, since that is how masks must fit."""
+    for name in ("exif", *_UNHEARD) if image.format == "WEBP" else _UNHEARD:
+        image.info.pop(name, None)
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # unreadable EXIF; browsers show such an image as it is stored

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from backend.errors import ImageMissing, ImageRefused, ImageUnreadable
 from backend.labelstudio.images import ImageStore, open_image
@@ -118,6 +119,28 @@ def test_exif_orientation_is_applied() -> None:
     assert opened.size == (40, 64)
     assert pixel(opened, (20, 5))[1] < 50, "what was left is on top"
     assert pixel(opened, (20, 60))[1] > 200
+
+
+def told_elsewhere() -> dict[str, bytes]:
+    """Images of 6 x 4 that say to be turned where browsers do not look."""
+    image, exif = Image.new("RGB", (6, 4)), Image.Exif()
+    exif[0x0112] = 6
+    xmp = '<rdf:Description tiff:Orientation="6"/>'
+    in_text, in_xmp = PngInfo(), PngInfo()
+    profile = exif.tobytes()
+    in_text.add_text("Raw profile type exif", f"\nexif\n{len(profile):8}\n{profile.hex()}\n")
+    in_xmp.add_itxt("XML:com.adobe.xmp", xmp)
+    return {
+        "WebP's EXIF": saved(image, "WEBP", exif=exif),
+        "JPEG's XMP": saved(image, "JPEG", xmp=xmp.encode()),
+        "PNG's XMP": saved(image, "PNG", pnginfo=in_xmp),
+        "ImageMagick's text": saved(image, "PNG", pnginfo=in_text),
+    }
+
+
+@pytest.mark.parametrize("place", told_elsewhere())
+def test_an_orientation_that_browsers_do_not_follow_is_not_followed(place: str) -> None:
+    assert open_image(told_elsewhere()[place], "x", 100).size == (6, 4)
 
 
 def test_an_animation_gives_its_first_frame() -> None:
