@@ -85,13 +85,21 @@ def upload(studio: LabelStudio, project: int, images: Sequence[Path]) -> str:
 
     Raises:
         OSError: one of them cannot be read, and none was added.
+        LabelStudioError: it does not take some of them; the others were added.
     """
     if next(studio.tasks(project, include=("id",)), None):
         return "No image was added: the project has tasks already."
     for image in images:
         image.open("rb").close()  # once there are some, the others are not added any more
+    refused: dict[str, list[str]] = {}
     for image in images:
-        studio.upload(project, image.name, image.read_bytes())
+        try:
+            studio.upload(project, image.name, image.read_bytes())
+        except LabelStudioRefused as refusal:
+            refused.setdefault(str(refusal), []).append(image.name)
+    if refused:
+        told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in refused.items())
+        raise LabelStudioError(f"Of {len(images)} images these were not added: {told}")
     return f"{len(images)} images were added." if len(images) != 1 else "One image was added."
 
 

@@ -184,6 +184,8 @@ class FakeLabelStudio:
         _known(self.projects, number)
         if request.files:
             name = request.files["file"].filename or ""
+            if name.endswith(".heic"):
+                return _invalid({"non_field_errors": [".heic extension is not supported"]})
             self.uploads.append(name)
             return {"task_ids": [self.add_task(number, image=f"/data/upload/{number}/{name}")]}, 201
         return {"task_ids": [self.add_task(number, **data) for data in request.get_json()]}, 201

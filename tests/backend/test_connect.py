@@ -240,6 +240,22 @@ def test_the_command_adds_all_images_or_none(
     assert studio.uploads == ["one.png", "two.png"]
 
 
+def test_an_image_that_label_studio_does_not_take_keeps_no_other_away(
+    studio: FakeLabelStudio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [tmp_path / name for name in ("one.png", "two.heic", "three.png")]
+    for image in images:
+        image.write_bytes(b"png")
+    command = ["connect", "--label-studio", studio.url, "--api-key", TOKEN, "--create", "Dogs"]
+    command += ["--labels", "dog", "--images", *map(str, images)]
+    assert cli.main(command) == 1
+    told = capsys.readouterr().err
+    assert "Of 3 images these were not added: two.heic (" in told
+    assert ".heic extension is not supported" in told
+    assert studio.uploads == ["one.png", "three.png"]
+    assert cli.main(command) == 0
+
+
 def test_the_command_says_what_it_lacks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
