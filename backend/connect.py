@@ -62,10 +62,11 @@ def find_or_create(studio: LabelStudio, title: str, label_config: str) -> tuple[
 
     Raises:
         BadRequest: the title is blank.
-        BadLabelConfig: a project of that configuration would have nothing to fill: none is made.
+        BadLabelConfig: the labeling configuration has nothing to fill.
         LabelStudioError: several projects have the title.
     """
-    if not title.strip():
+    title = title.strip()  # Label Studio does so, too
+    if not title:
         raise BadRequest("A project needs a title: --create TITLE.")
     found = [project["id"] for project in studio.projects() if project["title"] == title]
     if len(found) > 1:
@@ -74,7 +75,7 @@ def find_or_create(studio: LabelStudio, title: str, label_config: str) -> tuple[
             f"{' or '.join(map(str, found))}"
         )
     if found:
-        return found[0], f"Project {found[0]}, {title!r}, is there already, and keeps its labels."
+        return found[0], f"Project {found[0]}, {title!r}, is there already and keeps its labels."
     parse_label_config(label_config)
     project: int = studio.create_project(title, label_config)["id"]
     return project, f"Project {project}, {title!r}, was made."

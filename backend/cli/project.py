@@ -65,7 +65,10 @@ def _connect(options: argparse.Namespace) -> int:
     from demo import LABEL_CONFIG
 
     if options.labels and options.create is None:
-        raise BadRequest("--labels goes with --create: a project that is there keeps its own.")
+        raise BadRequest(
+            f"--labels goes with --create. Project {options.project} has labels of its own: change "
+            "them in Label Studio, under Settings > Labeling Interface."
+        )
     settings = studio_settings(options)
     studio = connect.label_studio(settings)
     project = options.project

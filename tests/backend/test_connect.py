@@ -152,10 +152,23 @@ def test_a_title_names_one_project(studio: FakeLabelStudio, client: LabelStudio)
     xml = label_config(["dog"])
     made, _ = find_or_create(client, "Dogs", xml)
     assert studio.projects[made]["label_config"] == xml
-    assert find_or_create(client, "Dogs", xml)[0] == made
+    assert find_or_create(client, " Dogs ", label_config(["cat"])) == (
+        made,
+        f"Project {made}, 'Dogs', is there already and keeps its labels.",
+    )
     studio.add_project("Dogs")
     with pytest.raises(LabelStudioError, match="--project"):
         find_or_create(client, "Dogs", xml)
+
+
+def test_labels_are_refused_for_a_project_that_has_its_own(
+    studio: FakeLabelStudio, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = studio.add_project()
+    command = ["connect", "--label-studio", studio.url, "--api-key", TOKEN]
+    assert cli.main([*command, "--project", str(number), "--labels", "dog"]) == 1
+    assert "has labels of its own" in capsys.readouterr().err
+    assert not studio.backends
 
 
 def test_a_started_labeling_configuration_is_usable_whatever_the_labels() -> None:
@@ -199,11 +212,8 @@ def test_the_command_makes_a_project_with_images_and_says_where_it_is(
     [number] = studio.projects
     assert f"{studio.url}/projects/{number}/data" in capsys.readouterr().out
     assert cli.main([*command, "--labels", "cat", "--images", str(image)]) == 0
-    assert "is there already, and keeps its labels" in capsys.readouterr().out
+    assert "is there already and keeps its labels" in capsys.readouterr().out
     assert studio.uploads == ["one.png"]
-    existing = [*command[:-2], "--project", str(number)]
-    assert cli.main([*existing, "--labels", "cat"]) == 1
-    assert "--labels goes with --create" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("title", ["", "  "])
