@@ -32,7 +32,9 @@ _WAITS = 2  # a download may take this many times the timeout of a single wait, 
 _GZIP = {"gzip", "x-gzip", "deflate"}
 _LOCAL_FILES = "/data/local-files/"
 # What Label Studio serves: uploads, local files, and cloud files that it signs or passes on.
-_OWN = re.compile(r"(/[^/]+)*/(data/(upload|local-files)|(tasks|projects)/\d+/(resolve|presign))/")
+_OWN = re.compile(
+    r"(/[^/]+)*/(data/(upload|local-files)|(tasks|projects)/\d+/(resolve|presign))(/|$)"
+)
 # Where the last four bytes are an IPv4 address: NAT64 (RFC 6052), and IPv4-compatible ones.
 _HOLD_IPV4 = ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96")
 _CLOUD = {"s3", "s3a", "s3s", "gs", "azure-blob", "azure-spi", "r2"}
@@ -374,5 +376,6 @@ def _local_file(url: str) -> str | None:
         parts = urlsplit(url)
     except ValueError:
         return None
-    named = parse_qs(parts.query).get("d") if parts.path.endswith(_LOCAL_FILES) else None
-    return named[0] if named else None
+    served = f"{parts.path.rstrip('/')}/".endswith(_LOCAL_FILES)  # its slash may be missing
+    named = parse_qs(parts.query).get("d") if served else None
+    return named[0].lstrip("/") if named else None  # all are below the root, as in Label Studio
