@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from backend.errors import BadSetting
 
@@ -96,7 +98,7 @@ class Settings:
         default = cls()
         data_dir = _read(env, ("PROMPTBRUSH_DATA_DIR",), _folder, _default_data_dir(env))
         settings = cls(
-            label_studio_url=_read(env, ("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"), _url, None),
+            label_studio_url=_read(env, ("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"), url, None),
             label_studio_api_key=_read(
                 env, ("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"), _token, None
             ),
@@ -106,7 +108,7 @@ class Settings:
             model_dir=_read(env, ("MODEL_DIR",), _folder, data_dir / "models"),
             host=_read(env, ("HOST",), str, default.host),
             port=_read(env, ("PORT",), _whole(1, 65535), default.port),
-            service_url=_read(env, ("PROMPTBRUSH_URL",), _url, default.service_url),
+            service_url=_read(env, ("PROMPTBRUSH_URL",), url, default.service_url),
             workers=_read(env, ("WORKERS",), _whole(1, 64), default.workers),
             threads=_read(env, ("THREADS",), _whole(5, 1024), default.threads),
             request_max_mb=_read(
@@ -233,10 +235,18 @@ def _file(raw: str) -> Path:
     return path
 
 
-def _url(raw: str) -> str:
-    if not re.match(r"https?://[^/\s]+", raw):
-        raise ValueError("expected an address such as http://localhost:8080")
-    return raw.rstrip("/")
+def url(raw: str) -> str:
+    """An http(s) address, without a slash at its end.
+
+    Raises:
+        ValueError: it is none.
+    """
+    with suppress(ValueError):  # of a bracket that is not closed, or a port beyond all
+        parts = urlsplit(raw)
+        known = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        if known and not re.search(r"\s", raw):
+            return raw.rstrip("/")
+    raise ValueError("expected an address such as http://localhost:8080")
 
 
 def _token(raw: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from backend.labelstudio.tasks import LAST_ID
 from backend.report import printable
-from backend.settings import DEMO, DEMO_GROUPVIT, PUBLISHED, Settings, environment
+from backend.settings import DEMO, DEMO_GROUPVIT, PUBLISHED, Settings, environment, url
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -78,10 +78,20 @@ def project_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _address(text: str) -> str:
+    try:
+        return url(text.strip())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def backend_option(parser: argparse.ArgumentParser) -> None:
     """`--backend`."""
     parser.add_argument(
-        "--backend", metavar="URL", help="this backend as Label Studio reaches it (HOST and PORT)"
+        "--backend",
+        type=_address,
+        metavar="URL",
+        help="this backend as Label Studio reaches it (HOST and PORT)",
     )
 
 

@@ -195,6 +195,17 @@ def test_the_address_is_where_this_machine_serves(host: str, shown: str) -> None
     assert address(Settings(host=host), "http://proxy/ml/").url == "http://proxy/ml"
 
 
+@pytest.mark.parametrize("backend", ["localhost:9090", "http://localhost:90900", "http://[::1", ""])
+def test_a_backend_whose_address_is_none_is_told_before_anything_is_done(
+    studio: FakeLabelStudio, capsys: pytest.CaptureFixture[str], backend: str
+) -> None:
+    command = ["connect", "--label-studio", studio.url, "--api-key", TOKEN, "--create", "Dogs"]
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--backend", backend])
+    assert "--backend: expected an address such as http://" in capsys.readouterr().err
+    assert not studio.projects
+
+
 def test_a_missing_address_or_token_is_named() -> None:
     with pytest.raises(BadSetting, match="LABEL_STUDIO_API_KEY"):
         label_studio(Settings(label_studio_url="http://studio"))
