@@ -165,6 +165,13 @@ def test_masks_lie_over_the_image_with_their_scores_and_the_time(open_page: Open
     ]
 
 
+def test_a_phrase_without_a_gap_leaves_scores_in_sight(open_page: Open) -> None:
+    page = open_page(viewport=NARROW)
+    ask(page, "a red circle", "x" * 300, image=SCENE)
+    table = page.locator(".result .scroll")
+    assert table.evaluate("(one) => one.scrollWidth <= one.clientWidth")
+
+
 def test_a_further_phrase_on_the_same_image_does_not_encode_it_again(
     open_page: Open, tmp_path: Path
 ) -> None:
