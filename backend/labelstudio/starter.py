@@ -40,17 +40,22 @@ def label_config(labels: Sequence[str], forms: Sequence[Kind] = (Kind.BRUSH,)) -
 
 
 def _row(title: str, tag: str, attributes: str, output: str, labels: Sequence[str]) -> str:
-    """A tool's labels behind its title; above the image, so that they stay in sight."""
+    """A tool's labels behind its title; above the image, so that they stay in sight.
+
+    Three rows and the beginning of a fourth, of many labels, so that the image does as well.
+    """
     return "\n".join(
         [
             '  <View style="display: flex; gap: 1em; align-items: center">',
             f'    <Header value="{title}" size="6"/>',
-            f'    <{tag} {attributes} toName="image" model_output="{output}">',
+            '    <View style="max-height: 9em; overflow: auto">',
+            f'      <{tag} {attributes} toName="image" model_output="{output}">',
             *(
-                f'      <Label value={quoteattr(label)} background="{colour}"/>'
+                f'        <Label value={quoteattr(label)} background="{colour}"/>'
                 for label, colour in zip(labels, cycle(_COLOURS), strict=False)
             ),
-            f"    </{tag}>",
+            f"      </{tag}>",
+            "    </View>",
             "  </View>",
         ]
     )

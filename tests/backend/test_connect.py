@@ -187,6 +187,13 @@ def test_labels_are_told_apart_by_colour_and_have_one_in_all_tools() -> None:
     assert colours[:3] == colours[3:6] == colours[6:]
 
 
+def test_many_labels_scroll_and_leave_the_image_in_sight() -> None:
+    xml = ElementTree.fromstring(label_config([f"a long name {n}" for n in range(30)]))
+    holders = [one for one in xml.iter("View") for tag in one if tag.tag.endswith("Labels")]
+    assert len(holders) == 3
+    assert all("max-height: 9em; overflow: auto" in one.get("style", "") for one in holders)
+
+
 @pytest.mark.parametrize(
     ("host", "shown"), [("0.0.0.0", "localhost"), ("127.0.0.1", "localhost"), ("gpu", "gpu")]
 )
