@@ -18,7 +18,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -211,6 +211,9 @@ class Books:
     def imported(self, project: int, raw: object, by: str) -> PromptBook:
         """Write what `exported` gave, of any project, as this project's newest version.
 
+        Exemplars are the project's own where its book had them as such: another Label Studio
+        counts its projects from 1, too.
+
         Raises:
             BadPromptBook: it cannot be meant; nothing is written.
         """
@@ -228,7 +231,12 @@ class Books:
                 )
         for name, condition in brought.items():
             self.keep(project, name, condition)
-        return self.change(project, by, lambda _: _in_project(book, project))
+        return self.change(project, by, lambda _: _in_project(book, project, self._own(project)))
+
+    def _own(self, project: int) -> set[str]:
+        """The exemplars that a project's book ever had of the project's own tasks."""
+        entries = (entry for book in self.history(project) for entry in book.entries.values())
+        return {one.id for entry in entries for one in entry.exemplars if not one.project}
 
     def _check_shown(
         self, project: int, book: PromptBook, brought: Mapping[str, Condition]
@@ -314,12 +322,15 @@ class Books:
             yield folder
 
 
-def _in_project(book: PromptBook, project: int) -> PromptBook:
-    """A book of any project as one of this project: its exemplars tell whose tasks they are of."""
+def _in_project(book: PromptBook, project: int, own: Collection[str]) -> PromptBook:
+    """A book of any project as one of this project: its exemplars tell whose tasks they are of.
+
+    Those of this project are among its `own`, by name.
+    """
 
     def told(one: Shown) -> Shown:
         of = one.project or book.project
-        return replace(one, project=0 if of == project else of)
+        return replace(one, project=0 if of == project and one.id in own else of)
 
     entries = (
         replace(entry, exemplars=tuple(map(told, entry.exemplars)))

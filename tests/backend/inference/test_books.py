@@ -188,6 +188,21 @@ def test_conditions_are_kept_and_go_with_an_export(books: Books, tmp_path: Path)
     assert not elsewhere.serving(9, "another").entries
 
 
+def test_another_label_studios_project_of_the_same_number_is_another_project(
+    books: Books, tmp_path: Path
+) -> None:
+    books.keep(7, "ab", np.ones(4, np.float32))
+    entry = Entry("Widget", exemplars=(Shown("ab", 3),), weight=0.5)
+    books.put(7, "measured", entry)
+    exported = books.exported(7)
+    assert books.imported(7, exported, "its own").entries == {"Widget": entry}
+    elsewhere = Books(tmp_path / "elsewhere")
+    for _ in range(2):
+        (shown,) = elsewhere.imported(7, exported, "imported").entry("Widget").exemplars
+        assert shown == Shown("ab", 3, project=7)
+    assert books.imported(7, elsewhere.exported(7), "back").entries == {"Widget": entry}
+
+
 def test_what_is_exported_brings_its_probes(books: Books, tmp_path: Path) -> None:
     row = np.array([1.0, -2.0, 0.5], np.float32)
     entry = Entry("Widget", probe=Probed(probe_id(row), 0.3, 0.02, 9, 7, ((0.05, 0.5), (0.3, 0.6))))
