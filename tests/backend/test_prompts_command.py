@@ -197,10 +197,10 @@ def test_an_export_can_be_edited_and_imported(
     run("export", "--out", str(file))
     assert json.loads(run("export", "--version", "1")) == json.loads(file.read_text())
     # as some editors save it
-    file.write_text(file.read_text().replace("0.75", "0.5"), encoding="utf-8-sig")
+    file.write_text(file.read_text().replace(": 0.75", ": 0.5"), encoding="utf-8-sig")
     assert "counts from the next task on" in run("import", str(file))
     assert books.book(7).entry("Widget").weight == 0.5
-    monkeypatch.setattr("sys.stdin", io.StringIO(file.read_text().replace("0.5", '"half"')))
+    monkeypatch.setattr("sys.stdin", io.StringIO(file.read_text().replace(": 0.5", ': "half"')))
     told = run("import", "-", status=1)
     assert "Widget\", texts, no. 1, iou: expected a number between 0 and 1, not 'half'" in told
     file.write_text("{")
