@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from backend.cli.accepted import folder_option, learner
@@ -71,7 +70,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--without",
         action="append",
         metavar="EXEMPLAR",
-        help="leave one out, and take no new ones; may be given again",
+        help="leave one out for good; may be given again",
     )
     chosen.add_argument(
         "--reset",
@@ -143,10 +142,8 @@ def _set(books: Books, options: argparse.Namespace) -> str:
         )
 
     def edit(book: PromptBook) -> PromptBook:
-        entry = book.entry(options.label)
-        if options.without:
-            changes["exemplars"] = _without(entry, options.without)
-        entry = entry.setting(**changes)
+        entry = book.entry(options.label).setting(**changes)
+        entry = entry.without(_known(entry, options.without or ()))
         return book.having(entry.without_probe() if options.no_probe else entry)
 
     also = {"exemplars": options.without, "probe": options.no_probe}
@@ -156,15 +153,12 @@ def _set(books: Books, options: argparse.Namespace) -> str:
     return f"{_moved(book)}{given_back}\n\n{of_label(book.entry(options.label))}"
 
 
-def _without(entry: Entry, names: list[str]) -> tuple[object, ...]:
+def _known(entry: Entry, names: Sequence[str]) -> Sequence[str]:
     known = {one.id for one in entry.exemplars}
     strangers = [name for name in names if name not in known]
     if strangers:
         raise BadRequest(f'"{entry.label}" has no exemplar {", ".join(strangers)}.')
-    return tuple(
-        replace(one, used=False, reason="left out by hand") if one.id in names else one
-        for one in entry.exemplars
-    )
+    return names
 
 
 def _measure(options: argparse.Namespace) -> int:

@@ -180,6 +180,7 @@ def _shown(raw: object, where: str) -> Shown:
         reason=_text(held.get("reason", ""), f"{where}, reason"),
         recoloured=_recoloured(held.get("recoloured", ""), f"{where}, recoloured"),
         project=_whole(held.get("project", 0), f"{where}, project"),
+        refused=_yes(held.get("refused", False), f"{where}, refused"),
     )
 
 

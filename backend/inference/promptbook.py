@@ -13,7 +13,7 @@ What was measured with one checkpoint says nothing of another. Nothing here need
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -74,6 +74,7 @@ class Shown:
     reason: str = ""  # why it is not used
     recoloured: str = ""  # names the condition of the same in other colours, if there is one
     project: int = 0  # that the task is of; 0 is the book's own
+    refused: bool = False  # by a person: measuring leaves it as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +142,25 @@ class Entry:
     def setting(self, **changed: Any) -> Self:
         """The same with fields as a person sets them; None gives one back to measuring.
 
-        Exemplars that are given back stay as they are until then.
+        Exemplars that are given back stay as they are until then, those that were left out too.
         """
         unset = {name for name, value in changed.items() if value is None}
         values = {name: value for name, value in changed.items() if value is not None}
         values |= dict.fromkeys(unset & {"texts", "negatives"}, ())
         values |= dict.fromkeys(unset & {"weight", "threshold", "confidence", "probe"})
+        if "exemplars" in unset:
+            values["exemplars"] = tuple(replace(one, refused=False) for one in self.exemplars)
         return replace(self, **values, by_hand=(self.by_hand | changed.keys()) - unset)
+
+    def without(self, exemplars: Collection[str]) -> Self:
+        """The same as a person sets it who leaves some exemplars out, by their ids."""
+        left = (
+            replace(one, used=False, refused=True, reason="left out by hand")
+            if one.id in exemplars
+            else one
+            for one in self.exemplars
+        )
+        return replace(self, exemplars=tuple(left))
 
     def without_probe(self) -> Self:
         """The same as a person sets it who wants no second look."""

@@ -84,9 +84,9 @@ class Choice:
 
     def lacks(self, unseen: Collection[int]) -> bool:
         """Whether there are fewer exemplars than in the book, as some tasks cannot be seen now."""
-        own = [one for one in self.before.exemplars if not one.project]
-        away = any(one.task in unseen for one in own)
-        return away and len(self.shots) < len(self.before.exemplars)
+        known = [one for one in self.before.exemplars if not one.refused]
+        away = any(one.task in unseen for one in known if not one.project)
+        return away and len(self.shots) < len(known)
 
     def entry(self) -> Entry:
         """What the book is to say of the label; nothing where nothing is known of it.

@@ -281,10 +281,13 @@ def gather(
 ) -> Evidence:
     """Accepted work as it can be measured on; what exemplars show is stored.
 
+    What a person left out of the project's book shows nothing, so that others take its place.
     Held-out tasks show nothing, as they are there to judge; but where they are too few for that, or
     a label is accepted nowhere else, they do. An image that several tasks have is measured on once.
     """
     evidence = Evidence()
+    entries = books.book(project).entries.values()
+    refused = {(one.label, e.id) for one in entries for e in one.exemplars if e.refused}
     reserve: dict[str, list[Shot]] = {}
     for sample in tqdm(source(tuple(Part), account), "images", disable=None):
         for label, phrase, offered in _typed(sample, asked, predictor):
@@ -300,7 +303,8 @@ def gather(
             held = shots.setdefault(label, [])
             if len(held) < (LEAST_TASKS - 1 if one.held_out else MOST_EXEMPLARS):
                 also = len(held) < FEW
-                held += _shots(predictor, books, project, encoder, sample, mask, also)
+                shown = _shots(predictor, books, project, encoder, sample, mask, also)
+                held += [shot for shot in shown if (label, shot.id) not in refused]
     evidence.seen = _once(evidence.seen)
     evidence.held_out = {one.task for one in evidence.seen if one.held_out}
     for label, held in reserve.items():

@@ -105,11 +105,11 @@ def measure(
 
 
 def _brought(predictor: Predictor, books: Books, project: int, entry: Entry) -> list[Shot]:
-    """What exemplars of other projects show of a label, as far as it is known.
+    """What exemplars of other projects show of a label, as far as it is known and wanted.
 
     A version that encodes exemplars in a way of its own cannot use them: their images are not here.
     """
-    elsewhere = [one for one in entry.exemplars if one.project]
+    elsewhere = [one for one in entry.exemplars if one.project and not one.refused]
     if predictor.encoder or not elsewhere:
         return []
     width = predictor.condition(["thing"]).shape
@@ -138,6 +138,10 @@ def _labels(config: LabelConfig, asked: Sequence[Query]) -> dict[Label, Query]:
 def _kept(now: Entry, measured: Entry) -> Entry:
     """A measured entry with what a person set, and what measuring knows nothing of."""
     by_hand = {name: getattr(now, name) for name in now.by_hand}
+    if "exemplars" not in now.by_hand:
+        refused = {one.id: one for one in now.exemplars if one.refused}
+        others = (one for one in measured.exemplars if one.id not in refused)
+        by_hand["exemplars"] = (*others, *refused.values())
     if "texts" not in now.by_hand:
         tried = {phrase.text for phrase in measured.texts}
         rest = [phrase for phrase in now.texts if phrase.text not in tried]

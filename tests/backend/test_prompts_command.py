@@ -120,7 +120,8 @@ def test_what_is_set_is_kept_as_a_version_and_can_be_taken_back(run: Run, books:
     assert 'confidence, probe of "Widget" set by hand' in run("list")
     run("set", "--label", "Widget", "--without", "aa", "--not", "a shadow", "--weight", "1")
     entry = books.book(7).entry("Widget")
-    assert [one.used for one in entry.exemplars] == [False, False]
+    assert [(one.used, one.refused) for one in entry.exemplars] == [(False, True), (False, False)]
+    assert "no: left out by hand" in run("show", "--label", "Widget")
     assert (entry.weight, entry.negatives[0].text) == (1.0, "a shadow")
 
 

@@ -217,6 +217,22 @@ def test_what_persons_set_stays(demo: Segmenter, books: Books) -> None:
     assert entry.by_hand == chosen.by_hand
 
 
+def test_what_a_person_left_out_stays_out_while_what_is_accepted_joins_the_others(
+    demo: Segmenter, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.learning.evidence.MOST_EXEMPLARS", 2)
+    first, *others = tasks(Part.TRAINING, 3)
+    sloppy = widget(run(demo, books, accepted(1)).book).exemplars[0]
+    books.change(7, "by hand", lambda book: book.having(widget(book).without({sloppy.id})))
+    for count in (1, 2, 3):
+        entry = widget(run(demo, books, accepted(count)).book)
+        assert [one.task for one in entry.exemplars] == [*others[: count - 1], first]
+        assert [one.id for one in entry.exemplars if not one.used] == [sloppy.id]
+    given_back = entry.setting(exemplars=None)
+    books.put(7, "given back", given_back)
+    assert widget(run(demo, books, accepted(2)).book).exemplars[0].used
+
+
 def test_words_that_the_labeling_configuration_gives_stay(demo: Segmenter, books: Books) -> None:
     xml = XML.replace('value="Widget"', 'value="Widget" predicted_values="yellow star"')
     typed = [replace(one, typed=("purple dotted ring",)) for one in accepted(2)]
