@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from backend.labelstudio.config import Control, LabelConfig
 from backend.labelstudio.labels import Label
 
+_GAP = r"\s,;，；、–—(（"  # what may stand before a "not", on any keyboard
 # a gap is entered where it begins only: from each of its signs anew, a long one would take minutes
-_NOT = re.compile(r"(?:^|(?<![\s,;])[\s,;]+)(?:(?:but|and)\s+)?not\s+", re.IGNORECASE)
-_EDGES = " ,;\t"  # what may stand around a name or a phrase
+_NOT = re.compile(rf"(?:^|(?<![{_GAP}])[{_GAP}]+)(?:(?:but|and)\s+)?not\s+", re.IGNORECASE)
+_EDGES = " ,;\t，；、"  # what may stand around a name or a phrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,4 +197,5 @@ def understood(phrase: str) -> tuple[str, tuple[str, ...]]:
     "a car" is. So what follows a "not" is asked for by itself.
     """
     wanted, *unwanted = (part.strip(_EDGES) for part in _NOT.split(phrase.strip()))
-    return wanted, tuple(part for part in unwanted if part)
+    closed = (part.rstrip(")）") for part in unwanted)  # "a car (not its shadow)"
+    return wanted, tuple(part for part in closed if part)
