@@ -19,11 +19,7 @@ from numpy.typing import NDArray
 
 from backend.labelstudio.config import Control, LabelConfig
 from backend.labelstudio.labels import Label
-
-_GAP = r"\s,;，；、–—(（"  # what may stand before a "not", on any keyboard
-# a gap is entered where it begins only: from each of its signs anew, a long one would take minutes
-_NOT = re.compile(rf"(?:^|(?<![{_GAP}])[{_GAP}]+)(?:(?:but|and)\s+)?not\s+", re.IGNORECASE)
-_EDGES = " ,;\t，；、"  # what may stand around a name or a phrase
+from backend.labelstudio.negation import EDGES, NOT, understood
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,23 +175,12 @@ def named(prompt: str, asked: Sequence[Query]) -> Query | None:
 def _readings(typed: str, longest: int) -> list[tuple[str, str]]:
     """The names that a prompt may begin with, and what it says of each; the longest name first."""
     colons = ((sign.start(), sign.end()) for sign in re.finditer("[:：]", typed))
-    nots = ((sign.start(), sign.start()) for sign in _NOT.finditer(typed))
+    nots = ((sign.start(), sign.start()) for sign in NOT.finditer(typed))
     found: list[tuple[str, str]] = []
     for end, begin in sorted((*colons, *nots)):
-        name, rest = typed[:end].strip(_EDGES), typed[begin:].strip()
+        name, rest = typed[:end].strip(EDGES), typed[begin:].strip()
         if len(name) > longest:  # no text is longer than its folded case
             break
         if rest:
             found.append((name, rest))
-    return [(typed, ""), (typed.strip(_EDGES), ""), *reversed(found)]
-
-
-def understood(phrase: str) -> tuple[str, tuple[str, ...]]:
-    """What a phrase asks for, "" if nothing, and what it says it is not.
-
-    Text encoders do not know what "not" means: "a car, not its shadow" is closer to shadows than
-    "a car" is. So what follows a "not" is asked for by itself.
-    """
-    wanted, *unwanted = (part.strip(_EDGES) for part in _NOT.split(phrase.strip()))
-    closed = (part.rstrip(")）") for part in unwanted)  # "a car (not its shadow)"
-    return wanted, tuple(part for part in closed if part)
+    return [(typed, ""), (typed.strip(EDGES), ""), *reversed(found)]

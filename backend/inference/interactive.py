@@ -26,7 +26,8 @@ from backend.labelstudio.config import Role
 from backend.labelstudio.geometry import Point, Rectangle, Size
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.interaction import Interaction
-from backend.prompting import Query, named, understood
+from backend.labelstudio.negation import understood
+from backend.prompting import Query, named
 from models import Exemplar, ImageFeatures
 
 # An exemplar says more than a label's words, which may mean nothing to the model ("Defect").

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from backend.labelstudio.config import parse_label_config
-from backend.prompting import Query, model_version, named, queries, understood
+from backend.prompting import Query, model_version, named, queries
 
 CONFIG = """<View><Image name="i" value="$image"/>
 <BrushLabels name="b" toName="i" model_score_threshold="0.3">
@@ -128,36 +128,6 @@ def test_a_labels_name_wins_over_the_same_prompt_of_another() -> None:
 @pytest.mark.parametrize("phrase", ["time: noon", " something blue ", "pet:", ":", ""])
 def test_anything_else_names_no_label(phrase: str) -> None:
     assert named(phrase, ASKED) is None
-
-
-@pytest.mark.parametrize(
-    ("phrase", "wanted", "unwanted"),
-    [
-        ("a car", "a car", ()),
-        ("a car, not the shadow", "a car", ("the shadow",)),
-        ("a car but not the shadow and not the road", "a car", ("the shadow", "the road")),
-        ("Not its shadow", "", ("its shadow",)),
-        ("a car，not the shadow", "a car", ("the shadow",)),
-        ("a car、 not the shadow；not the road", "a car", ("the shadow", "the road")),
-        ("a car—not the shadow", "a car", ("the shadow",)),
-        ("a car (not the shadow)", "a car", ("the shadow",)),
-        ("a car（not the shadow）", "a car", ("the shadow",)),
-        ("a cup (the blue one)", "a cup (the blue one)", ()),
-        ("a forget-me-not flower", "a forget-me-not flower", ()),
-        ("a knot, a notch", "a knot, a notch", ()),
-        ("not ", "not", ()),
-    ],
-)
-def test_what_follows_a_not_is_not_meant(
-    phrase: str, wanted: str, unwanted: tuple[str, ...]
-) -> None:
-    assert understood(phrase) == (wanted, unwanted)
-
-
-def test_a_long_gap_in_a_phrase_is_read_at_once() -> None:
-    gap = " " * 100_000
-    assert understood(f"a{gap}b not c") == (f"a{gap}b", ("c",))
-    assert understood(f"a,{gap}but{gap}not{gap}b") == ("a", ("b",))
 
 
 def test_a_label_may_be_asked_for_without_something() -> None:

@@ -1,0 +1,19 @@
+"""What a phrase asks for, and what it says that it is not.
+
+Text encoders do not know what "not" means: "a car, not its shadow" is closer to shadows than
+"a car" is. So what follows a "not" is asked for by itself.
+"""
+
+import re
+
+_GAP = r"\s,;，；、–—(（"  # what may stand before a "not", on any keyboard
+# a gap is entered where it begins only: from each of its signs anew, a long one would take minutes
+NOT = re.compile(rf"(?:^|(?<![{_GAP}])[{_GAP}]+)(?:(?:but|and)\s+)?not\s+", re.IGNORECASE)
+EDGES = " ,;\t，；、"  # what may stand around a name or a phrase
+
+
+def understood(phrase: str) -> tuple[str, tuple[str, ...]]:
+    """What a phrase asks for, "" if nothing, and what it says it is not."""
+    wanted, *unwanted = (part.strip(EDGES) for part in NOT.split(phrase.strip()))
+    closed = (part.rstrip(")）") for part in unwanted)  # "a car (not its shadow)"
+    return wanted, tuple(part for part in closed if part)
