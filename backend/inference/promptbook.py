@@ -21,7 +21,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.labelstudio.labels import Label
+from backend.labelstudio.labels import Label, words_of
+from backend.labelstudio.negation import heard
 from backend.prompting import Query
 
 # that a person may set
@@ -118,6 +119,11 @@ class Entry:
     thresholds: Curve = ()  # mean IoU by threshold
     confidences: Curve = ()  # mean IoU by confidence, with the threshold that was chosen
     masks: int = 0  # on which weight, threshold and confidence were chosen
+
+    def heard(self, label: Label) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What the texts in use ask for, and what they say that the label is not."""
+        used = (phrase.text for phrase in self.texts if phrase.used)
+        return heard(used, words_of(label.shown or label.value))
 
     @property
     def asked_weights(self) -> Curve:
@@ -216,9 +222,13 @@ class PromptBook:
         entry = self.entries.get(query.label)
         if entry is None:
             return query
-        texts = tuple(phrase.text for phrase in entry.texts if phrase.used)
-        if texts and ("texts" in entry.by_hand or not label.worded):
-            query = replace(query, prompts=texts)
+        if entry.negatives:
+            said = tuple(phrase.text for phrase in entry.negatives if phrase.used)
+            query = replace(query, negatives=said)
+        if "texts" in entry.by_hand or not label.worded:
+            texts, unwanted = entry.heard(label)
+            negatives = (*query.negatives, *unwanted)
+            query = replace(query, prompts=texts or query.prompts, negatives=negatives)
         if entry.threshold is not None and (
             "threshold" in entry.by_hand or label.threshold is None
         ):
@@ -228,9 +238,6 @@ class PromptBook:
         if entry.probe is not None and entry.probe.id in self.probes:
             probed, chance = entry.probe.id, entry.probe.chance
             query = replace(query, probed=probed, chance=chance, probe=self.probes[probed])
-        if entry.negatives:
-            said = tuple(phrase.text for phrase in entry.negatives if phrase.used)
-            query = replace(query, negatives=said)
         shown = [one.id for one in entry.exemplars if one.used and one.id in self.conditions]
         weights = entry.asked_weights
         if not shown or not weights:

@@ -3,6 +3,7 @@
 <Label value="RedCar"/>                                  prompted with "red car"
 <Label value="Animal" predicted_values="a dog, a cat"/>  prompted with both
 <Label value="Car" negative_values="shadow"/>            what is more of a shadow is not of the car
+<Label value="Car" predicted_values="car, not shadow"/>  likewise
 <Label value="Other" model_skip="true"/>                 left to people
 <Choice value="red car" alias="rc"/>                     a phrase to choose, "rc" in results
 """
@@ -11,6 +12,8 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from backend.labelstudio.negation import heard
 
 LONGEST_PROMPT = 500  # characters; text encoders read some 75 tokens, and refuse more
 
@@ -110,13 +113,14 @@ def _label(tag: ET.Element, default: float | None, problems: list[str]) -> Label
     if not value.strip():
         problems.append("a <Label> without a value is left out")
         return None
-    given = _listed(tag, "predicted_values")
-    prompts = _usable(given or (words_of(shown) or words_of(value),), value, problems)
+    name = words_of(shown) or words_of(value)
+    given, unwanted = heard(_listed(tag, "predicted_values"), name)
+    prompts = _usable(given or (name,), value, problems)
     if not prompts:
         problems.append(f'the label "{value[:40]}" is left out: set predicted_values="..."')
         return None
     own = threshold_of(tag, f'the label "{value}"', problems)
-    negatives = _usable(_listed(tag, "negative_values"), value, problems)
+    negatives = _usable((*_listed(tag, "negative_values"), *unwanted), value, problems)
     threshold = default if own is None else own
     other = shown if shown.strip() not in {"", value.strip()} else ""
     return Label(value, prompts, threshold, bool(given), negatives, other)

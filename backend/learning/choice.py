@@ -153,7 +153,7 @@ class Choice:
         before = {phrase.text: phrase for phrase in self.before.texts}
         configured = self.query.prompts
         if "texts" in self.before.by_hand:
-            configured = tuple(p.text for p in self.before.texts if p.used) or configured
+            configured = self.before.heard(self.label)[0] or configured
         origins = {
             text: Origin.SUGGESTED if text in self.suggested else Origin.TYPED
             for text in self.typed

@@ -120,6 +120,15 @@ def test_what_a_person_set_in_the_book_beats_the_configuration() -> None:
     assert (said.prompts, said.threshold) == (("gears",), 0.3)
 
 
+def test_a_not_in_a_text_says_what_the_label_is_not() -> None:
+    texts = (Phrase("gears (not a belt)", Origin.HAND), Phrase("said", Origin.HAND))
+    said = Entry("Said").setting(texts=texts, negatives=(Phrase("rust", Origin.HAND),))
+    widget = Entry("Widget").setting(texts=(Phrase("not a cog", Origin.HAND),))
+    first, second = asked(said, widget)
+    assert (first.prompts, first.negatives) == (("widget",), ("a cog",))
+    assert (second.prompts, second.negatives) == (("gears", "said"), ("rust", "a belt"))
+
+
 def test_how_sure_parts_have_to_be_is_asked_with_if_measured_or_set() -> None:
     widget, said = asked(replace(MEASURED, confidence=0.6), Entry("Said").setting(confidence=0.5))
     assert (widget.confidence, said.confidence) == (0.6, 0.5)

@@ -58,6 +58,20 @@ def test_negative_values_say_what_a_label_is_not() -> None:
     assert only_label('<Label value="Car"/>').negatives == ()
 
 
+def test_a_not_in_predicted_values_says_it_too() -> None:
+    label = only_label(
+        '<Label value="Car" predicted_values="a car but not its shadow, not the road, a van" '
+        'negative_values="sky"/>'
+    )
+    said = ("sky", "its shadow", "the road")
+    assert label == Label("Car", ("a car", "a van"), worded=True, negatives=said)
+    alone = only_label('<Label value="Car" predicted_values="not the road"/>')
+    assert alone == Label("Car", ("car",), negatives=("the road",))
+    for xml in ('<Label value="NotRipe"/>', '<Label value="NotRipe" predicted_values="not ripe"/>'):
+        label = only_label(xml)
+        assert (label.prompts, label.negatives) == (("not ripe",), ())
+
+
 def test_labels_compete_where_the_control_says_so() -> None:
     said = 'name="brush" toName="image" model_compete="{}"'
     for text, competes in (("true", True), ("TRUE", True), ("false", False), ("no", False)):

@@ -1,6 +1,6 @@
 import pytest
 
-from backend.labelstudio.negation import understood
+from backend.labelstudio.negation import heard, understood
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,9 @@ def test_a_long_gap_in_a_phrase_is_read_at_once() -> None:
     gap = " " * 100_000
     assert understood(f"a{gap}b not c") == (f"a{gap}b", ("c",))
     assert understood(f"a,{gap}but{gap}not{gap}b") == ("a", ("b",))
+
+
+def test_a_labels_own_name_is_no_not() -> None:
+    texts = ("Not ripe", "a tomato, not a red one", "not a leaf", "a tomato")
+    assert heard(texts, "not ripe") == (("Not ripe", "a tomato"), ("a red one", "a leaf"))
+    assert heard(("not ripe",), "tomato") == ((), ("ripe",))

@@ -217,6 +217,17 @@ def test_what_persons_set_stays(demo: Segmenter, books: Books) -> None:
     assert entry.by_hand == chosen.by_hand
 
 
+def test_words_that_were_set_with_a_not_are_measured_as_they_are_asked(
+    demo: Segmenter, books: Books
+) -> None:
+    found = []
+    for text in ("dotted purple ring", "dotted purple ring, not a yellow star"):
+        said = Entry("Widget").setting(texts=(Phrase(text, Origin.HAND),))
+        books.put(7, "by hand", said)
+        found.append(widget(run(demo, books, accepted(2)).book))
+    assert found[0].weights == found[1].weights
+
+
 def test_what_a_person_left_out_stays_out_while_what_is_accepted_joins_the_others(
     demo: Segmenter, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
