@@ -26,6 +26,7 @@ from backend.inference.predictor import Found, Predictor
 from backend.labelstudio.config import Control, Kind, LabelConfig
 from backend.labelstudio.images import open_image
 from backend.labelstudio.labels import Label
+from backend.labelstudio.negation import understood
 from backend.labelstudio.regions import prediction
 from backend.labelstudio.starter import label_config
 from backend.overlay import Drawn, draw
@@ -93,7 +94,11 @@ def predict(
     predictor = Predictor(segmenter, FeatureCache(0))
     meant: dict[Label, Tensor] = {}
     for prompt in map(_writable, prompts):
-        meant[Label(prompt, (prompt,))] = predictor.condition([prompt])
+        said, unwanted = understood(prompt)
+        if unwanted and not said:
+            raise BadRequest(f'--prompt "{prompt}" does not say what to look for.')
+        label = Label(prompt, (said,), negatives=unwanted)
+        meant[label] = predictor.condition(label.prompts)
     for one, image, mask in shown:
         taken = {label.value for label in meant}
         file = Path(_writable(one.image.name))

@@ -6,6 +6,7 @@ The image goes to the worker as any task's does, in a labeling configuration mad
 from __future__ import annotations
 
 import io
+import re
 import threading
 import time
 import xml.etree.ElementTree as ET
@@ -31,6 +32,7 @@ from backend.labelstudio import brush
 from backend.labelstudio.fetch import too_large
 from backend.labelstudio.images import open_image
 from backend.labelstudio.labels import LONGEST_PROMPT
+from backend.labelstudio.negation import understood
 from backend.overlay import COLOURS, LONGEST_SIDE, Drawn, draw
 from backend.queue import PredictionQueue
 from backend.settings import Settings
@@ -41,6 +43,7 @@ NOT_FOUND = "not found at this threshold"
 MOST_PROMPTS = len(COLOURS)  # so that each has a colour of its own
 KEPT_BYTES = 4 * 2**20  # an image file up to this size travels as it is
 KEPT = "data:application/octet-stream;base64,"
+_ENDS = re.compile(r"\n|,(?!\s*(?:(?:but|and)\s+)?not\s)", re.IGNORECASE)  # of phrases
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,14 @@ class Asked:
             model_score_threshold=str(self.threshold),
         )
         for prompt in self.prompts:
-            ET.SubElement(control, "Label", value=prompt, predicted_values=prompt)
+            said, unwanted = understood(prompt)
+            ET.SubElement(
+                control,
+                "Label",
+                value=prompt,
+                predicted_values=said,
+                negative_values=",".join(unwanted),
+            )
         return {
             "tasks": [{"id": TASK, "data": {"image": self.uri}}],
             "label_config": ET.tostring(view, encoding="unicode"),
@@ -175,13 +185,13 @@ class Playground:
 
 
 def read_prompts(text: str) -> tuple[str, ...]:
-    """Phrases, one per line or between commas, each once.
+    """Phrases, one per line or between commas, each once; a comma before a "not" parts none.
 
     Raises:
-        BadRequest: there are none, too many, or one is too long.
+        BadRequest: there are none, too many, one is too long, or one says nothing but a "not".
     """
     printable = "".join(c if c.isprintable() else "\n" for c in text)
-    phrases = [" ".join(part.split()) for part in printable.replace(",", "\n").split("\n")]
+    phrases = [" ".join(part.split()) for part in _ENDS.split(printable)]
     prompts = tuple(dict.fromkeys(phrase for phrase in phrases if phrase))
     if not prompts:
         raise BadRequest("Nothing to look for: type a phrase, such as “a red circle”.")
@@ -194,6 +204,9 @@ def read_prompts(text: str) -> tuple[str, ...]:
         raise BadRequest(
             f"A phrase has {longest} characters; at most {LONGEST_PROMPT} are read: shorten it."
         )
+    for prompt in prompts:
+        if not understood(prompt)[0]:
+            raise BadRequest(f"“{prompt}” does not say what to look for.")
     return prompts
 
 

@@ -91,6 +91,20 @@ def test_predictions_take_the_forms_that_are_asked_for(settings: Settings, tmp_p
     assert judge.validate_prediction(prediction, return_errors=True) == []
 
 
+def test_what_follows_a_not_is_taken_away(settings: Settings, tmp_path: Path) -> None:
+    image, said = picture(tmp_path / "a.png"), ["a dog", "a cat", "a dog, not a cat"]
+    predict(settings, [image], said, [], tmp_path / "out")
+    dog, cat, left = (
+        np.asarray(Image.open(tmp_path / f"out/masks/a--{name}.png")) > 0
+        for name in ("a-dog", "a-cat", "a-dog-not-a-cat")
+    )
+    assert (dog & cat).any()
+    assert dog.sum() > left.sum()
+    assert not (left & ~dog).any()
+    with pytest.raises(BadRequest, match='"not a cat" does not say what to look for'):
+        predict(settings, [image], ["not a cat"], [], tmp_path / "out")
+
+
 def test_a_bad_image_costs_the_others_nothing(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no image")
     images = [tmp_path / "bad.png", tmp_path / "gone.png", picture(tmp_path / "fine.png")]

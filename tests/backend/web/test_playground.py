@@ -12,6 +12,7 @@ from werkzeug.datastructures import FileStorage
 
 from backend.errors import BadRequest, ImageMissing, ImageUnreadable
 from backend.labelstudio.config import parse_label_config
+from backend.labelstudio.negation import understood
 from backend.overlay import LONGEST_SIDE
 from backend.settings import Settings
 from backend.web.playground import KEPT, KEPT_BYTES, MOST_PROMPTS, Asked, Playground, read_prompts
@@ -47,14 +48,28 @@ def test_whatever_is_typed_asks_for_what_was_typed_or_is_refused(text: str) -> N
     (control,) = config.outputs
     assert config.problems == ()
     assert [label.value for label in control.labels] == list(prompts)
-    assert [label.prompts for label in control.labels] == [(prompt,) for prompt in prompts]
+    said = [understood(prompt)[0] for prompt in prompts]
+    assert [label.prompts for label in control.labels] == [(prompt,) for prompt in said]
     assert {label.threshold for label in control.labels} == {0.3}
+
+
+def test_what_follows_a_not_is_taken_away() -> None:
+    prompts = read_prompts("a cup, not a mug, but  not a pot, a knot\na jug (not a jar)")
+    assert prompts == ("a cup, not a mug, but not a pot", "a knot", "a jug (not a jar)")
+    asked = Asked(Image.new("RGB", (1, 1)), KEPT, prompts, 0.3)
+    (control,) = parse_label_config(asked.body()["label_config"]).outputs
+    assert [(label.prompts, label.negatives) for label in control.labels] == [
+        (("a cup",), ("a mug", "a pot")),
+        (("a knot",), ()),
+        (("a jug",), ("a jar",)),
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         (" ,\n", "Nothing to look for"),
+        ("a pot\nnot a pan", "“not a pan” does not say what to look for"),
         (",".join(map(str, range(MOST_PROMPTS + 1))), f"at most {MOST_PROMPTS}"),
         ("x" * 501, "shorten it"),
     ],
