@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from backend.inference.vocabulary import Vocabulary
 from backend.labelstudio.labels import LONGEST_PROMPT, words_of
+from backend.labelstudio.negation import understood
 from backend.prompting import Query
 
 TEMPLATES = ("the {}", "a {}", "a photo of a {}", "every {}")
@@ -136,7 +137,10 @@ def _parts(phrase: str) -> tuple[str, str, str]:
 
 
 def distinct(phrases: Iterable[Candidate]) -> list[Candidate]:
-    """Each text once, in whatever case it is written, and none that could not be a prompt."""
+    """Each text once, in whatever case it is written, and none that could not be a prompt.
+
+    Nor one with a "not" in it, which would not be asked as it stands, unless a label is called so.
+    """
     found: dict[str, Candidate] = {}
     for phrase in _usable(phrases):
         found.setdefault(phrase.text.casefold(), phrase)
@@ -144,4 +148,9 @@ def distinct(phrases: Iterable[Candidate]) -> list[Candidate]:
 
 
 def _usable(phrases: Iterable[Candidate]) -> Iterator[Candidate]:
-    return (one for one in phrases if one.text.strip() and len(one.text) <= LONGEST_PROMPT)
+    return (
+        one
+        for one in phrases
+        if one.text.strip() and len(one.text) <= LONGEST_PROMPT
+        if one.source in {Source.PROMPT, Source.NAME} or not understood(one.text)[1]
+    )

@@ -34,6 +34,14 @@ def test_attributes_go_with_the_best_things_and_the_name() -> None:
     assert texts == ["red ball", "dotted ball", "red widget 7", "dotted widget 7"]
 
 
+def test_nothing_is_made_of_a_name_with_a_not_in_it() -> None:
+    said = plain("NotRipe", ["not ripe"], ["a pear, not a leaf"], Vocabulary((("ripe", "soft"),)))
+    assert [one.text for one in said] == ["not ripe", "ripe"]
+    texts = [one.text for one in compositions("NotRipe", said, WORDS)]
+    assert texts == ["red ripe", "dotted ripe"]
+    assert worded([Candidate("not ripe", Source.NAME)]) == []
+
+
 def test_an_attribute_is_not_added_twice() -> None:
     best = [Candidate("red ball", Source.COMPOSITION)]
     texts = [one.text for one in compositions("Part", best, WORDS)]
