@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 # Control characters, ends of lines, half characters, and what turns the direction of what follows.
@@ -17,17 +18,24 @@ def printable(text: str) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns: the first two to the left, as they hold words, numbers to the right."""
     lines = [[printable(cell) for cell in line] for line in (head, *rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    widths = [max(_width(line[i]) for line in lines) for i in range(len(head))]
 
     def aligned(line: Sequence[str]) -> str:
+        spaces = [" " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)]
         cells = [
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell + space if i < 2 else space + cell
+            for i, (cell, space) in enumerate(zip(line, spaces, strict=True))
         ]
         return "  ".join(cells).rstrip()
 
     rule = "  ".join("-" * width for width in widths)
     return "\n".join([aligned(lines[0]), rule, *map(aligned, lines[1:])])
+
+
+def _width(text: str) -> int:
+    """The columns that a text takes in a terminal: 汽 takes two, an accent of its own none."""
+    wide = sum(unicodedata.east_asian_width(sign) in {"W", "F"} for sign in text)
+    return len(text) + wide - sum(unicodedata.category(sign) in {"Mn", "Me", "Cf"} for sign in text)
 
 
 def duration(seconds: float) -> str:
