@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from backend.cli.accepted import folder_option, learner
@@ -146,11 +146,21 @@ def _set(books: Books, options: argparse.Namespace) -> str:
         entry = entry.without(_known(entry, options.without or ()))
         return book.having(entry.without_probe() if options.no_probe else entry)
 
-    also = {"exemplars": options.without, "probe": options.no_probe}
-    names = ", ".join(dict.fromkeys([*changes, *(name for name, is_set in also.items() if is_set)]))
-    book = books.change(options.project, f'{names} of "{options.label}" set by hand', edit)
+    book = books.change(options.project, _done(options, changes), edit)
     given_back = f"\n{GIVEN_BACK.format(options.project)}" if options.reset else ""
     return f"{_moved(book)}{given_back}\n\n{of_label(book.entry(options.label))}"
+
+
+def _done(options: argparse.Namespace, changes: Mapping[str, object]) -> str:
+    """What was set and what was given back, for the book's history."""
+    by_hand = [name for name, value in changes.items() if value is not None]
+    by_hand += ["exemplars"] * bool(options.without) + ["probe"] * options.no_probe
+    given_back = [name for name in changes if name not in by_hand]
+    return "; ".join(
+        f'{", ".join(names)} of "{options.label}" {how}'
+        for names, how in ((by_hand, "set by hand"), (given_back, "given back"))
+        if names
+    )
 
 
 def _known(entry: Entry, names: Sequence[str]) -> Sequence[str]:

@@ -117,7 +117,9 @@ def test_what_is_set_is_kept_as_a_version_and_can_be_taken_back(run: Run, books:
     run("set", "--label", "Widget", "--reset", "confidence", "--no-probe")
     entry = books.book(7).entry("Widget")
     assert (entry.probe, entry.by_hand) == (None, frozenset({"texts", "probe"}))
-    assert 'confidence, probe of "Widget" set by hand' in run("list")
+    listed = run("list")
+    assert 'threshold of "Widget" given back' in listed
+    assert 'probe of "Widget" set by hand; confidence of "Widget" given back' in listed
     run("set", "--label", "Widget", "--without", "aa", "--not", "a shadow", "--weight", "1")
     entry = books.book(7).entry("Widget")
     assert [(one.used, one.refused) for one in entry.exemplars] == [(False, True), (False, False)]
