@@ -259,6 +259,7 @@ class Doctor:
         yield ok("labeling config", f"fills {tags}")
         for query in queries(config, self._settings.threshold, book):
             asked = ", ".join(f'"{prompt}"' for prompt in query.prompts)
+            asked += "".join(f', not "{text}"' for text in query.negatives)
             entry = book.entry(query.label)
             shown = sum(one.used for one in entry.exemplars) if entry.asked_weights else 0
             beside = f" with exemplars ({shown})" if shown else ""

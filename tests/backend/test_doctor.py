@@ -349,7 +349,7 @@ def test_labels_are_told_as_the_projects_book_asks_them(
 ) -> None:
     shown = [{"id": "0" * 16, "task": 4}, {"id": "1" * 16, "task": 5, "used": False}]
     car = {
-        "texts": [{"text": "a parked car", "origin": "set by hand"}],
+        "texts": [{"text": "a parked car, not its shadow", "origin": "set by hand"}],
         "exemplars": shown,
         "weight": 0.6,
         "threshold": 0.25,
@@ -358,4 +358,4 @@ def test_labels_are_told_as_the_projects_book_asks_them(
     book = {"version": 2, "project": project, "note": {}, "labels": {"RedCar": car}, "history": []}
     backend.reply("/prompts", json.dumps(book).encode())
     said = [finding.told for finding in examine(project) if finding.link == "label"]
-    assert 'RedCar: "a parked car" with exemplars (1), from 0.25' in said
+    assert 'RedCar: "a parked car", not "its shadow" with exemplars (1), from 0.25' in said
