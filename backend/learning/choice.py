@@ -18,17 +18,8 @@ from backend.inference.promptbook import FEW, Curve, Entry, Origin, Phrase, Prob
 from backend.labelstudio.labels import Label
 from backend.learning.dataset import Part
 from backend.learning.drawn import iou
-from backend.learning.evidence import (
-    GRID,
-    MOST_EXEMPLARS,
-    Evidence,
-    Jury,
-    Rating,
-    Seen,
-    Shot,
-    Way,
-    gain,
-)
+from backend.learning.evidence import MOST_EXEMPLARS, Evidence, Seen, Shot
+from backend.learning.jury import GRID, Jury, Rating, Way, gain
 from backend.learning.lessons import shrunk
 from backend.learning.probing import Learned, learn
 from backend.learning.thresholds import ENOUGH, LITTLE, calibrated, smoothed

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from backend.inference.masks import SPECK, clean, parts
 from backend.inference.probe import Probe, describe
-from backend.learning.evidence import GRID, Curve, Jury, Rating, Seen, Way
+from backend.learning.evidence import Seen
+from backend.learning.jury import GRID, Curve, Jury, Rating, Way
 from backend.learning.lessons import shrunk
 
 RIGHT, WRONG = 0.5, 0.1  # share of a part that is accepted, from which, up to which, it is

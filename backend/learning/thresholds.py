@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.learning.evidence import GRID, Rating, gain
+from backend.learning.jury import GRID, Rating, gain
 
 ENOUGH = 5  # masks: before, no threshold moves, and held-out ones prove nothing
 PULL = 5  # masks that the threshold of before weighs as much as

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from backend.learning.evidence import GRID, Rating, gain
+from backend.learning.jury import GRID, Rating, gain
 from backend.learning.thresholds import ENOUGH, calibrated
 
 curves = arrays(np.float64, (12, len(GRID)), elements=st.floats(0, 1))
