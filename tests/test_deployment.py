@@ -59,6 +59,12 @@ def test_a_gpu_is_for_both_that_compute_as_it_is_written() -> None:
     assert device["capabilities"] == ["gpu"]
 
 
+def test_every_process_of_ours_can_be_stopped_at_any_time(compose: Any) -> None:
+    built = [service for service in compose["services"].values() if "build" in service]
+    assert len(built) == 4
+    assert all(service["init"] for service in built)
+
+
 def test_every_volume_that_is_used_is_declared(compose: Any) -> None:
     used = {
         volume.partition(":")[0]
