@@ -236,7 +236,7 @@ def _file(raw: str) -> Path:
 
 
 def url(raw: str) -> str:
-    """An http(s) address, without a slash at its end.
+    """An http(s) address without a password, and without a slash at its end.
 
     Raises:
         ValueError: it is none.
@@ -244,9 +244,9 @@ def url(raw: str) -> str:
     with suppress(ValueError):  # of a bracket that is not closed, or a port beyond all
         parts = urlsplit(raw)
         known = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-        if known and not re.search(r"\s", raw):
+        if known and "@" not in parts.netloc and not re.search(r"\s", raw):
             return raw.rstrip("/")
-    raise ValueError("expected an address such as http://localhost:8080")
+    raise ValueError("expected an address such as http://localhost:8080, without a password")
 
 
 def _token(raw: str) -> str:

@@ -103,6 +103,13 @@ def test_a_password_in_an_address_that_cannot_be_used_is_not_shown(name: str, va
     assert "cr3t" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["LABEL_STUDIO_URL", "PROMPTBRUSH_URL"])
+def test_a_password_that_would_go_unused_and_into_messages_is_refused(name: str) -> None:
+    with pytest.raises(BadSetting, match="without a password") as caught:
+        Settings.from_environment({name: "https://me:s3cr3t@host/ls"})
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_a_device_may_be_numbered() -> None:
     assert Settings.from_environment({"DEVICE": "CUDA:1"}).device == "cuda:1"
     assert Settings.from_environment({"DEVICE": "auto"}).device is None
