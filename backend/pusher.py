@@ -31,6 +31,7 @@ from backend.errors import (
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.regions import prediction
 from backend.labelstudio.studio import UNCERTAINTY, Predictions
+from backend.outage import Outage
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class Pusher:
         self._studio = studio
         self._stopping = stopping
         self._deliveries = Deliveries(connection)
+        self._outage = Outage(log)
         self._lock: Lock | None = None
 
     def run(self) -> None:
@@ -85,7 +87,9 @@ class Pusher:
         while not self._stopping():
             lock = self._connection.lock(LOCK, timeout=HOLD, thread_local=False)
             try:
-                if lock.acquire(blocking=False):
+                held = lock.acquire(blocking=False)
+                self._outage.ends()
+                if held:
                     self._work(lock)
                 else:
                     self._rest(1.0)
@@ -93,7 +97,7 @@ class Pusher:
                 log.warning("another pushes from now on: %s", error)
                 self._rest(1.0)
             except RedisError as error:
-                log.warning("the broker does not answer: %s", error)
+                self._outage.goes_on(error)
                 self._rest(1.0)
 
     def _work(self, lock: Lock) -> None:

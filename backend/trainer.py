@@ -37,6 +37,7 @@ from backend.learning.collected import Collected
 from backend.learning.gauge import Gauge
 from backend.learning.source import studio_of
 from backend.learning.train import Progress, Told, Trained
+from backend.outage import Outage
 from backend.queue import connect as connect_broker
 from backend.reader import Reader
 from backend.service import Backend
@@ -99,6 +100,7 @@ class Trainer:
         self._move_on = move_on
         self._gauges = gauges
         self._stopping = stopping
+        self._outage = Outage(log)
         self._held: _Held | None = None
         self._ended = threading.Event()
         self._pauses: dict[int, float] = {}  # by project
@@ -114,8 +116,9 @@ class Trainer:
                     self._follow_up()
                     self._read_all()
                     run = self._lane.take(self._name)
+                    self._outage.ends()
                 except RedisError as error:
-                    log.warning("the broker does not answer: %s", error)
+                    self._outage.goes_on(error)
                     run = None
                 if run is None:
                     for gauge in self._gauges:
@@ -263,8 +266,9 @@ class Trainer:
                 if held is not None:
                     held.word = self._lane.renew(held.run, self._name)
                     more = self._reader.read()
+                self._outage.ends()
             except RedisError as error:
-                log.warning("the broker does not answer: %s", error)
+                self._outage.goes_on(error)
             if not more:
                 self._ended.wait(BEAT)
 
@@ -278,9 +282,10 @@ class Trainer:
         while True:
             try:
                 deed()
+                self._outage.ends()
                 return
             except RedisError as error:
-                log.warning("the broker does not answer: %s", error)
+                self._outage.goes_on(error)
                 if self._stopping():
                     return
                 self._rest(1.0)
