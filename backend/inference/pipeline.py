@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -208,7 +208,7 @@ class Pipeline:
         asked = queries(job.config, self._threshold, book)
         version = model_version(served.model, served.digest, asked, served.version)
         asked = job.nearest_first([query for query in asked if query.image_key in images])
-        cluster = None
+        cluster = remark = None
         about = job.interaction.wonders if job.interaction else None
         if about is not None:
             choices = offers.words(job.config)
@@ -229,18 +229,24 @@ class Pipeline:
             cluster = self._clusters(job.project, served.encoder, image.digest, described)
         else:
             refused = {}
-            found = [interactive.answer(predictor, asked, images, job.interaction)]
+            one = interactive.answer(predictor, asked, images, job.interaction)
+            found, remark = iter([one]), _remark(one, served.scores)
+        regions: list[Answer] = []
+        certainties: list[float] = []
+        for one in found:
+            regions += shapes(one, served.scores)
+            certainties.append(_certainty(one, served.scores))
         answer = {
-            "regions": [region for one in found for region in shapes(one, served.scores)],
-            "score": sum(_certainty(one, served.scores) for one in found) / max(1, len(found)),
+            "regions": regions,
+            "score": sum(certainties) / max(1, len(certainties)),
             "model_version": version,
         }
         if refused:
             answer["refused"] = refused
         if cluster is not None:
             answer["cluster"] = cluster
-        if job.interaction:
-            answer["remark"] = _remark(found[0], served.scores)
+        if remark is not None:
+            answer["remark"] = remark
         return answer
 
 
@@ -267,16 +273,16 @@ class _Fetched:
 
 def _prelabel(
     predictor: Predictor, features: Mapping[str, ImageFeatures], asked: Sequence[Query]
-) -> tuple[list[Found], dict[str, str]]:
-    """Every label's mask on its image; why others could not be asked, by label."""
+) -> tuple[Iterator[Found], dict[str, str]]:
+    """Every label's mask on its image, one by one; why others could not be asked, by label."""
     askings, refused = predictor.askings(asked)
-    found = [
+    found = (
         one
         for key, seen in features.items()
-        for one in predictor.find(
+        for one in predictor.finding(
             seen, {query: one for query, one in askings.items() if query.image_key == key}
         )
-    ]
+    )
     return found, refused
 
 

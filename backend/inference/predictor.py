@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Self
@@ -168,8 +168,12 @@ class Predictor:
         Raises:
             BadPrompt: what a query is not is empty or longer than the model reads.
         """
+        return list(self.finding(features, asked))
+
+    def finding(self, features: ImageFeatures, asked: Mapping[Query, Asking]) -> Iterator[Found]:
+        """What `find` gives, one by one: of a large image a hundred masks fill the memory."""
         if not asked:
-            return []
+            return
         unwanted = list(dict.fromkeys(text for query in asked for text in query.negatives))
         askings = dict(asked)
         if self.segmenter.competes:  # no more than what is asked may be there to win a pixel
@@ -192,11 +196,10 @@ class Predictor:
         patches = None
         if any(query.probe is not None for query in asked):
             patches = self.segmenter.patches(features)
-        found = [
+        yield from _apart(
             scored(query, one, features.size, patches)
             for query, one in zip(asked, left, strict=True)
-        ]
-        return _apart(found)
+        )
 
 
 def resolved(asked: Sequence[Query], likely: Tensor, unlikely: Mapping[str, Tensor]) -> Tensor:
@@ -217,18 +220,16 @@ def resolved(asked: Sequence[Query], likely: Tensor, unlikely: Mapping[str, Tens
     return left
 
 
-def _apart(found: Sequence[Found]) -> list[Found]:
+def _apart(found: Iterable[Found]) -> Iterator[Found]:
     """Answers without the pixels along edges that rivals share once they are enlarged."""
     taken: dict[str, NDArray[np.bool_]] = {}
-    apart = []
     for one in found:
         mask, contest = one.mask, one.query.contest
         if contest and mask is not None:
             mask = mask & ~taken[contest] if contest in taken else mask
             taken[contest] = mask | taken[contest] if contest in taken else mask
             one = replace(one, mask=mask if mask.any() else None)
-        apart.append(one)
-    return apart
+        yield one
 
 
 def scored(

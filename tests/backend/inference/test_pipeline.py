@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 from backend.inference.books import Books
 from backend.inference.clusters import FIRST, Clusters
 from backend.inference.features import FeatureCache
+from backend.inference.forms import shapes
 from backend.inference.pipeline import Pipeline, Served
 from backend.inference.predictor import Predictor
 from backend.inference.promptbook import Entry, Origin, Phrase, Shown
@@ -23,6 +24,7 @@ from backend.labelstudio.images import ImageStore
 from backend.labelstudio.interaction import Interaction
 from backend.labelstudio.regions import prediction
 from models import ImageFeatures, Segmenter
+from models.segmenter import marked
 
 CONFIG = """<View><TextArea name="prompt" toName="i"/><Image name="i" value="$image"/>
 <Image name="j" value="$other"/>
@@ -80,6 +82,22 @@ def test_each_control_draws_on_its_own_image(pipeline: Pipeline) -> None:
             base64.b64decode(region["value"]["rle"]), region["height"], region["width"]
         )
         assert (mask == 255).any()
+
+
+def test_masks_are_packed_one_by_one(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    deeds = []
+
+    def noted(deed: str, does: Callable[..., Any]) -> Callable[..., Any]:
+        def do(*given: Any) -> Any:
+            deeds.append(deed)
+            return does(*given)
+
+        return do
+
+    monkeypatch.setattr("backend.inference.predictor.marked", noted("drawn", marked))
+    monkeypatch.setattr("backend.inference.pipeline.shapes", noted("packed", shapes))
+    pipeline.answer([payload()])
+    assert deeds == ["drawn", "packed"] * 3
 
 
 def test_an_answer_tells_where_its_time_went(pipeline: Pipeline) -> None:
