@@ -95,6 +95,8 @@ class Fetcher:
     def locate(self, url: str) -> str:
         """The http(s) URL behind a task's link; a path is taken to be Label Studio's.
 
+        A backslash in an http(s) URL's path is a slash, as browsers have it.
+
         Raises:
             ImageRefused: Nothing that could be fetched over HTTP.
         """
@@ -103,7 +105,8 @@ class Fetcher:
         except ValueError as error:
             raise ImageRefused(f"{shown(url)} is not a valid URL: {error}") from error
         if parts.scheme in _PORTS:
-            return url
+            path, mark, query = url.partition("?")
+            return path.replace("\\", "/") + mark + query
         if parts.scheme in _CLOUD:
             raise ImageRefused(
                 f'{shown(url)} is a cloud storage address: switch on "Use pre-signed URLs" in '
@@ -153,7 +156,9 @@ class Fetcher:
             if answer.status_code not in _REDIRECTS or not answer.location:
                 raise self._failure(name, url, answer.status_code)
             try:
-                url = urljoin(url, answer.location)
+                # http.client takes the bytes for Latin-1, browsers for UTF-8
+                location = answer.location.encode("latin-1").decode("utf-8", "replace")
+                url = urljoin(url, location)
             except ValueError as error:
                 raise ImageMissing(f"{name} is redirected to no valid URL") from error
         raise ImageMissing(f"{name} is redirected more than {_MOST_REDIRECTS} times")

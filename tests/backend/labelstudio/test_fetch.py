@@ -227,6 +227,16 @@ def test_redirects_are_followed(store: Callable[..., ImageStore], server: Server
     assert store().fetch(f"{server.url}/0").image.size == (6, 4)
 
 
+def test_addresses_are_read_as_browsers_read_them(
+    store: Callable[..., ImageStore], server: Server
+) -> None:
+    raw = "/pics/ä.png".encode().decode("latin-1")  # its bytes as they are, in a header
+    server.reply("/pics/a.png", status=302, headers={"Location": raw})
+    server.reply("/pics/%C3%A4.png", encoded())
+    assert store().fetch(f"{server.url}\\pics\\a.png?at=C:\\").image.size == (6, 4)
+    assert server.paths == ["/pics/a.png?at=C:%5C", "/pics/%C3%A4.png"]
+
+
 def test_endless_redirects_end(store: Callable[..., ImageStore], server: Server) -> None:
     server.reply("/a", status=302, headers={"Location": "/a"})
     with pytest.raises(ImageMissing, match="more than 5 times"):
