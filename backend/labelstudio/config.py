@@ -28,6 +28,7 @@ from backend.labelstudio.labels import (
     labels_in,
     threshold_of,
 )
+from backend.labelstudio.tasks import FIELDS
 
 SUGGESTIONS = "suggestions"  # the name of controls that phrases are suggested in
 _YES_OR_NO = ("model_output", "model_skip", "model_instances", "model_compete")
@@ -155,7 +156,7 @@ def _parse_xml(xml: str) -> ET.Element:
 
 
 def _images(root: ET.Element, problems: list[str]) -> Iterator[tuple[str, str]]:
-    """Name and key of each image that shows a field of the task, or a place in one."""
+    """Name and key of each image that shows a field of the task, or what one leads to."""
     repeated = {tag for one in root.iter() if _tag(one) == "repeater" for tag in one.iter()}
     for tag in root.iter():
         if _tag(tag) != "image":
@@ -169,6 +170,8 @@ def _images(root: ET.Element, problems: list[str]) -> Iterator[tuple[str, str]]:
             )
         elif name and value.startswith("$") and len(value) > 1:
             yield name, value[1:]
+        elif name and FIELDS.search(value):
+            yield name, value
         else:
             problems.append(
                 f'<Image name="{name}" value="{value}"> is left out: '

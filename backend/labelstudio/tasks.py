@@ -8,6 +8,7 @@ from typing import Any, Self
 from backend.errors import BadRequest, ImageMissing
 
 LAST_ID = 2**63 - 1  # what databases number their rows up to
+FIELDS = re.compile(r"\$([\w\[\].{}]+)")  # named in a text, as the editor finds them
 
 _PROJECT = re.compile(r"([0-9]+)(\..*)?", re.DOTALL)
 _STEPS = re.compile(r"[^.\[\]]+")
@@ -44,7 +45,8 @@ class Task:
 def image_url(task: Task, key: str) -> str:
     """The URL that `<Image value="$key">` shows for this task.
 
-    The key may lead into a field, as in "product.photos[0]".
+    The key may lead into a field, as in "product.photos[0]", or be an address that names some, as
+    in "https://host/$name".
 
     Raises:
         ImageMissing: The task has no such field, or nothing in it.
@@ -73,10 +75,18 @@ def image_keys(task: Task, shown: Iterable[str]) -> tuple[str, ...]:
 
 
 def _field(task: Task, key: str) -> Any:
-    """The field of that name, or what is at the end of such a path, as the editor follows it."""
+    """The field of that name, what is at the end of such a path, or a text with such in it.
+
+    All as the editor has it, but that a text in which something is missing is none.
+    """
     held: Any = task.data
     if key in task.data:
         return held[key]
+    if "$" in key:
+        named = [_field(task, name) for name in FIELDS.findall(key)]
+        filled = iter(named)
+        missing = any(_is_blank(one) for one in named)
+        return None if missing else FIELDS.sub(lambda _: str(next(filled)), key)
     for name in _STEPS.findall(key):
         if isinstance(held, list):
             held = {str(place): one for place, one in enumerate(held)}

@@ -62,6 +62,13 @@ def test_the_image_url_may_be_inside_a_field(key: str, data: dict[str, Any]) -> 
     assert image_url(Task(1, data), key) == "b.png"
 
 
+def test_the_image_url_may_be_made_of_fields() -> None:
+    task = Task(1, {"name": "b.png", "in": {"folder": 7}})
+    assert image_url(task, "https://host/$in.folder?file=$name") == "https://host/7?file=b.png"
+    with pytest.raises(ImageMissing, match=r'no "https://host/\$other"'):
+        image_url(task, "https://host/$other")
+
+
 @pytest.mark.parametrize(
     "data",
     [{}, {"photo": "a.png"}, {"image": None}, {"image": ""}, {"image": " ", "photo": "a.png"}],
