@@ -39,9 +39,15 @@ MAX_PIXELS = 50_000_000
 OWN = {
     "HOST": "127.0.0.1",
     "PROMPTBRUSH_CHECKPOINT": DEMO,
+    "MODEL_SCORE_THRESHOLD": "",
     "REDIS_URL": "",
+    "MODEL_DIR": "",  # where project 1 may have prompts and weights of its own
     "BASIC_AUTH_USER": "",
     "BASIC_AUTH_PASS": "",
+    "ML_SERVER_BASIC_AUTH_USER": "",
+    "ML_SERVER_BASIC_AUTH_PASS": "",
+    "LABEL_STUDIO_API_KEY": "",
+    "LABEL_STUDIO_ACCESS_TOKEN": "",
 }
 
 
