@@ -86,7 +86,8 @@ def upload(studio: LabelStudio, project: int, images: Sequence[Path]) -> str:
 
     Raises:
         OSError: one of them cannot be read, and none was added.
-        LabelStudioError: it does not take some of them; the others were added.
+        LabelStudioError: it does not take the first, and none was added; or it does not take some
+            others, and all but these were.
     """
     if next(studio.tasks(project, include=("id",)), None):
         return "No image was added: the project has tasks already."
@@ -97,6 +98,8 @@ def upload(studio: LabelStudio, project: int, images: Sequence[Path]) -> str:
         try:
             studio.upload(project, image.name, image.read_bytes())
         except LabelStudioRefused as refusal:
+            if image is images[0]:  # likely it takes none of them
+                raise LabelStudioError(f"No image was added. {image.name}: {refusal}") from None
             refused.setdefault(str(refusal), []).append(image.name)
     if refused:
         told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in refused.items())

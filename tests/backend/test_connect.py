@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from backend import cli
-from backend.connect import address, connect, find_or_create, label_studio
+from backend.connect import address, connect, find_or_create, label_studio, upload
 from backend.errors import CONFIG_FAULT, BadLabelConfig, BadSetting, LabelStudioError
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.config import parse_label_config
@@ -282,6 +282,18 @@ def test_an_image_that_label_studio_does_not_take_keeps_no_other_away(
     assert ".heic extension is not supported" in told
     assert studio.uploads == ["one.png", "three.png"]
     assert cli.main(command) == 0
+
+
+def test_no_image_is_added_if_label_studio_does_not_take_the_first(
+    studio: FakeLabelStudio, client: LabelStudio, tmp_path: Path
+) -> None:
+    images = [tmp_path / name for name in ("one.heic", "two.png")]
+    for image in images:
+        image.write_bytes(b"png")
+    number = studio.add_project()
+    with pytest.raises(LabelStudioError, match=r"No image was added. one\.heic: .*not sup"):
+        upload(client, number, images)
+    assert not studio.uploads
 
 
 def test_the_command_says_what_it_lacks(
