@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, quote, urljoin, urlsplit
 import certifi
 
 from backend.errors import ImageMissing, ImageRefused, ImageUnreadable
+from backend.labelstudio.tasks import CLOUD
 from backend.labelstudio.token import REFRESH, Token
 
 _PORTS = {"http": 80, "https": 443}
@@ -37,7 +38,6 @@ _OWN = re.compile(
 )
 # Where the last four bytes are an IPv4 address: NAT64 (RFC 6052), and IPv4-compatible ones.
 _HOLD_IPV4 = ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96")
-_CLOUD = {"s3", "s3a", "s3s", "gs", "azure-blob", "azure-spi", "r2"}
 
 
 def shown(url: str) -> str:
@@ -107,10 +107,10 @@ class Fetcher:
         if parts.scheme in _PORTS:
             path, mark, query = url.partition("?")
             return path.replace("\\", "/") + mark + query
-        if parts.scheme in _CLOUD:
+        if parts.scheme in CLOUD:
             raise ImageRefused(
-                f'{shown(url)} is a cloud storage address: switch on "Use pre-signed URLs" in '
-                "the storage settings of the Label Studio project"
+                f"{shown(url)} is a cloud storage address: Label Studio fetches it for its own "
+                "tasks only"
             )
         if parts.scheme or parts.netloc or not _OWN.match(parts.path):
             raise ImageRefused(

@@ -1,6 +1,7 @@
 """What Label Studio sends to be labeled."""
 
 import re
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -9,6 +10,9 @@ from backend.errors import BadRequest, ImageMissing
 
 LAST_ID = 2**63 - 1  # what databases number their rows up to
 FIELDS = re.compile(r"\$([\w\[\].{}]+)")  # named in a text, as the editor finds them
+
+# Schemes of what lies in a storage that Label Studio has the keys of.
+CLOUD = {"s3", "s3a", "s3s", "gs", "azure-blob", "azure-spi", "r2"}
 
 _PROJECT = re.compile(r"([0-9]+)(\..*)?", re.DOTALL)
 _STEPS = re.compile(r"[^.\[\]]+")
@@ -46,7 +50,8 @@ def image_url(task: Task, key: str) -> str:
     """The URL that `<Image value="$key">` shows for this task.
 
     The key may lead into a field, as in "product.photos[0]", or be an address that names some, as
-    in "https://host/$name".
+    in "https://host/$name". Label Studio sends an address of cloud storage as it is; its editor
+    shows what Label Studio passes on, or signs, for that task, and so does this.
 
     Raises:
         ImageMissing: The task has no such field, or nothing in it.
@@ -62,6 +67,9 @@ def image_url(task: Task, key: str) -> str:
         )
     if not isinstance(url, str):
         raise BadRequest(f'"{key}" of task {task.id} is {type(url).__name__}, not an image URL')
+    if url.strip().partition("://")[0] in CLOUD and isinstance(task.id, int):
+        named = urlsafe_b64encode(url.strip().encode(errors="replace")).decode()
+        return f"/tasks/{task.id}/resolve/?fileuri={named}"
     return url
 
 

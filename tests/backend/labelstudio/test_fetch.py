@@ -126,8 +126,8 @@ def test_any_other_text_for_a_url_is_a_plain_refusal(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("s3://bucket/a.png", "Use pre-signed URLs"),
-        ("gs://bucket/a.png", "Use pre-signed URLs"),
+        ("s3://bucket/a.png", "its own tasks only"),
+        ("gs://bucket/a.png", "its own tasks only"),
         ("file:///etc/passwd", "upload the image"),
         ("/etc/passwd", "upload the image"),
         ("C:\\pictures\\a.png", "upload the image"),

@@ -1,6 +1,8 @@
 import json
+from base64 import urlsafe_b64decode
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -60,6 +62,16 @@ def test_the_image_url_is_read_from_the_configured_field() -> None:
 )
 def test_the_image_url_may_be_inside_a_field(key: str, data: dict[str, Any]) -> None:
     assert image_url(Task(1, data), key) == "b.png"
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://bucket/pics/ä b+c.jpg", "gs://bucket/a.png", " azure-blob://box/a.png"]
+)
+def test_an_image_in_cloud_storage_is_asked_of_label_studio(url: str) -> None:
+    asked = urlsplit(image_url(Task(5, {"image": url}), "image"))
+    [named] = parse_qs(asked.query)["fileuri"]
+    assert asked.path == "/tasks/5/resolve/"
+    assert urlsafe_b64decode(named).decode() == url.strip()
 
 
 def test_the_image_url_may_be_made_of_fields() -> None:
