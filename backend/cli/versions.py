@@ -15,7 +15,7 @@ from backend.cli.options import (
     studio_settings,
 )
 from backend.learning.acceptance import WEIGHTS, Acceptance, measure
-from backend.learning.card import Version
+from backend.learning.card import Version, called
 from backend.learning.source import studio_of
 from backend.learning.versions import Versions
 from backend.report import printable, table
@@ -144,7 +144,7 @@ def _moved(versions: Versions, options: argparse.Namespace, version: Version | N
 
 def _served(versions: Versions, project: int, version: Version | None, since: str = "") -> str:
     """Which version is served, and with which checkpoint where there are several."""
-    told = f"Project {project} is served by {_name(version)}{since}."
+    told = f"Project {project} is served by {called(version)}{since}."
     bases = {one.card.base for one in versions.versions(project)}
     if version is not None and len(bases) > 1:
         told += (
@@ -152,10 +152,6 @@ def _served(versions: Versions, project: int, version: Version | None, since: st
             "before it that was made for that is served, or else the checkpoint itself."
         )
     return told
-
-
-def _name(version: Version | None) -> str:
-    return "the base checkpoint" if version is None else f"version {version.id}"
 
 
 def _headline(version: Version) -> str:

@@ -63,3 +63,8 @@ class Version:
         own = {one.name for one in fields(cls)} - {"card"}
         card = Card(**{name: told for name, told in raw.items() if name in of_card})
         return cls(card=card, **{name: told for name, told in raw.items() if name in own})
+
+
+def called(version: Version | None) -> str:
+    """A version, or the base checkpoint, in a sentence."""
+    return "the base checkpoint" if version is None else f"version {version.id}"

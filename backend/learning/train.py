@@ -15,7 +15,7 @@ from backend.filelock import locked
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
 from backend.labelstudio.config import LabelConfig
-from backend.learning.card import Card, Version
+from backend.learning.card import Card, Version, called
 from backend.learning.dataset import Account, Part, Sample, digest
 from backend.learning.evaluate import evaluate
 from backend.learning.finetune import MEMORY, finetune
@@ -147,7 +147,7 @@ def train(
         )
 
         verdict = decide(evaluation)
-        was, now = (_name(one) for one in (active, registry.active(project, base_digest)))
+        was, now = (called(one) for one in (active, registry.active(project, base_digest)))
         if verdict.promoted and now != was:  # somebody chose it, and nothing was held against it
             verdict = Verdict(
                 False, f"{now} is served meanwhile, and it was judged beside {was}: train again"
@@ -185,10 +185,6 @@ def train(
             registry.reject(project, version.id, verdict.reason)
         (work / "run.pt").unlink(missing_ok=True)
         return Trained(registry.version(project, version.id), verdict, report, account)
-
-
-def _name(version: Version | None) -> str:
-    return "the base checkpoint" if version is None else f"version {version.id}"
 
 
 def _asked_of(samples: Iterable[Sample], asked: Sequence[Query]) -> Iterator[Sample]:
