@@ -17,7 +17,7 @@ from backend.inference.asking import NOTHING, RECOLOURED, Asking, expected_iou
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
 from backend.prompting import Query
-from demo import CHECKPOINT, GROUPVIT
+from demo import GROUPVIT
 from demo.scenes import Look, generate
 from models import Exemplar, ImageFeatures, Segmenter
 
@@ -74,35 +74,30 @@ def test_each_threshold_has_its_own_best() -> None:
 
 
 @pytest.fixture(scope="module")
-def demo() -> Predictor:
-    return Predictor(Segmenter.from_pretrained(CHECKPOINT, device="cpu"), FeatureCache(10**7))
-
-
-@pytest.fixture(scope="module")
-def either(demo: Predictor) -> Query:
+def either(predictor: Predictor) -> Query:
     """A label whose words and whose exemplar mean different things."""
     scene = generate(5, 256, include=[RED_CIRCLE])
     [mask] = [thing.mask for thing in scene.objects if thing.look == RED_CIRCLE][:1]
-    shown = demo.segmenter.encode_exemplar(Exemplar(scene.image, mask))[0].numpy()
+    shown = predictor.segmenter.encode_exemplar(Exemplar(scene.image, mask))[0].numpy()
     weights = ((0.0, 0.0), (1.0, 0.0))
     return Query("image", "Part", ("blue star",), 0.4, (), ("a",), weights, shown=shown)
 
 
 @pytest.mark.parametrize(("look", "chosen"), [(BLUE_STAR, 0), (RED_CIRCLE, 1)])
 def test_an_image_is_asked_with_what_finds_something_there(
-    demo: Predictor, either: Query, look: Look, chosen: int
+    predictor: Predictor, either: Query, look: Look, chosen: int
 ) -> None:
     others = [Look("square", "green", "plain"), Look("ring", "yellow", "plain")]
     scene = generate(9, 256, include=[look, *others], count=(3, 3))
-    [features] = demo.encode([(str(look), scene.image)])
-    asking = demo.asking(either)
-    assert torch.equal(demo.settled(features, asking, 0.4), asking.conditions[chosen])
-    [found] = demo.find(features, {either: asking})
+    [features] = predictor.encode([(str(look), scene.image)])
+    asking = predictor.asking(either)
+    assert torch.equal(predictor.settled(features, asking, 0.4), asking.conditions[chosen])
+    [found] = predictor.find(features, {either: asking})
     [there] = [thing.mask for thing in scene.objects if thing.look == look]
     assert found.mask is not None
     assert (found.mask & there).sum() / (found.mask | there).sum() > 0.6
     far = tuple((weight, float(weight != chosen)) for weight, _ in either.weights)
-    assert demo.asking(replace(either, weights=far)).likeliest.equal(asking.conditions[chosen])
+    assert predictor.asking(replace(either, weights=far)).likeliest.equal(asking.conditions[chosen])
 
 
 def test_where_conditions_compete_for_pixels_only_those_that_count_do(

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from backend.errors import BadPrompt, BadRequest
 from backend.inference import interactive
-from backend.inference.features import FeatureCache
 from backend.inference.masks import under
 from backend.inference.predictor import Found, Predictor
 from backend.labelstudio.config import Role, parse_label_config
@@ -20,10 +19,9 @@ from backend.labelstudio.geometry import Point, Rectangle
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.interaction import Interaction
 from backend.prompting import Query, queries
-from demo import CHECKPOINT
 from demo.evaluate import iou
 from demo.scenes import Look, Scene, generate
-from models import ImageFeatures, Segmenter
+from models import ImageFeatures
 
 CONFIG = """<View><Image name="image" value="$image"/><Image name="second" value="$other"/>
 <BrushLabels name="brush" toName="image"><Label value="Red circle"/><Label value="Star"/>
@@ -35,11 +33,6 @@ RED_CIRCLE = Look("circle", "red", "plain")
 BLUE_STAR = Look("star", "blue", "plain")
 
 Mask = NDArray[np.bool_]
-
-
-@pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return Predictor(Segmenter.from_pretrained(CHECKPOINT, device="cpu"), FeatureCache(10**8))
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from backend.errors import BadPrompt
-from backend.inference.features import FeatureCache
 from backend.inference.interactive import Offered, offer
 from backend.inference.offering import NEAREST, of_label
 from backend.inference.phrasing import Source
@@ -16,17 +15,12 @@ from backend.inference.promptbook import Entry, Origin, Phrase, PromptBook
 from backend.inference.vocabulary import Vocabulary
 from backend.labelstudio.images import TaskImage
 from backend.prompting import Query
-from demo import CHECKPOINT, WORDS
+from demo import WORDS
 from demo.evaluate import truth
-from models import Exemplar, Segmenter
+from models import Exemplar
 from tests.backend.inference.stars import RED_STAR, scene
 
 VOCABULARY = Vocabulary.read(WORDS)
-
-
-@pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return Predictor(Segmenter.from_pretrained(CHECKPOINT, device="cpu"), FeatureCache(10**8))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from backend.errors import BadPrompt
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Found, Predictor
 from backend.prompting import Query
-from demo import CHECKPOINT
 from demo.evaluate import iou
 from demo.scenes import Look, Scene, generate
 from models import Segmenter
@@ -41,11 +40,6 @@ def test_what_is_asked_twice_is_answered_once(
 
 
 @pytest.fixture(scope="module")
-def demo() -> Predictor:
-    return Predictor(Segmenter.from_pretrained(CHECKPOINT, device="cpu"), FeatureCache(10**7))
-
-
-@pytest.fixture(scope="module")
 def scene() -> Scene:
     return drawn(22)
 
@@ -63,13 +57,13 @@ def ask(predictor: Predictor, scene: Scene, queries: Sequence[Query]) -> list[Fo
     return predictor.find(features, {query: predictor.asking(query) for query in queries})
 
 
-def test_what_a_label_is_not_is_taken_away_where_it_is_more_likely(demo: Predictor) -> None:
+def test_what_a_label_is_not_is_taken_away_where_it_is_more_likely(predictor: Predictor) -> None:
     every = Query("image", "Part", ("thing",), 0.4, ())
     left = Query("image", "Part", ("thing",), 0.4, (), negatives=("a red circle", "a green ring"))
     all_of_it, rest = [], []
     for seed in range(20, 26):
         scene = drawn(seed)
-        whole, less = ask(demo, scene, [every, left])
+        whole, less = ask(predictor, scene, [every, left])
         assert whole.mask is not None
         assert less.mask is not None
         all_of_it.append(iou(whole.mask, like(scene, RED_CIRCLE, BLUE_STAR)))
@@ -78,12 +72,18 @@ def test_what_a_label_is_not_is_taken_away_where_it_is_more_likely(demo: Predict
     assert np.mean(rest) > 0.7
 
 
-def test_what_cannot_be_asked_cannot_be_excluded(demo: Predictor, scene: Scene) -> None:
+def test_what_cannot_be_asked_cannot_be_excluded(predictor: Predictor, scene: Scene) -> None:
     with pytest.raises(BadPrompt, match="token"):
-        ask(demo, scene, [Query("image", "Part", ("thing",), 0.4, (), negatives=("red " * 500,))])
+        ask(
+            predictor,
+            scene,
+            [Query("image", "Part", ("thing",), 0.4, (), negatives=("red " * 500,))],
+        )
 
 
-def test_a_pixel_is_of_the_likeliest_of_labels_that_compete(demo: Predictor, scene: Scene) -> None:
+def test_a_pixel_is_of_the_likeliest_of_labels_that_compete(
+    predictor: Predictor, scene: Scene
+) -> None:
     def asked(contest: str) -> list[Query]:
         prompts = {"Part": ("thing",), "Circle": ("red circle",), "Same": ("red circle",)}
         return [
@@ -91,21 +91,21 @@ def test_a_pixel_is_of_the_likeliest_of_labels_that_compete(demo: Predictor, sce
             for label, texts in prompts.items()
         ]
 
-    part, circle, same = (found.mask for found in ask(demo, scene, asked("brush")))
+    part, circle, same = (found.mask for found in ask(predictor, scene, asked("brush")))
     assert part is not None
     assert circle is not None
     assert not (part & circle).any()
     assert same is None  # the first of equals has all
-    apart = [found.mask for found in ask(demo, scene, asked(""))]
+    apart = [found.mask for found in ask(predictor, scene, asked(""))]
     assert apart[0] is not None
     assert (apart[0] & circle).any()
 
 
 @pytest.mark.parametrize("texts", [("coat", "button"), ("button", "coat")])
 def test_a_small_thing_in_a_large_one_keeps_its_pixels(
-    demo: Predictor, scene: Scene, monkeypatch: pytest.MonkeyPatch, texts: tuple[str, ...]
+    predictor: Predictor, scene: Scene, monkeypatch: pytest.MonkeyPatch, texts: tuple[str, ...]
 ) -> None:
-    coat = demo.condition(["coat"])
+    coat = predictor.condition(["coat"])
     maps = torch.full((2, 352, 352), 0.05)
     maps[0, 50:300, 50:300] = 0.8
     maps[1, 150:160, 150:160] = 0.95  # less than a speck
@@ -113,33 +113,33 @@ def test_a_small_thing_in_a_large_one_keeps_its_pixels(
     def likely(_: object, rows: torch.Tensor) -> torch.Tensor:
         return maps[[0 if torch.equal(row, coat) else 1 for row in rows]]
 
-    monkeypatch.setattr(demo.segmenter, "probabilities", likely)
+    monkeypatch.setattr(predictor.segmenter, "probabilities", likely)
     rivals = [Query("image", text, (text,), 0.4, (), contest="brush") for text in texts]
-    found = {one.query.label: one.mask for one in ask(demo, scene, rivals)}
+    found = {one.query.label: one.mask for one in ask(predictor, scene, rivals)}
     coats, buttons = found["coat"], found["button"]
     assert coats is not None
     assert buttons is not None
     assert not (coats & buttons).any()
     [without] = ask(
-        demo, scene, [Query("image", "coat", ("coat",), 0.4, (), negatives=("button",))]
+        predictor, scene, [Query("image", "coat", ("coat",), 0.4, (), negatives=("button",))]
     )
     assert without.mask is not None
     assert not (without.mask & buttons)[112, 112]
 
 
-def test_labels_of_different_controls_do_not_compete(demo: Predictor, scene: Scene) -> None:
+def test_labels_of_different_controls_do_not_compete(predictor: Predictor, scene: Scene) -> None:
     one = Query("image", "Part", ("thing",), 0.4, (), contest="brush")
     other = Query("image", "Circle", ("red circle",), 0.4, (), contest="box")
-    alone, together = ask(demo, scene, [one])[0], ask(demo, scene, [one, other])[0]
+    alone, together = ask(predictor, scene, [one])[0], ask(predictor, scene, [one, other])[0]
     assert alone.mask is not None
     np.testing.assert_array_equal(alone.mask, together.mask)
 
 
-def test_a_label_that_cannot_be_read_is_nearest_to_no_phrase(demo: Predictor) -> None:
+def test_a_label_that_cannot_be_read_is_nearest_to_no_phrase(predictor: Predictor) -> None:
     far, long = (
         Query("image", name, (text,), 0.4, ())
         for name, text in (("Far", "a cat"), ("Long", "a word " * 70))
     )
-    assert demo.closest("red ball", [long, far]) == far
+    assert predictor.closest("red ball", [long, far]) == far
     with pytest.raises(BadPrompt, match="tokens"):
-        demo.closest("red ball", [long])
+        predictor.closest("red ball", [long])

@@ -11,23 +11,16 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
 from backend.inference.recolouring import recoloured
 from backend.labelstudio.shapes import Mask
 from backend.learning.drawn import iou
 from backend.prompting import Query
-from demo import CHECKPOINT
 from demo.scenes import Look, Scene, generate
-from models import Exemplar, Segmenter
+from models import Exemplar
 
 SHOWN = Look("cross", "purple", "dotted")
 OTHERS = (Look("cross", "green", "striped"), Look("cross", "red", "plain"))
-
-
-@pytest.fixture(scope="module")
-def demo() -> Predictor:
-    return Predictor(Segmenter.from_pretrained(CHECKPOINT, device="cpu"), FeatureCache(0))
 
 
 def scene(seed: int, look: Look) -> tuple[Scene, Mask]:
@@ -68,30 +61,30 @@ def test_hues_turn_and_patterns_go() -> None:
 
 @pytest.mark.parametrize("corner", [(0, 0), (40, 90), (100, 20)])
 def test_an_exemplar_is_prepared_from_all_that_it_needs(
-    demo: Predictor, corner: tuple[int, int]
+    predictor: Predictor, corner: tuple[int, int]
 ) -> None:
     drawn = generate(3, 160).image
     mask = np.zeros((160, 160), bool)
     mask[corner[0] : corner[0] + 60, corner[1] : corner[1] + 35] = True
-    shown = demo.segmenter.encode_exemplar([Exemplar(drawn, mask), recoloured(drawn, mask)[0]])
+    shown = predictor.segmenter.encode_exemplar([Exemplar(drawn, mask), recoloured(drawn, mask)[0]])
     assert torch.equal(shown[0], shown[1])
 
 
 def test_one_mask_finds_its_outline_in_other_looks_and_its_own_look_as_well(
-    demo: Predictor,
+    predictor: Predictor,
 ) -> None:
     drawn, mask = scene(1, SHOWN)
-    as_it_is = demo.segmenter.encode_exemplar(Exemplar(drawn.image, mask))[0].numpy()
+    as_it_is = predictor.segmenter.encode_exemplar(Exemplar(drawn.image, mask))[0].numpy()
     query = Query("image", "Zorp", ("zorp",), 0.4, (), ("a",), ((1.0, 0.0),), shown=as_it_is)
-    mean = demo.segmenter.encode_exemplar(recoloured(drawn.image, mask)).mean(dim=0).numpy()
+    mean = predictor.segmenter.encode_exemplar(recoloured(drawn.image, mask)).mean(dim=0).numpy()
     asked = [query, replace(query, recoloured=("b",), shown_recoloured=mean)]
 
     def found(look: Look) -> list[float]:
         scores = []
         for seed in range(10, 20):
             other, truth = scene(seed, look)
-            (features,) = demo.encode([(f"{look} {seed}", other.image)])
-            answers = demo.find(features, {one: demo.asking(one) for one in asked})
+            (features,) = predictor.encode([(f"{look} {seed}", other.image)])
+            answers = predictor.find(features, {one: predictor.asking(one) for one in asked})
             scores.append([iou(one.mask, truth) for one in answers])
         return [float(score) for score in np.mean(scores, axis=0)]
 

@@ -3,18 +3,12 @@ import pytest
 from backend.inference.phrasing import Candidate, Source, words
 from backend.inference.sighting import Sighting, look
 from backend.inference.vocabulary import Vocabulary
-from demo import CHECKPOINT
 from demo.scenes import Look, Scene, generate
 from models import Segmenter
 
 WORDS = Vocabulary(
     (("circle",), ("star",), ("square",), ("ring",)), (("red",), ("blue",), ("yellow",))
 )
-
-
-@pytest.fixture(scope="module")
-def model() -> Segmenter:
-    return Segmenter.from_pretrained(CHECKPOINT, device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from backend.errors import NothingToGoBy
 from backend.inference.phrasing import Source
 from backend.inference.suggest import ABSENT, MOST_PRESENT, Evidence, as_well, suggest
 from backend.inference.vocabulary import Vocabulary
-from demo import CHECKPOINT
 from demo.evaluate import truth
 from demo.phrases import Query
 from demo.scenes import Look, generate
@@ -23,11 +22,6 @@ WORDS = Vocabulary(
 )
 THRESHOLD = 0.4
 EVEN = torch.ones(4)  # weights of images
-
-
-@pytest.fixture(scope="module")
-def model() -> Segmenter:
-    return Segmenter.from_pretrained(CHECKPOINT, device="cpu")
 
 
 @pytest.fixture(scope="module")

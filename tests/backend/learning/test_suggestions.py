@@ -19,7 +19,7 @@ from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.export import write
 from backend.learning.suggestions import Basis, chosen, from_accepted, from_image
 from backend.prompting import Query, queries
-from demo import CHECKPOINT, WORDS
+from demo import WORDS
 from demo.evaluate import truth
 from models import Exemplar, Segmenter
 from tests.backend.inference.stars import RED_STAR, scene
@@ -42,8 +42,8 @@ def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
 
 
 @pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return Predictor(Segmenter.from_pretrained(CHECKPOINT, device="cpu"), FeatureCache(10**8))
+def predictor(demo: Segmenter) -> Predictor:
+    return Predictor(demo, FeatureCache(10**8))
 
 
 def test_a_label_is_called_what_was_accepted_of_it(predictor: Predictor) -> None:
