@@ -108,6 +108,11 @@ class Up:
         (pid,) = self.family("backend.cli worker")
         return pid
 
+    def kill(self, role: str) -> None:
+        """SIGKILL for a role's processes."""
+        for pid in self.family(role):
+            os.kill(pid, signal.SIGKILL)
+
     def ready(self) -> bool:
         try:
             return bool(self.get("/health")["ready"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,12 +106,6 @@ class School:
         except (requests.RequestException, KeyError):
             return None
         return str(entry["model_version"]) if entry else None
-
-
-def kill(up: Up, role: str) -> None:
-    """SIGKILL for a role's processes."""
-    for pid in up.family(role):
-        os.kill(pid, signal.SIGKILL)
 
 
 def school(images: ImageHost, launch: Callable[..., Up]) -> Iterator[School]:

@@ -1,6 +1,5 @@
 """`promptbrush prelabel` on a whole project, with everybody killed in the middle."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -57,11 +56,6 @@ def pending(up: Up) -> int | None:
     return sum(int(group["pending"]) for group in groups)
 
 
-def kill(up: Up, role: str) -> None:
-    for pid in up.family(role):
-        os.kill(pid, signal.SIGKILL)
-
-
 def test_a_project_is_predicted_once_though_everybody_is_killed(
     launch: Callable[..., Up], studio: Studio, image_host: ImageHost
 ) -> None:
@@ -73,7 +67,7 @@ def test_a_project_is_predicted_once_though_everybody_is_killed(
     first.communicate()
     for role in ("worker", "web", "pusher"):
         before = len(studio.saved)
-        kill(up, f"backend.cli {role}")
+        up.kill(f"backend.cli {role}")
         wait_until(lambda before=before: len(studio.saved) > before + 10, 60)  # type: ignore[misc]
     told, _ = command(up, studio).communicate(timeout=120)
     assert " have one." in told

@@ -29,7 +29,7 @@ from backend.trainer import Interrupted, Trainer, learn
 from backend.training import TrainingLane
 from tests.backend.fake_label_studio import TOKEN
 from tests.live.conftest import ImageHost, Up, wait_until
-from tests.live.school import School, kill, school
+from tests.live.school import School, school
 
 pytestmark = pytest.mark.live
 
@@ -304,7 +304,7 @@ def test_killed_at_any_stage_the_run_ends_well_and_the_active_version_serves(
 
     def survive() -> None:
         """Kill now; the service goes on."""
-        kill(up, role)
+        up.kill(role)
         wait_until(lambda: bool(up.family(role)), 60)
         wait_until(lambda: pupils.predicted(up) is not None, 60)
         served = pupils.versions(up)["served"]
@@ -323,7 +323,7 @@ def test_killed_at_any_stage_the_run_ends_well_and_the_active_version_serves(
     assert told["version"] in {one["id"] for one in pupils.versions(up)["versions"]}
     wait_until(lambda: up.get("/jobs")["events"]["count"] == 0)
 
-    kill(up, role)  # while a request is on its way
+    up.kill(role)  # while a request is on its way
     wait_until(lambda: bool(up.family(role)), 60)
     asked: list[str] = []
 

@@ -7,15 +7,24 @@ import pytest
 
 from backend.inference.books import Books
 from backend.learning.card import Card, Version
+from backend.learning.lessons import Lesson, Lessons
 from backend.learning.registry import Registry
 from demo import CHECKPOINT
 from models import Segmenter
 from tests.backend.learning.published import BASE, PROJECT, some_weights
+from tests.backend.learning.school import TASKS, sample
 
 
 @pytest.fixture(scope="module")
 def demo() -> Segmenter:
     return Segmenter.from_pretrained(CHECKPOINT, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def lessons(tmp_path_factory: pytest.TempPathFactory, segmenter: Segmenter) -> list[Lesson]:
+    """Those of the school's tasks."""
+    maker = Lessons(tmp_path_factory.mktemp("lessons"), "base", segmenter)
+    return [maker.make(sample(task)) for task in TASKS]
 
 
 @pytest.fixture

@@ -18,19 +18,13 @@ from backend.learning.recipe import Look, Recipe, Result
 from backend.learning.rows import conditions
 from backend.prompting import Query
 from models import Segmenter
-from tests.backend.learning.school import TASKS, sample
+from tests.backend.learning.school import sample
 
 ASKED = [
     Query("image", "Bright", ("a bright thing",), 0.4, ()),
     Query("image", "Missing", ("a ring",), 0.4, ()),
 ]
 RECIPE = Recipe(steps=40, look=10, rows=4, rate=5e-3)
-
-
-@pytest.fixture(scope="module")
-def lessons(tmp_path_factory: pytest.TempPathFactory, segmenter: Segmenter) -> list[Lesson]:
-    maker = Lessons(tmp_path_factory.mktemp("lessons"), "base", segmenter)
-    return [maker.make(sample(task)) for task in TASKS]
 
 
 def run(

@@ -3,15 +3,8 @@ import torch
 from torch import Tensor
 
 from backend.learning.forgetting import SHARES, WANTED_KEPT, Everyday, Kept, Known, settled
-from backend.learning.lessons import Lesson, Lessons
+from backend.learning.lessons import Lesson
 from models import Segmenter
-from tests.backend.learning.school import TASKS, sample
-
-
-@pytest.fixture(scope="module")
-def lessons(tmp_path_factory: pytest.TempPathFactory, segmenter: Segmenter) -> list[Lesson]:
-    maker = Lessons(tmp_path_factory.mktemp("lessons"), "base", segmenter)
-    return [maker.make(sample(task)) for task in TASKS]
 
 
 @pytest.fixture(scope="module")
