@@ -40,6 +40,8 @@ LONGEST_PAUSE = 30.0
 TICK = 0.1
 WEB_STOP, WORKER_STOP, BROKER_STOP = 3.2, 0.8, 0.7  # seconds each has to end
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# -P, or packages called "models" and the like, where it is started, would be taken for ours
+COMMAND = (sys.executable, "-P", "-m", "backend.cli")
 
 
 @dataclass(slots=True)
@@ -151,20 +153,19 @@ class Launcher:
         self._environment["REDIS_URL"] = url
         connection = connect(url)
         self._recovery, self._lane = Recovery(connection), TrainingLane(connection)
-        python = [sys.executable, "-m", "backend.cli"]
         threads = max(1, (os.cpu_count() or 1) // settings.workers)
         compute = {"OMP_NUM_THREADS": str(threads), **self._environment}
-        self._add("web", lambda _: [*python, "web"], self._environment, signal.SIGTERM)
+        self._add("web", lambda _: [*COMMAND, "web"], self._environment, signal.SIGTERM)
         if settings.pushes:
-            self._add("pusher", lambda _: [*python, "pusher"], self._environment, signal.SIGKILL)
+            self._add("pusher", lambda _: [*COMMAND, "pusher"], self._environment, signal.SIGKILL)
         # wherever it listens, its own machine reaches it
         here = {"PROMPTBRUSH_URL": address(settings).url, **self._environment}
         self._add(
-            "trainer", lambda name: [*python, "trainer", "--name", name], here, signal.SIGKILL
+            "trainer", lambda name: [*COMMAND, "trainer", "--name", name], here, signal.SIGKILL
         )
         for _ in range(settings.workers):
             self._add(
-                "worker", lambda name: [*python, "worker", "--name", name], compute, signal.SIGKILL
+                "worker", lambda name: [*COMMAND, "worker", "--name", name], compute, signal.SIGKILL
             )
 
     def _add(

@@ -11,7 +11,6 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from backend.errors import BackendError, DeadlineExceeded
 from backend.labelstudio import brush
 from backend.labelstudio.images import open_image
+from backend.launcher import COMMAND
 from backend.local import importable
 from backend.overlay import Drawn, contact_sheet, draw
 from backend.report import table
@@ -61,7 +61,7 @@ def serving(settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="promptbrush-demo-") as data_dir:
         process = subprocess.Popen(
-            [sys.executable, "-m", "backend.cli", "up", "--quiet"],
+            [*COMMAND, "up", "--quiet"],
             env=environment({**OWN, "PORT": port, "PROMPTBRUSH_DATA_DIR": data_dir, **settings}),
             start_new_session=True,
         )

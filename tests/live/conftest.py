@@ -7,7 +7,6 @@ import io
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +23,11 @@ from PIL import Image
 from redis import Redis
 
 from backend import broker
+from backend.launcher import COMMAND
 from backend.queue import PredictionQueue, connect
 from backend.showcase import free_port
+
+ROOT = Path(__file__).parents[2]  # where everybody finds the code under test
 
 LABEL_CONFIG = """
 <View>
@@ -127,11 +129,12 @@ class Up:
         return time.monotonic() - start
 
 
-def start(checkpoint: Path | str, data_dir: Path, **settings: object) -> Up:
+def start(checkpoint: Path | str, data_dir: Path, cwd: object = ".", **settings: object) -> Up:
     port = free_port()
     data_dir.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,
+        "PYTHONPATH": str(ROOT),
         "PORT": str(port),
         "PROMPTBRUSH_DATA_DIR": str(data_dir),
         "PROMPTBRUSH_CHECKPOINT": str(checkpoint),
@@ -140,7 +143,8 @@ def start(checkpoint: Path | str, data_dir: Path, **settings: object) -> Up:
     log = data_dir / f"up-{port}.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "backend.cli", "up"],
+            [*COMMAND, "up"],
+            cwd=str(cwd),
             env=environment,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -22,6 +22,7 @@ from tests.live.conftest import (
     Up,
     data_uri,
     processes,
+    serving,
     start,
     wait_until,
 )
@@ -251,6 +252,19 @@ def test_what_cannot_be_used_is_told_in_one_line_and_ends_the_program(
     assert len(told) == 1
     assert message in told[0]
     assert "Traceback" not in ended.stderr
+
+
+def test_packages_of_the_folder_where_it_is_started_are_not_taken_for_its_own(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    here = tmp_path / "here"
+    for name in ("backend", "demo", "models"):
+        (here / name).mkdir(parents=True)
+        (here / name / "__init__.py").write_text("raise ImportError('not ours')")
+    with serving(tiny_checkpoint, tmp_path / "data", cwd=here) as up:
+        answer = up.predict([data_uri()])
+    assert answer.json()["results"][0]["model_version"]
+    assert "not ours" not in up.log.read_text()
 
 
 def test_workers_without_a_launcher_hand_back_what_a_dead_one_held(
