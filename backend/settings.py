@@ -96,7 +96,7 @@ class Settings:
         """Read every setting; BadSetting names the variable, its value and what is expected."""
         env = os.environ if environ is None else environ
         default = cls()
-        data_dir = _read(env, ("PROMPTBRUSH_DATA_DIR",), _folder, _default_data_dir(env))
+        data_dir = _read(env, ("PROMPTBRUSH_DATA_DIR",), _folder, None) or _default_data_dir(env)
         settings = cls(
             label_studio_url=_read(env, ("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"), url, None),
             label_studio_api_key=_read(
@@ -210,12 +210,23 @@ def _read(
 
 
 def _default_data_dir(env: Mapping[str, str]) -> Path:
-    base = env.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser() / "promptbrush"
+    try:
+        return _path(env.get("XDG_DATA_HOME") or "~/.local/share") / "promptbrush"
+    except ValueError:
+        raise BadSetting(
+            "There is no home folder to keep data in: set PROMPTBRUSH_DATA_DIR."
+        ) from None
+
+
+def _path(raw: str) -> Path:
+    try:
+        return Path(raw).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("there is no such home folder") from None
 
 
 def _folder(raw: str) -> Path:
-    path = Path(raw).expanduser().absolute()
+    path = _path(raw)
     if path.exists() and not path.is_dir():
         raise ValueError("it is a file where a folder is expected")
     return path
@@ -229,7 +240,7 @@ def _existing_folder(raw: str) -> Path:
 
 
 def _file(raw: str) -> Path:
-    path = Path(raw).expanduser().absolute()
+    path = _path(raw)
     if not path.is_file():
         raise ValueError("there is no such file")
     return path

@@ -45,6 +45,8 @@ def test_blank_counts_as_not_set() -> None:
         ("LABEL_STUDIO_URL", "http://[::1"),
         ("LABEL_STUDIO_URL", "http://:8080"),
         ("PROMPTBRUSH_URL", "http://local host"),
+        ("PROMPTBRUSH_DATA_DIR", "~nobody-of-that-name/data"),
+        ("PROMPTBRUSH_VOCABULARY", "~nobody-of-that-name/words.txt"),
         ("IMAGE_MAX_MB", "lots"),
         ("TRAIN_AFTER", "-1"),
         ("TRAIN_QUIET", "0"),
@@ -54,6 +56,17 @@ def test_blank_counts_as_not_set() -> None:
 def test_a_bad_value_is_named_with_what_is_expected(name: str, value: str) -> None:
     with pytest.raises(BadSetting, match=re.escape(f"{name}={value!r}")):
         Settings.from_environment({name: value})
+
+
+def test_who_has_no_home_says_where_data_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as in a container whose user no file knows
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    told = {"PROMPTBRUSH_DATA_DIR": str(tmp_path)}
+    assert Settings.from_environment(told).model_dir == tmp_path / "models"
+    with pytest.raises(BadSetting, match="set PROMPTBRUSH_DATA_DIR"):
+        Settings.from_environment({})
 
 
 def test_other_backends_names_are_understood() -> None:
