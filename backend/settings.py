@@ -119,7 +119,7 @@ class Settings:
             dtype=_read(env, ("PROMPTBRUSH_DTYPE",), _dtype, default.dtype),
             redis_url=_read(env, ("REDIS_URL",), _redis_url, None),
             broker=_read(env, ("PROMPTBRUSH_BROKER",), Path, None),
-            checkpoint=_read(env, ("PROMPTBRUSH_CHECKPOINT",), str, DEMO),
+            checkpoint=_read(env, ("PROMPTBRUSH_CHECKPOINT",), str, default.checkpoint),
             vocabulary=_read(env, ("PROMPTBRUSH_VOCABULARY",), _file, None),
             threshold=_read(env, ("MODEL_SCORE_THRESHOLD",), _probability, default.threshold),
             predict_deadline=_read(env, ("PREDICT_DEADLINE",), _seconds, default.predict_deadline),
@@ -132,7 +132,9 @@ class Settings:
                 None,
             ),
             image_hosts=_read(env, ("IMAGE_HOSTS",), _hosts, frozenset()),
-            image_cache_mb=_read(env, ("IMAGE_CACHE_MB",), _whole(1, 10**7), 1024),
+            image_cache_mb=_read(
+                env, ("IMAGE_CACHE_MB",), _whole(1, 10**7), default.image_cache_mb
+            ),
             annotation_cache_mb=_read(
                 env, ("ANNOTATION_CACHE_MB",), _whole(0, 10**7), default.annotation_cache_mb
             ),
@@ -141,7 +143,9 @@ class Settings:
                 env, ("IMAGE_MAX_MEGAPIXELS",), _whole(1, 10**4), default.image_max_megapixels
             ),
             image_timeout=_read(env, ("IMAGE_TIMEOUT",), _seconds, default.image_timeout),
-            feature_cache_mb=_read(env, ("FEATURE_CACHE_MB",), _whole(0, 10**6), 256),
+            feature_cache_mb=_read(
+                env, ("FEATURE_CACHE_MB",), _whole(0, 10**6), default.feature_cache_mb
+            ),
             feature_cache_disk_mb=_read(
                 env, ("FEATURE_CACHE_DISK_MB",), _whole(0, 10**7), default.feature_cache_disk_mb
             ),
