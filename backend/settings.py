@@ -55,6 +55,7 @@ class Settings:
     job_timeout: float = 120.0
     batch_size: int = 4
     local_files_root: Path | None = None
+    ca_bundle: Path | None = None
     image_hosts: frozenset[str] = frozenset()
     image_cache_mb: int = 1024
     annotation_cache_mb: int = 2048
@@ -131,6 +132,7 @@ class Settings:
                 _existing_folder,
                 None,
             ),
+            ca_bundle=_read(env, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"), _existing, None),
             image_hosts=_read(env, ("IMAGE_HOSTS",), _hosts, frozenset()),
             image_cache_mb=_read(
                 env, ("IMAGE_CACHE_MB",), _whole(1, 10**7), default.image_cache_mb
@@ -240,6 +242,13 @@ def _existing_folder(raw: str) -> Path:
     path = _folder(raw)
     if not path.is_dir():
         raise ValueError("there is no such folder")
+    return path
+
+
+def _existing(raw: str) -> Path:
+    path = _path(raw)
+    if not path.exists():
+        raise ValueError("there is no such file or folder")
     return path
 
 

@@ -36,7 +36,7 @@ def test_every_variable_that_is_passed_is_a_setting(compose: Any) -> None:
 NOT_PASSED = {
     *("HOST", "PORT", "PROMPTBRUSH_URL", "PROMPTBRUSH_DATA_DIR", "MODEL_DIR"),
     *("WORKERS", "PROMPTBRUSH_BROKER"),
-    *("LOCAL_FILES_DOCUMENT_ROOT", "PROMPTBRUSH_VOCABULARY"),
+    *("LOCAL_FILES_DOCUMENT_ROOT", "PROMPTBRUSH_VOCABULARY", "REQUESTS_CA_BUNDLE"),
 }
 
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from pathlib import Path
 from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 import certifi
@@ -83,6 +84,7 @@ class Fetcher:
         allowed_hosts: frozenset[str],
         max_bytes: int,
         timeout: float,
+        ca_bundle: Path | None = None,
     ) -> None:
         self._label_studio = (label_studio_url or "").rstrip("/")
         self._home = _origin(self._label_studio) if self._label_studio else None
@@ -91,6 +93,7 @@ class Fetcher:
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._max_bytes = max_bytes
         self._timeout = timeout
+        self._ca_bundle = ca_bundle
 
     def locate(self, url: str) -> str:
         """The http(s) URL behind a task's link; a path is taken to be Label Studio's.
@@ -293,9 +296,15 @@ class Fetcher:
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
-        """Trusts the system's certificates, and certifi's, which a bare system lacks."""
+        """Trusts the system's certificates, certifi's, which a bare system lacks, and the set ones.
+
+        Those are what `requests` trusts where it asks Label Studio.
+        """
         context = ssl.create_default_context()
         context.load_verify_locations(certifi.where())
+        if self._ca_bundle is not None:
+            own = "capath" if self._ca_bundle.is_dir() else "cafile"
+            context.load_verify_locations(**{own: str(self._ca_bundle)})
         return context
 
     def _failure(self, name: str, url: str, status: int) -> ImageMissing:

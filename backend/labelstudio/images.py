@@ -56,6 +56,7 @@ class ImageStore:
         max_bytes: int,
         max_pixels: int,
         timeout: float,
+        ca_bundle: Path | None = None,
     ) -> None:
         self._cache = DiskCache(cache_dir, cache_bytes)
         self._fetcher = Fetcher(
@@ -64,6 +65,7 @@ class ImageStore:
             allowed_hosts=allowed_hosts,
             max_bytes=max_bytes,
             timeout=timeout,
+            ca_bundle=ca_bundle,
         )
         self._local_root = local_root
         self._max_bytes = max_bytes
@@ -82,6 +84,7 @@ class ImageStore:
             max_bytes=settings.image_max_mb * _MEGABYTE,
             max_pixels=settings.image_max_megapixels * 10**6,
             timeout=settings.image_timeout,
+            ca_bundle=settings.ca_bundle,
         )
 
     def latest(self) -> float:

@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 import socket
+import ssl
 import threading
 import time
 import zlib
@@ -20,6 +21,7 @@ from backend.labelstudio.images import ImageStore
 from tests.backend.labelstudio.pictures import encoded
 
 Server = Any  # conftest.py has it
+COMPANY = Path(__file__).with_name("localhost.pem")  # signed by nobody else, with its key
 
 
 def test_a_slow_server_is_left(store: Callable[..., ImageStore], server: Server) -> None:
@@ -159,3 +161,27 @@ def test_too_many_bytes_are_refused(
     ):
         with pytest.raises(ImageUnreadable, match="IMAGE_MAX_MB"):
             images.fetch(url)
+
+
+def test_hosts_that_a_companys_own_certificates_vouch_for_are_trusted(
+    store: Callable[..., ImageStore],
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(COMPANY)
+    body = encoded()
+    answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    with context.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True) as host:
+
+        def serve() -> None:
+            for _ in range(2):
+                with suppress(OSError):  # the first client leaves
+                    client, _ = host.accept()
+                    with client:
+                        client.recv(1000)
+                        client.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"https://127.0.0.1:{host.getsockname()[1]}/a.png"
+        with pytest.raises(ImageMissing, match="certificate verify failed"):
+            store().fetch(url)
+        assert store(ca_bundle=COMPANY).fetch(url).image.size == (6, 4)
