@@ -106,7 +106,8 @@ def gather(
         for label, phrase, offered in _typed(sample, asked, predictor):
             said = evidence.typed.setdefault(label, {})
             said[phrase] = said.get(phrase, 0) + 1
-            evidence.suggested.setdefault(label, set()).update([phrase] * offered)
+            if offered:
+                evidence.suggested.setdefault(label, set()).add(phrase)
         if len(evidence.seen) >= MOST_TASKS and _rank(sample.task) > _rank(evidence.seen[-1].task):
             continue
         one = _seen(sample, predictor)
