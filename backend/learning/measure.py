@@ -76,28 +76,28 @@ def measure(
     encoder = f"{digest} {predictor.encoder}".strip()
     evidence = gather(predictor, books, project, encoder, asked, source, account)
     before = books.book(project).fitting(digest)
-    keep, entries = partial(books.keep, project), []
+    keep, entries = partial(books.keep, project), list[tuple[Entry, Entry]]()
     for label, query in _labels(config, asked).items():
         known = before.entry(query.label)
         brought = _brought(predictor, books, project, known)
         choice = Choice(predictor, evidence, query, label, known, brought, threshold, keep)
         if choice.lacks(account.unseen):
             log.warning("%r stays as it was: images of its exemplars cannot be had", query.label)
-            entries.append(known)
+            entries.append((known, known))
             continue
         try:
-            entries.append(choice.entry())
+            entries.append((known, choice.entry()))
         except BadPrompt as error:  # the others are measured nevertheless
             log.warning("%r cannot be measured: %s", query.label, error)
-            entries.append(known)
+            entries.append((known, known))
 
     books_so_far = books.ever_serving(project, digest)
     became = credit(acceptance, (queries(config, threshold, one) for one in books_so_far))
 
     def edit(now: PromptBook) -> PromptBook:
-        """What a person set meanwhile stays."""
+        """What was set, imported or rolled back to meanwhile stays."""
         now = now.fitting(digest)
-        kept = (_kept(now.entry(one.label), one) for one in entries)
+        kept = (_kept(now.entry(known.label), known, one) for known, one in entries)
         return now.having(*(credited(one, became) for one in kept))
 
     by = f"measured on {account.parts.total()} accepted images"
@@ -135,8 +135,13 @@ def _labels(config: LabelConfig, asked: Sequence[Query]) -> dict[Label, Query]:
     return {labels[name]: query for name, query in first.items()}
 
 
-def _kept(now: Entry, measured: Entry) -> Entry:
-    """A measured entry with what a person set, and what measuring knows nothing of."""
+def _kept(now: Entry, known: Entry, measured: Entry) -> Entry:
+    """A measured entry with what a person set, and what measuring knows nothing of.
+
+    Where another one stands now than was `known` when measuring began, that stays.
+    """
+    if _figures(now) != _figures(known):
+        return now
     by_hand = {name: getattr(now, name) for name in now.by_hand}
     if "exemplars" not in now.by_hand:
         refused = {one.id: one for one in now.exemplars if one.refused}
@@ -147,3 +152,9 @@ def _kept(now: Entry, measured: Entry) -> Entry:
         rest = [phrase for phrase in now.texts if phrase.text not in tried]
         by_hand["texts"] = (*measured.texts, *(replace(one, used=False) for one in rest))
     return replace(measured, **{"negatives": now.negatives, **by_hand}, by_hand=now.by_hand)
+
+
+def _figures(entry: Entry) -> tuple[object, ...]:
+    """What measuring alone writes into an entry, and no person sets."""
+    curves = entry.handicaps, entry.weights, entry.thresholds, entry.confidences
+    return entry.proof, entry.masks, *curves, {one.id for one in entry.exemplars}

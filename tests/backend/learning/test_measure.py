@@ -4,6 +4,7 @@ How well it goes on many scenes is measured in `benchmarks/bench_prompts.py`.
 """
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import pytest
 
 from backend.cli.booktable import of_label
 from backend.inference.books import Books
-from backend.inference.promptbook import FEW, Entry, Origin, Phrase
+from backend.inference.promptbook import FEW, Entry, Origin, Phrase, PromptBook
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.starter import label_config
+from backend.learning.choice import Choice
 from backend.learning.dataset import Part, Sample
 from backend.learning.thresholds import ENOUGH
 from backend.learning.weighing import WEIGHTS
@@ -372,6 +374,31 @@ def test_what_another_project_measured_counts_until_a_mask_of_the_label_is_accep
     assert [one.project for one in widget(home).exemplars] == [7, 7, 0, 0, 0]
     exemplars = widget(run(demo, here, accepted(3)).book).exemplars  # one that was shown there
     assert [one.project for one in exemplars] == [0, 0, 0, 8, 8]
+
+
+def test_what_is_imported_or_rolled_back_to_while_it_is_measured_stays(
+    demo: Segmenter, books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = Books(tmp_path / "elsewhere")
+    run(demo, elsewhere, accepted(1))
+    raw = dict(elsewhere.exported(7), project=8)
+
+    def run_while(meanwhile: Callable[[], PromptBook]) -> None:
+        written: list[PromptBook] = []
+        choose = Choice.entry
+
+        def entry(self: Choice) -> Entry:
+            written.extend([] if written else [meanwhile()])
+            return choose(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Choice, "entry", entry)
+            assert run(demo, books, accepted(2)).book == written[0]
+
+    run_while(lambda: books.imported(7, raw, "imported"))
+    assert [one.project for one in widget(books.book(7)).exemplars] == [8]
+    assert len(widget(run(demo, books, accepted(2)).book).exemplars) == 2
+    run_while(lambda: books.rollback(7))
 
 
 def test_the_exemplars_weight_is_one_that_finds_about_the_most(
