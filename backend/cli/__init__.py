@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from backend import __version__
 from backend.cli import alone, learning, project, prompts, serve, versions
@@ -23,6 +24,8 @@ UNREAD = 141  # what shells tell of a command that ended for want of a reader (S
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; errors are told in one line, and the exit status says so."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack a label's letters
     options = _parser().parse_args(argv)
     calm_threads()
     reach_itself()

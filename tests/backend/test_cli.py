@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,21 @@ def test_a_command_whose_reader_is_gone_ends_quietly(command: str, tmp_path: Pat
             timeout=60,
         )
     assert (ended.returncode, ended.stderr) == (cli.UNREAD, b"")
+
+
+def test_letters_that_a_terminal_lacks_are_told_by_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    terminal = TextIOWrapper(BytesIO(), encoding="latin-1")
+    monkeypatch.setattr("sys.stdout", terminal)
+    assert (
+        cli.main(["prompts", "set", "--project", "1", "--label", "汽车", "--text", "ein Käfer"])
+        == 0
+    )
+    told = terminal.buffer.getvalue().decode("latin-1")
+    assert "\\u6c7d\\u8f66" in told
+    assert "ein Käfer" in told
 
 
 def test_a_file_that_cannot_be_had_is_named_in_words(
