@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from backend.inference.promptbook import Entry, Phrase
+from backend.labelstudio.negation import understood
 from backend.learning.acceptance import Acceptance
 from backend.prompting import Query, asked_digest
 
@@ -59,7 +60,8 @@ def credited(entry: Entry, known: Credits) -> Entry:
     """An entry whose texts tell what became of their masks."""
 
     def told(phrase: Phrase) -> Phrase:
-        one = known.get((entry.label, phrase.text))
+        asked, _ = understood(phrase.text)  # unless it is the label's own name
+        one = known.get((entry.label, phrase.text)) or known.get((entry.label, asked))
         if one is None:
             return replace(phrase, predicted=0, accepted=None)
         share = round(one.accepted / one.predicted, 4)

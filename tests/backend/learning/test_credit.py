@@ -69,6 +69,14 @@ def test_what_nobody_predicted_or_knows_the_words_of_counts_for_no_phrase(books:
     assert found(books, work(1, second, missed), *unknown) == {}
 
 
+def test_masks_count_for_a_phrase_with_a_not_in_it(books: Books) -> None:
+    texts = (Phrase("a cog, not its shadow", Origin.HAND), Phrase("a gear", Origin.HAND))
+    books.put(PROJECT, "three", Entry("Widget").setting(texts=texts))
+    told = found(books, work(1, versions(books)[-1], became("Widget", 1)))
+    shares = [one.accepted for one in credited(books.book(PROJECT).entry("Widget"), told).texts]
+    assert shares == [1, 1]
+
+
 def test_an_entry_tells_the_share_that_was_accepted_and_of_how_many() -> None:
     stale = Phrase("a gear", Origin.TYPED, predicted=3, accepted=1)
     entry = Entry("Widget", texts=(COG, stale), negatives=(COG,), threshold=0.3)
