@@ -101,9 +101,13 @@ def gather(
     evidence = Evidence()
     entries = books.book(project).entries.values()
     refused = {(one.label, e.id) for one in entries for e in one.exemplars if e.refused}
+    texts = [(one.label, text) for one in asked for text in one.prompts]
+    texts += [(one.label, phrase.text) for one in entries for phrase in one.texts]
+    spelled = {(label, _folded(text)): text for label, text in reversed(texts)}
     reserve: dict[str, list[Shot]] = {}
     for sample in tqdm(source(tuple(Part), account), "images", disable=None):
         for label, phrase, offered in _typed(sample, asked, predictor):
+            phrase = spelled.setdefault((label, _folded(phrase)), phrase)
             said = evidence.typed.setdefault(label, {})
             said[phrase] = said.get(phrase, 0) + 1
             if offered:
@@ -136,6 +140,11 @@ def _once(seen: Iterable[Seen]) -> list[Seen]:
     for one in sorted(seen, key=lambda one: one.held_out):
         found.setdefault((one.image_key, one.digest), one)
     return list(found.values())
+
+
+def _folded(phrase: str) -> str:
+    """What text encoders read of a phrase, as far as its letters' case and its spaces go."""
+    return " ".join(phrase.lower().split())
 
 
 def _rank(task: int) -> bytes:

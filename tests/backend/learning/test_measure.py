@@ -165,6 +165,15 @@ def test_a_phrase_that_was_typed_and_accepted_is_remembered_for_the_next_images(
     assert [one.text for one in entry.texts if one.used] == ["dotted ring"]
 
 
+def test_a_phrase_counts_once_however_it_is_written(demo: Segmenter, books: Books) -> None:
+    typed = ("Purple ring", "purple  ring", "PURPLE RING"), ("purple ring", "WIDGET ")
+    acceptable = [replace(one, typed=said) for one, said in zip(accepted(2), typed, strict=True)]
+    for _ in range(2):
+        entry = widget(run(demo, books, acceptable).book)
+        assert [(one.text, one.times) for one in entry.texts] == [("Purple ring", 4), ("widget", 0)]
+        acceptable.reverse()
+
+
 def test_of_many_phrases_those_that_are_new_are_tried_first_and_those_in_use_stay(
     demo: Segmenter, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
