@@ -123,7 +123,7 @@ class Books:
         path = self._path(project, number)
         try:
             read = booktext.read(booktext.parsed(path.read_bytes()), number)
-            return replace(read, project=project)  # it may be a copy of another's
+            return read if read.project == project else _in_project(read, project)  # a copy
         except FileNotFoundError:
             raise NoSuchVersion(
                 f"Project {project} has no version {number} of its prompt book: "
@@ -322,7 +322,7 @@ class Books:
             yield folder
 
 
-def _in_project(book: PromptBook, project: int, own: Collection[str]) -> PromptBook:
+def _in_project(book: PromptBook, project: int, own: Collection[str] = ()) -> PromptBook:
     """A book of any project as one of this project: its exemplars tell whose tasks they are of.
 
     Those of this project are among its `own`, by name.
@@ -336,7 +336,7 @@ def _in_project(book: PromptBook, project: int, own: Collection[str]) -> PromptB
         replace(entry, exemplars=tuple(map(told, entry.exemplars)))
         for entry in book.entries.values()
     )
-    return replace(book, entries={}).having(*entries)
+    return replace(book, project=project, entries={}).having(*entries)
 
 
 def _exemplars(book: PromptBook) -> set[str]:

@@ -150,13 +150,16 @@ def test_a_book_edited_by_hand_counts_at_once(books: Books, tmp_path: Path) -> N
     assert books.serving(7, "base").entry("Widget").threshold == 0.35
 
 
-def test_a_copy_of_another_projects_book_is_the_projects_own(books: Books, tmp_path: Path) -> None:
+def test_a_copy_of_another_projects_book_tells_whose_exemplars_it_shows(
+    books: Books, tmp_path: Path
+) -> None:
     books.keep(3, "aa", np.ones(4, np.float32))
     books.put(3, "one", Entry("Widget", exemplars=(Shown("aa", 1),), weight=0.5))
     shutil.copytree(tmp_path / "3", tmp_path / "7")
     shutil.rmtree(tmp_path / "3")
     book = books.serving(7, "base")
     assert (book.project, set(book.conditions)) == (7, {"aa"})
+    assert book.entry("Widget").exemplars == (Shown("aa", 1, project=3),)
 
 
 def test_what_no_file_can_hold_is_told_and_writes_nothing(books: Books, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 How well it goes on many scenes is measured in `benchmarks/bench_prompts.py`.
 """
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -378,7 +377,7 @@ def test_what_another_project_measured_counts_until_a_mask_of_the_label_is_accep
     assert [(one.project, one.masks) for one in exemplars] == both
     back = here.imported(7, here.exported(7), "imported back")
     assert [one.project for one in widget(back).exemplars] == [0, 0, 8, 8, 8]
-    shutil.copytree(tmp_path / "7", tmp_path / "8")
+    books.put(8, "measured", elsewhere)
     home = books.imported(8, here.exported(7), "imported home")
     assert [one.project for one in widget(home).exemplars] == [7, 7, 0, 0, 0]
     exemplars = widget(run(demo, here, accepted(3)).book).exemplars  # one that was shown there
