@@ -35,7 +35,9 @@ GIVEN_BACK = (
 
 ELSEWHERE = (
     "Those of another project count, for each label, until one of its masks is accepted in this "
-    "one; exemplars stay beside this project's own."
+    "one; exemplars stay beside this project's own. What is accepted here already comes in when "
+    "prompts are measured: by itself as more is accepted, or now with `promptbrush prompts measure "
+    "--project {}`."
 )
 
 
@@ -206,7 +208,7 @@ def _import(books: Books, options: argparse.Namespace) -> str:
         book = books.imported(options.project, raw, f"imported from {name}")
         if not book.number:  # there was none, and there is nothing in the file
             return head(book)
-        measured = f" {ELSEWHERE}" if book.note.base else ""
+        measured = f" {ELSEWHERE.format(options.project)}" if book.note.base else ""
         return f"{_moved(book)}\n\n{head(book)}{measured}"
     except BadPromptBook as error:
         raise BadPromptBook(f"{name} is not imported: {error}.") from error

@@ -144,6 +144,7 @@ def test_an_import_tells_which_checkpoint_its_figures_count_with(
     assert "Figures were measured with checkpoint bbbbbbbb" in told
     assert "count with that checkpoint alone" in told
     assert "count, for each label, until one of its masks is accepted" in told
+    assert "or now with `promptbrush prompts measure --project 7`" in told
 
 
 @pytest.mark.parametrize(
