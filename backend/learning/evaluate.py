@@ -83,11 +83,14 @@ class Evaluation:
         """How many tasks judged."""
         return len({score.task for score in self.scores})
 
-    def labels(self) -> dict[str, tuple[float, float, int]]:
-        """By label, where it is there: mean IoU of the active one, of the candidate; images."""
+    def labels(self, present: bool = True) -> dict[str, tuple[float, float, int]]:
+        """By label: mean IoU of the active one, of the candidate; images.
+
+        Of images where the label is there, or of the others: the share in which nothing was found.
+        """
         found = {}
         for label in dict.fromkeys(score.label for score in self.scores):
-            rows = [s for s in self.scores if s.label == label and s.present]
+            rows = [s for s in self.scores if s.label == label and s.present is present]
             if rows:
                 active = float(np.mean([row.active for row in rows]))
                 found[label] = (active, float(np.mean([row.candidate for row in rows])), len(rows))
@@ -131,9 +134,12 @@ class Evaluation:
             "active_kept": asdict(self.kept[0]),
             "calibration": self.calibration[1].to_json(),
             "active_calibration": self.calibration[0].to_json(),
-            "labels": {
-                label: {"iou": new, "active_iou": old, "images": count}
-                for label, (old, new, count) in self.labels().items()
+            **{
+                name: {
+                    label: {"iou": new, "active_iou": old, "images": count}
+                    for label, (old, new, count) in self.labels(present).items()
+                }
+                for name, present in (("labels", True), ("absent", False))
             },
         }
 

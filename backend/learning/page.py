@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from backend.learning.chart import COLOURS, GREY, Series, chart
+from backend.learning.drawn import ABSENT
 from backend.learning.evaluate import Evaluation
 from backend.learning.promotion import Verdict
 from backend.report import printable
@@ -32,12 +33,13 @@ def page(
     """The page; everything in it that came from people is escaped."""
     active, candidate = evaluation.means()
     labels = [
-        [label, f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}", str(images)]
-        for label, (old, new, images) in evaluation.labels().items()
+        [f"{label}{where}", f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}", str(images)]
+        for present, where in ((True, ""), (False, ", where it is not"))
+        for label, (old, new, images) in evaluation.labels(present).items()
     ]
     labels.append(
         [
-            "all, absent ones too",
+            f"all, with a weight of {ABSENT} where it is not",
             f"{active:.3f}",
             f"{candidate:.3f}",
             f"{candidate - active:+.3f}",
@@ -61,6 +63,7 @@ def page(
         f"{escape(verdict.reason)}</p>",
         "<h2>IoU on held-out tasks</h2>",
         _table(["label", "active", "candidate", "difference", "images"], labels),
+        "<p>Where a label is not, to find nothing counts 1, and anything else 0.</p>",
         f"<p>{escape(_everyday(evaluation))}</p>",
         "<h2>Training</h2>",
         _training(history),

@@ -20,6 +20,18 @@ def test_names_are_text() -> None:
     assert html.count("&lt;script&gt;") == 3  # in the table, below a picture, and left out
 
 
+def test_what_a_version_gains_is_told_where_a_label_is_not_too() -> None:
+    told = [Score(1, "Car", True, 0.5, 0.4), *(Score(n, "Car", False, 0, n % 2) for n in range(4))]
+    found = Evaluation(told)
+    html = page("Version 1", decide(found), found, HISTORY, {"images": {}, "left_out": {}}, {})
+    rows = [row.split("</td><td>") for row in html.split("<tr><td>")]
+    assert ["0.500", "0.400", "-0.100"] in [row[1:4] for row in rows if row[0] == "Car"]
+    assert ["0.000", "0.500", "+0.500"] in [
+        row[1:4] for row in rows if row[0] == "Car, where it is not"
+    ]
+    assert found.to_json()["absent"] == {"Car": {"iou": 0.5, "active_iou": 0.0, "images": 4}}
+
+
 def test_a_name_that_turns_the_text_around_leaves_what_follows_readable() -> None:
     assert "task 0, a?b: IoU 0.30, before 0.50" in report("a\u202eb")
 
