@@ -11,6 +11,7 @@ from backend.cli.options import (
     checkpoint_option,
     follow_if_known,
     label_studio_options,
+    later,
     project_option,
     settings_of,
     studio_settings,
@@ -83,8 +84,6 @@ def _train(options: argparse.Namespace) -> int:
     try:
         with commands.progress_bar() as bar:
             done = learns.learn(recipe, bar)
-            if done.verdict.promoted:
-                learns.measure_anew(bar)
     except KeyboardInterrupt:
         print(
             "\nStopped. The same command goes on from the last look at the validation tasks, if it "
@@ -93,6 +92,12 @@ def _train(options: argparse.Namespace) -> int:
         raise
     print(commands.outcome(done))
     if done.verdict.promoted:
+        try:
+            with commands.progress_bar() as bar:
+                learns.measure_anew(bar)
+        except KeyboardInterrupt:
+            print(f"\nStopped. Its prompts are those of before. {later(options.project)}")
+            raise
         print(follow_if_known(settings, options))
     return 0
 

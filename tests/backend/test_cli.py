@@ -5,11 +5,16 @@ import sys
 from collections.abc import Iterator
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from backend import cli
 from backend.errors import CONFIG_FAULT
+from backend.learning.dataset import Account
+from backend.learning.promotion import Verdict
+from backend.learning.train import Trained
+from tests.backend.learning.history import make
 
 
 def test_prompts_are_given_in_a_row_or_one_by_one() -> None:
@@ -143,3 +148,23 @@ def test_a_file_that_cannot_be_had_is_named_in_words(
     told = capsys.readouterr().err
     assert str(in_the_way) in told
     assert "Errno" not in told
+
+
+def test_a_training_that_is_stopped_after_its_promotion_says_what_is_served(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *_, version = make(tmp_path)
+
+    class Promoted:
+        def learn(self, *_: object) -> Trained:
+            return Trained(version, Verdict(True, "it is better"), tmp_path / "report", Account())
+
+        def measure_anew(self, _: object) -> NoReturn:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("backend.cli.learning.learner", lambda *_: Promoted())
+    assert cli.main(["train", "--project", "3"]) == 130
+    told = capsys.readouterr().out
+    assert f"Version {version.id} is active: it is better" in told
+    assert "The same command goes on" not in told
+    assert "`promptbrush connect --project 3` brings Label Studio to it" in told
