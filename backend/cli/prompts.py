@@ -174,8 +174,12 @@ def _known(entry: Entry, names: Sequence[str]) -> Sequence[str]:
 
 
 def _measure(options: argparse.Namespace) -> int:
+    from backend.learning.commands import progress_bar
+
     settings = studio_settings(options)
-    measured = learner(settings, options).measure()
+    learns = learner(settings, options)
+    with progress_bar() as bar:
+        measured = learns.measure(bar)
     print(f"{measured.account}\n\n{overview(measured.book)}\n\n{_counts(measured.book)}")
     print(follow_if_known(settings, options))
     return 0

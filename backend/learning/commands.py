@@ -178,13 +178,19 @@ class Learner:
 def progress_bar() -> Iterator[Told]:
     """Shows on the terminal what it is told."""
     with tqdm(disable=None) as bar:
+        shown: Stage | None = None
 
         def tell(progress: Progress) -> None:
+            nonlocal shown
             look = progress.look
-            bar.set_description_str(progress.stage, refresh=False)
-            bar.unit, bar.total, bar.n = "image", None, progress.images
+            bar.unit, bar.total = ("image", None) if look is None else ("step", look.steps)
+            if shown != progress.stage:  # which has a pace of its own
+                shown = progress.stage
+                bar.set_description_str(shown, refresh=False)
+                bar.set_postfix_str("", refresh=False)
+                bar.reset()
+            bar.n = progress.images if look is None else look.step
             if look is not None:
-                bar.unit, bar.total, bar.n = "step", look.steps, look.step
                 bar.set_postfix_str(
                     f"loss {look.loss:.3f}, IoU {look.iou:.3f}, {look.seconds_left:.0f} s left",
                     refresh=False,

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
-from tqdm import tqdm
 
 from backend.errors import BadPrompt
 from backend.inference.books import Books, exemplar_id
@@ -105,7 +104,7 @@ def gather(
     texts += [(one.label, phrase.text) for one in entries for phrase in one.texts]
     spelled = {(label, _folded(text)): text for label, text in reversed(texts)}
     reserve: dict[str, list[Shot]] = {}
-    for sample in tqdm(source(tuple(Part), account), "images", disable=None):
+    for sample in source(tuple(Part), account):
         for label, phrase, offered in _typed(sample, asked, predictor):
             phrase = spelled.setdefault((label, _folded(phrase)), phrase)
             said = evidence.typed.setdefault(label, {})

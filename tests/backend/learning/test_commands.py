@@ -1,5 +1,6 @@
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import NoReturn
 
@@ -9,10 +10,10 @@ import torch
 from backend.errors import AlreadyTraining, OutOfMemory
 from backend.inference.features import FeatureCache
 from backend.learning.acceptance import Acceptance
-from backend.learning.commands import Accepted, Learner
+from backend.learning.commands import Accepted, Learner, progress_bar
 from backend.learning.dataset import Account, Part, Sample
 from backend.learning.recipe import Recipe
-from backend.learning.train import alone
+from backend.learning.train import Stage, alone
 from backend.settings import Settings
 from models import ImageFeatures, Segmenter
 from tests.backend.learning.school import XML, source
@@ -102,3 +103,24 @@ def test_a_label_of_many_words_keeps_no_other_from_being_learnt(
     assert "Bright" in trained.version.card.metrics["labels"]
     told = [text for text in caplog.messages if "Long" in text]
     assert bool(told) is (tokens > 75)
+
+
+class Terminal(StringIO):
+    """Shows progress bars."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_each_stage_of_a_training_shows_its_own_progress(
+    learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 0)
+    with progress_bar() as bar:
+        learner.learn(Recipe(steps=2), bar)
+    shown = [line for line in terminal.getvalue().split("\r") if "image" in line or "step" in line]
+    assert {line.partition(":")[0] for line in shown} <= {"", *Stage}
+    judged = [line for line in shown if line.startswith(Stage.JUDGING)]
+    assert judged
+    assert not [line for line in judged if "left" in line]
