@@ -14,6 +14,7 @@ from backend.errors import AlreadyTraining, TooLittleData
 from backend.filelock import locked
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
+from backend.inference.promptbook import PromptBook
 from backend.labelstudio.config import LabelConfig
 from backend.learning.card import Card, Version, called
 from backend.learning.dataset import Account, Part, Sample, digest
@@ -26,7 +27,7 @@ from backend.learning.promotion import Verdict, decide
 from backend.learning.recipe import Look, Recipe
 from backend.learning.registry import Registry
 from backend.learning.versions import REPORTS
-from backend.prompting import Book, Query, queries
+from backend.prompting import Query, queries
 from models import Segmenter
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def train(
     *,
     threshold: float,
     recipe: Recipe,
-    book: Book | None = None,
+    book: PromptBook | None = None,
     memory: int = MEMORY,
     told: Told = lambda _: None,
 ) -> Trained:
@@ -137,7 +138,7 @@ def train(
         weights, share = settled(base, served, result.weights, made, everyday.asked, threshold)
         held_out = counted(source((Part.HELD_OUT,), account), Stage.JUDGING, told)
         evaluation = evaluate(
-            _judging(held_out, {lesson.image for lesson in made}, account),
+            _judging(held_out, {lesson.image for lesson in made}, _shown(book), account),
             base,
             served,
             base.with_decoder(weights),
@@ -202,10 +203,27 @@ def _asked_of(samples: Iterable[Sample], asked: Sequence[Query]) -> Iterator[Sam
         )
 
 
+def _shown(book: PromptBook | None) -> set[tuple[int, str]]:
+    """Tasks and the labels that they show as exemplars."""
+    entries = book.entries if book else {}
+    return {
+        (one.task, label)
+        for label, entry in entries.items()
+        for one in entry.exemplars
+        if one.used and not one.project
+    }
+
+
 def _judging(
-    samples: Iterable[Sample], taught: Collection[str], account: Account
+    samples: Iterable[Sample],
+    taught: Collection[str],
+    shown: Collection[tuple[int, str]],
+    account: Account,
 ) -> Iterator[Sample]:
-    """Samples that can judge: their images taught nothing, by digest, and are of one task each."""
+    """Samples that can judge: their images taught nothing, by digest, and are of one task each.
+
+    One that shows a label judges the others; few tasks may leave no other exemplar than that.
+    """
     judges: dict[str, int] = {}
     for sample in samples:
         image = sample.image.digest
@@ -214,7 +232,10 @@ def _judging(
         elif judges.setdefault(image, sample.task) != sample.task:
             account.take_back(sample, "it would judge, and an equal image does so already")
         else:
-            yield sample
+            labels = tuple(one for one in sample.labels if (sample.task, one) not in shown)
+            if labels != sample.labels:
+                account.leave_out(sample.task, "it would judge a label that it is an exemplar of")
+            yield replace(sample, labels=labels)
 
 
 @contextmanager

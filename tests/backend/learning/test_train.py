@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from backend.errors import AlreadyTraining, BadPrompt, TooLittleData
-from backend.inference.promptbook import Entry, PromptBook
+from backend.inference.promptbook import Entry, PromptBook, Shown
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.starter import label_config
 from backend.learning import forgetting, promotion
@@ -148,6 +148,18 @@ def test_no_image_that_taught_judges_and_none_judges_twice(
         "it would judge, and an equal image does so already": others[2:3],
     }
     assert "an equal image is learnt from" in done.report.read_text()
+
+
+def test_no_exemplar_judges_the_label_that_it_shows(segmenter: Segmenter, tmp_path: Path) -> None:
+    few = replace(RECIPE, steps=1, look=1)
+    shows, *others = (task for task in TASKS if part_of(task) is Part.HELD_OUT)
+    book = PromptBook(7).having(Entry("Bright", exemplars=(Shown("aa", shows),)))
+    done = trained(segmenter, tmp_path, recipe=few, book=book)
+    metrics = done.version.card.metrics
+    assert metrics["labels"]["Bright"]["images"] == len(others)
+    assert metrics["absent"]["Missing"]["images"] == 1 + len(others)
+    reason = "it would judge a label that it is an exemplar of"
+    assert done.account.examples == {reason: [shows]}
 
 
 ENDLESS = " ".join(["7"] * 100)
