@@ -15,7 +15,8 @@ from backend.report import printable
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
   overflow-wrap: anywhere }
-table { border-collapse: collapse } th, td { padding: .2rem .8rem; text-align: left }
+table { border-collapse: collapse; margin: 1rem 0 }
+th, td { padding: .2rem .8rem; text-align: left }
 td + td, th + th { text-align: right; overflow-wrap: normal } th:first-child { min-width: 8rem }
 tr + tr td { border-top: 1px solid #8884 }
 figure { display: inline-block; margin: 0 1rem 1rem 0 } img, svg { max-width: 100% }
