@@ -10,7 +10,7 @@ def test_what_a_project_is_set_up_with_changes_nothing_of_the_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = {**OWN, "PROMPTBRUSH_DATA_DIR": str(tmp_path)}
-    bare = Settings.from_environment(own)
+    bare = Settings.from_environment(environment(own))
     for name, value in {
         "PROMPTBRUSH_CHECKPOINT": "elsewhere",
         "MODEL_DIR": str(tmp_path / "theirs"),
