@@ -12,18 +12,17 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from backend.errors import BadPrompt
 from backend.inference.books import Books, exemplar_id
 from backend.inference.predictor import Predictor
 from backend.inference.promptbook import FEW
 from backend.inference.recolouring import recoloured
-from backend.labelstudio.labels import LONGEST_PROMPT
 from backend.labelstudio.shapes import Mask
 from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.lessons import shrunk
 from backend.learning.promotion import LEAST_TASKS
 from backend.learning.train import Source
-from backend.prompting import Query, named
+from backend.learning.typed import spellings, typed
+from backend.prompting import Query
 from models import Exemplar, ImageFeatures
 
 log = logging.getLogger(__name__)
@@ -99,14 +98,11 @@ def gather(
     """
     evidence = Evidence()
     entries = books.book(project).entries.values()
-    refused = {(one.label, e.id) for one in entries for e in one.exemplars if e.refused}
-    texts = [(one.label, text) for one in asked for text in one.prompts]
-    texts += [(one.label, phrase.text) for one in entries for phrase in one.texts]
-    spelled = {(label, _folded(text)): text for label, text in reversed(texts)}
+    refused = {(entry.label, one.id) for entry in entries for one in entry.exemplars if one.refused}
+    spelled = spellings(asked, entries)
     reserve: dict[str, list[Shot]] = {}
     for sample in source(tuple(Part), account):
-        for label, phrase, offered in _typed(sample, asked, predictor):
-            phrase = spelled.setdefault((label, _folded(phrase)), phrase)
+        for label, phrase, offered in typed(sample, asked, spelled, predictor):
             said = evidence.typed.setdefault(label, {})
             said[phrase] = said.get(phrase, 0) + 1
             if offered:
@@ -139,11 +135,6 @@ def _once(seen: Iterable[Seen]) -> list[Seen]:
     for one in sorted(seen, key=lambda one: one.held_out):
         found.setdefault((one.image_key, one.digest), one)
     return list(found.values())
-
-
-def _folded(phrase: str) -> str:
-    """What text encoders read of a phrase, as far as its letters' case and its spaces go."""
-    return " ".join(phrase.lower().split())
 
 
 def _rank(task: int) -> bytes:
@@ -194,33 +185,3 @@ def _shots(
     other = exemplar_id(f"{encoder} recoloured", image.digest, part)
     in_colours = stored(other, lambda: recoloured(image.image, part))
     return [replace(shot, recoloured=(other, in_colours))]
-
-
-def _typed(
-    sample: Sample, asked: Sequence[Query], predictor: Predictor
-) -> Iterable[tuple[str, str, bool]]:
-    """Accepted labels that phrases were typed for, the phrases, and whether those were offered.
-
-    A phrase that names no label was answered for the one that it is nearest to. One that no model
-    reads, such as a caption that somebody wrote there, is none.
-    """
-    there = [
-        query
-        for query in asked
-        if query.image_key == sample.image_key and query.label in sample.masks
-    ]
-    for phrase in sample.typed if there else ():
-        query = named(phrase, asked)
-        try:
-            if query is None:
-                nearest = there[0] if len(there) == 1 else predictor.closest(phrase, there)
-                query = nearest.saying(phrase)
-            predictor.condition(query.prompts)
-            if len(query.prompts[0]) > LONGEST_PROMPT:
-                raise BadPrompt(f"A text has 1 to {LONGEST_PROMPT} characters.")
-        except BadPrompt as error:
-            log.warning("What was typed in task %d is not tried: %s", sample.task, error)
-            continue
-        own = any((query.label, query.prompts) == (one.label, one.prompts) for one in asked)
-        if not own and query.label in sample.masks:  # a label's name, or a "not", says nothing new
-            yield query.label, query.prompts[0], phrase in sample.suggested
