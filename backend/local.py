@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
@@ -87,7 +87,7 @@ def predict(
         raise BadRequest("Nothing to look for: give --prompt TEXT or --exemplar IMAGE[:MASK].")
     max_pixels = settings.image_max_megapixels * 10**6
     shown = [
-        (one, _open(one.image, max_pixels), _open(one.mask, max_pixels) if one.mask else None)
+        (one, _open(one.image, max_pixels), _mask(one.mask, max_pixels) if one.mask else None)
         for one in exemplars
     ]
     segmenter, digest = load(settings.checkpoint, settings.device, settings.dtype)
@@ -148,6 +148,13 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
     except OSError as error:
         raise ImageMissing(f"{path} cannot be read: {error.strerror}.") from None
     return open_image(data, str(path), max_pixels)
+
+
+def _mask(path: Path, max_pixels: int) -> Image.Image:
+    """A mask as it is, if it is transparent somewhere: what is in front of white marks all."""
+    plain = _open(path, max_pixels)
+    with Image.open(path) as picture:
+        return ImageOps.exif_transpose(picture) if picture.has_transparency_data else plain
 
 
 class _Writer:

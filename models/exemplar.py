@@ -27,8 +27,9 @@ BLUR = 3 / 352  # sigma, of the input's side
 class Exemplar:
     """An object to look for, shown in an image: by a mask, by a box, or as all of the image.
 
-    The mask is (H, W), non-zero on the object; the box is left, top, right, bottom in pixels, and
-    what is in it counts as the object. Both refer to the image as displayed.
+    The mask is (H, W), non-zero on the object; of a picture with transparent pixels the others are
+    the object. The box is left, top, right, bottom in pixels, and what is in it counts as the
+    object. Both refer to the image as displayed.
     """
 
     image: Image.Image
@@ -48,8 +49,9 @@ class Exemplar:
             return np.ones((height, width), bool)
         if self.box is not None:
             return _filled(self.box, size)
-        picture = isinstance(self.mask, Image.Image)
-        mask = np.asarray(self.mask.convert("L") if picture else self.mask) > 0  # type: ignore[union-attr]
+        mask = (
+            np.asarray(_marks(self.mask) if isinstance(self.mask, Image.Image) else self.mask) > 0
+        )
         if mask.shape != (height, width):
             raise ValueError(
                 f"The exemplar's mask is {mask.shape[1]}x{mask.shape[0]} pixels, "
@@ -92,6 +94,15 @@ def _filled(box: tuple[float, float, float, float], size: tuple[int, int]) -> ND
             f"The exemplar's box {box} holds no pixel of its image of {size[0]}x{size[1]}."
         )
     return mask
+
+
+def _marks(picture: Image.Image) -> Image.Image:
+    """What a picture marks, in grey: editors save masks in black on transparent, too."""
+    if picture.has_transparency_data:
+        alpha = picture.convert("RGBA").getchannel("A")
+        if alpha.getextrema() != (255, 255):
+            return alpha
+    return picture.convert("L")
 
 
 def _square(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:

@@ -152,6 +152,20 @@ def test_an_exemplar_with_a_mask_is_a_prompt_named_after_it(
     assert (tmp_path / "out/masks/widget--widget.png").is_file()
 
 
+def test_a_mask_on_transparent_is_what_it_is_on_black(settings: Settings, tmp_path: Path) -> None:
+    image, mask = picture(tmp_path / "a.png"), Image.new("L", (60, 40))
+    mask.paste(255, (10, 10, 30, 30))
+    drawn = Image.new("RGBA", mask.size)
+    drawn.putalpha(mask)
+    scores = []
+    for one in (mask, drawn):
+        one.save(tmp_path / "mask.png")
+        predict(settings, [image], [], [ExemplarFiles(image, tmp_path / "mask.png")], tmp_path)
+        (task,) = json.loads((tmp_path / "predictions.json").read_text())
+        scores.append(task["predictions"][0]["score"])
+    assert scores[0] == scores[1]
+
+
 def test_exemplars_of_one_name_are_labels_of_their_own(settings: Settings, tmp_path: Path) -> None:
     image = picture(tmp_path / "a.png")
     shown = [ExemplarFiles(picture(tmp_path / f"{folder}/cup.png"), None) for folder in "bc"]

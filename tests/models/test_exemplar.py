@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -24,6 +25,18 @@ def test_the_object_fills_the_crop_but_for_its_context() -> None:
     red = PROCESSOR([Image.new("RGB", (1, 1), (255, 0, 0))])[0, :, :1, :1]
     share = ((pixels - red).abs().amax(dim=0) < 1e-3).float().mean()
     assert abs(share - (20 / 24) ** 2) < 0.08  # the box plus a tenth of it on each side
+
+
+@pytest.mark.parametrize("colour", ["black", "white"])
+def test_a_picture_with_transparent_pixels_marks_the_others(colour: str) -> None:
+    image, mask = scene()
+    drawn = Image.new("RGBA", image.size, (0, 0, 0, 0))
+    drawn.paste(colour, mask=Image.fromarray(mask))
+    assert (Exemplar(image, drawn).marked(image.size) == mask).all()
+    opaque = Image.fromarray(mask).convert("RGBA")
+    assert (Exemplar(image, opaque).marked(image.size) == mask).all()
+    with pytest.raises(ValueError, match="marks nothing"):
+        Exemplar(image, Image.new("RGBA", image.size)).marked(image.size)
 
 
 def test_the_background_is_dark_and_smooth() -> None:
