@@ -27,6 +27,7 @@ from backend.scripts import PREFIX
 
 Answer = dict[str, Any]
 
+PUSHER = f"{PREFIX}pusher"  # the lock of who empties the outbox
 FRONT, BATCH, BACKGROUND = "front", "batch", "background"
 LEASE = 10  # seconds without a sign of life after which an asker counts as gone
 TOLD = 600  # seconds that a word of trouble holds
@@ -159,7 +160,11 @@ class Deliveries:
     def trouble(self) -> str | None:
         """Why pushing does not go on, if it does not."""
         told = self._connection.get(f"{PREFIX}trouble")
-        return as_text(told) if told else None
+        if told:
+            return as_text(told)
+        if self.unpushed() and not self._connection.exists(PUSHER):
+            return "No pusher runs, which sends them: `promptbrush pusher` starts one."
+        return None
 
     # what is pushed
 

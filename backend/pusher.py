@@ -21,7 +21,7 @@ from redis.exceptions import LockError, LockNotOwnedError, RedisError
 from redis.lock import Lock
 
 from backend import journal
-from backend.delivery import Deliveries
+from backend.delivery import PUSHER, Deliveries
 from backend.errors import (
     BackendError,
     BadLabelConfig,
@@ -35,7 +35,6 @@ from backend.outage import Outage
 
 log = logging.getLogger(__name__)
 
-LOCK = "promptbrush:pusher"
 HOLD = 10  # seconds after which another may take over from a pusher that died
 AT_ONCE = 25  # answers taken together
 MOST_BYTES = 4_000_000  # of packed answers in one request; as JSON they are four times that
@@ -85,7 +84,7 @@ class Pusher:
     def run(self) -> None:
         """Push until told to stop."""
         while not self._stopping():
-            lock = self._connection.lock(LOCK, timeout=HOLD, thread_local=False)
+            lock = self._connection.lock(PUSHER, timeout=HOLD, thread_local=False)
             try:
                 held = lock.acquire(blocking=False)
                 self._outage.ends()

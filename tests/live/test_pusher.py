@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from rq.utils import as_text
 
 from backend import journal, pusher
-from backend.delivery import Answer, group_of
+from backend.delivery import PUSHER, Answer, group_of
 from backend.labelstudio.studio import UNCERTAINTY
-from backend.pusher import LOCK, Pusher
+from backend.pusher import Pusher
 from backend.queue import Asking, PredictionQueue
 from backend.scripts import PREFIX
 from tests.live.conftest import LABEL_CONFIG, wait_until
@@ -89,7 +89,7 @@ def test_a_pusher_that_was_suspended_does_not_save_what_another_saved_meanwhile(
         seen = list(look(project, **wanted))
         if wanted.get("lacking") and not woken.is_set():
             woken.set()
-            queue.connection.delete(LOCK)
+            queue.connection.delete(PUSHER)
             push_all(queue, studio)
         return iter(seen)
 
@@ -97,6 +97,20 @@ def test_a_pusher_that_was_suspended_does_not_save_what_another_saved_meanwhile(
     Pusher(queue.connection, studio, woken.is_set).run()
     assert studio.copies() == {(1, VERSION): 1, (2, VERSION): 1}
     assert queue.deliveries.unpushed() == 0
+
+
+def test_that_nobody_pushes_is_told_while_there_is_something_to_push(
+    queue: PredictionQueue,
+) -> None:
+    studio = Studio(LABEL_CONFIG, {1: ""})
+    assert queue.deliveries.trouble() is None
+    queue.submit_background(payloads(1), GROUP)
+    Hand(queue.connection).work()
+    assert "No pusher runs" in (queue.progress(GROUP)["trouble"] or "")
+    with queue.connection.lock(PUSHER, timeout=10):
+        assert queue.deliveries.trouble() is None
+    push_all(queue, studio)
+    assert queue.deliveries.trouble() is None
 
 
 def test_two_pushers_take_turns_and_label_studio_may_be_away(queue: PredictionQueue) -> None:
@@ -110,7 +124,7 @@ def test_two_pushers_take_turns_and_label_studio_may_be_away(queue: PredictionQu
     for thread in threads:
         thread.start()
     try:
-        wait_until(lambda: queue.jobs()["unpushed"]["trouble"] is not None)
+        wait_until(lambda: "be reached" in (queue.deliveries.trouble() or ""))
         assert not studio.saved
         studio.down = False
         wait_until(lambda: len(studio.saved) == 100)
@@ -121,7 +135,7 @@ def test_two_pushers_take_turns_and_label_studio_may_be_away(queue: PredictionQu
         for thread in threads:
             thread.join(10)
     assert set(studio.copies().values()) == {1}
-    assert not queue.connection.exists(LOCK)
+    assert not queue.connection.exists(PUSHER)
 
 
 def test_a_pusher_waits_as_long_as_label_studio_asks_for(
@@ -136,7 +150,7 @@ def test_a_pusher_waits_as_long_as_label_studio_asks_for(
     thread = threading.Thread(target=Pusher(queue.connection, studio, ended.is_set).run)
     thread.start()
     try:
-        wait_until(lambda: queue.jobs()["unpushed"]["trouble"] is not None)
+        wait_until(lambda: "be reached" in (queue.deliveries.trouble() or ""))
         studio.down = False
         wait_until(lambda: len(studio.saved) == 1)
     finally:
