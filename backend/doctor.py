@@ -25,6 +25,7 @@ from backend.prompting import queries
 from backend.settings import DEMOS, PUBLISHED, Settings
 
 CONNECT = "run promptbrush connect again"
+PATIENCE = 5  # seconds for the backend to answer
 
 
 class Doctor:
@@ -70,11 +71,18 @@ class Doctor:
         """Web process, broker, workers and model, by what /health says."""
         url = self._address.url
         try:
-            health = requests.get(f"{url}/health", auth=as_given, timeout=5).json()
+            health = requests.get(f"{url}/health", auth=as_given, timeout=PATIENCE).json()
             if health["model_class"] != "promptbrush":
                 raise ValueError
         except requests.ConnectionError:
             yield problem("backend", f"nothing answers at {url}: start it with promptbrush up")
+            return
+        except requests.Timeout:
+            yield problem(
+                "backend",
+                f"what listens at {url} does not answer within {PATIENCE} s: its broker may hang, "
+                "or it is suspended",
+            )
             return
         except (requests.RequestException, ValueError, KeyError, TypeError):
             yield problem(
@@ -110,7 +118,7 @@ class Doctor:
     def _of_credentials(self) -> Finding:
         """Whether the backend takes the user and password that are set here."""
         url, headers = f"{self._address.url}/versions", self._address.headers
-        answer = requests.get(url, headers=headers, auth=as_given, timeout=5)
+        answer = requests.get(url, headers=headers, auth=as_given, timeout=PATIENCE)
         if answer.status_code == 401:
             return problem(
                 "authentication",
@@ -249,7 +257,7 @@ class Doctor:
         url = f"{self._address.url}/prompts?project={project}"
         try:
             headers = self._address.headers
-            told = requests.get(url, headers=headers, auth=as_given, timeout=5).json()
+            told = requests.get(url, headers=headers, auth=as_given, timeout=PATIENCE).json()
             return booktext.read({name: told[name] for name in ("project", "note", "labels")})
         except (requests.RequestException, BadPromptBook, ValueError, KeyError, TypeError):
             return PromptBook()

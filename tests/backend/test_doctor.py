@@ -160,6 +160,16 @@ def test_a_backend_that_is_down_is_told(settings: Settings, project: int) -> Non
     assert "promptbrush up" in down.told
 
 
+def test_a_backend_that_hangs_is_not_taken_for_another_program(
+    examine: Examine, backend: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.doctor.PATIENCE", 0.1)
+    backend.reply("/health", json.dumps(HEALTH).encode(), wait=0.5)
+    [slow] = [finding for finding in examine() if finding.grade is Grade.PROBLEM]
+    assert slow.link == "backend"
+    assert "does not answer within" in slow.told
+
+
 def test_other_credentials_than_the_backends_are_told(examine: Examine, project: int) -> None:
     links = {f.link for f in examine(project, basic_auth_pass="other") if f.grade is Grade.PROBLEM}
     assert links == {"authentication", "webhook"}
