@@ -5,6 +5,7 @@ Everything may be run again: what is right stays, what is missing or wrong is pu
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -95,12 +96,13 @@ def upload(studio: LabelStudio, project: int, images: Sequence[Path]) -> str:
         image.open("rb").close()  # once there are some, the others are not added any more
     refused: dict[str, list[str]] = {}
     for image in images:
+        name = os.fsencode(image.name).decode(errors="replace")  # it may be in another encoding
         try:
-            studio.upload(project, image.name, image.read_bytes())
+            studio.upload(project, name, image.read_bytes())
         except LabelStudioRefused as refusal:
             if image is images[0]:  # likely it takes none of them
-                raise LabelStudioError(f"No image was added. {image.name}: {refusal}") from None
-            refused.setdefault(str(refusal), []).append(image.name)
+                raise LabelStudioError(f"No image was added. {name}: {refusal}") from None
+            refused.setdefault(str(refusal), []).append(name)
     if refused:
         told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in refused.items())
         raise LabelStudioError(f"Of {len(images)} images these were not added: {told}")

@@ -257,15 +257,16 @@ def test_a_project_whose_labels_nothing_can_fill_is_not_made(
 def test_the_command_adds_all_images_or_none(
     studio: FakeLabelStudio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images = [tmp_path / "one.png", tmp_path / "two.png"]
+    images = [tmp_path / "one.png", tmp_path / "two.png", tmp_path / "Caf\udce9.png"]
     images[0].write_bytes(b"png")
+    images[2].write_bytes(b"png")  # its name is in Latin-1
     command = ["connect", "--label-studio", studio.url, "--api-key", TOKEN, "--create", "Dogs"]
     command += ["--labels", "dog", "--images", *map(str, images)]
     assert cli.main(command) == 1
     assert "two.png" in capsys.readouterr().err
     images[1].write_bytes(b"png")
     assert cli.main(command) == 0
-    assert studio.uploads == ["one.png", "two.png"]
+    assert studio.uploads == ["one.png", "two.png", "Caf\ufffd.png"]
 
 
 def test_an_image_that_label_studio_does_not_take_keeps_no_other_away(
