@@ -106,6 +106,16 @@ except SystemExit:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_what_a_terminal_cannot_write_ends_no_command(tmp_path: Path) -> None:
+    known = {**os.environ, "PYTHONIOENCODING": "latin-1", "PROMPTBRUSH_DATA_DIR": str(tmp_path)}
+    command = ["prompts", "set", "--project", "3", "--label", "狗", "--threshold", "0.3"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "backend.cli", *command], env=known, capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert rb"\u72d7" in ended.stdout
+
+
 @pytest.mark.parametrize("command", ["doctor", "versions list --project 1"])
 def test_a_command_whose_reader_is_gone_ends_quietly(command: str, tmp_path: Path) -> None:
     # PORT: nothing answers there
