@@ -336,4 +336,8 @@ def _dtype(raw: str) -> str:
 
 
 def _hosts(raw: str) -> frozenset[str]:
-    return frozenset(part.strip().lower() for part in raw.split(",") if part.strip())
+    hosts = frozenset(part.strip().lower() for part in raw.split(",") if part.strip())
+    # others would be asked for by no image, and keep all images out
+    if not all(re.fullmatch(r"\*|(\*\.)?[^\s/*]+", host) for host in hosts):
+        raise ValueError("expected hosts such as cdn.example.com, *.example.com, or * for all")
+    return hosts

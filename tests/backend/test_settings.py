@@ -48,6 +48,14 @@ def test_blank_counts_as_not_set() -> None:
         ("PROMPTBRUSH_DATA_DIR", "~nobody-of-that-name/data"),
         ("PROMPTBRUSH_VOCABULARY", "~nobody-of-that-name/words.txt"),
         ("IMAGE_MAX_MB", "lots"),
+        *(
+            ("IMAGE_HOSTS", hosts)
+            for hosts in (
+                "https://cdn.example.com",
+                "cdn.example.com/images",
+                "a, cdn*.example.com",
+            )
+        ),
         ("TRAIN_AFTER", "-1"),
         ("TRAIN_QUIET", "0"),
         ("TRAIN_STEPS", "0"),
@@ -67,6 +75,12 @@ def test_who_has_no_home_says_where_data_is_kept(
     assert Settings.from_environment(told).model_dir == tmp_path / "models"
     with pytest.raises(BadSetting, match="set PROMPTBRUSH_DATA_DIR"):
         Settings.from_environment({})
+
+
+def test_hosts_of_images_may_have_a_port_or_stand_for_many() -> None:
+    told = "CDN.example.com, *.example.org,10.0.0.1:8080,  ::1,*"
+    hosts = {"cdn.example.com", "*.example.org", "10.0.0.1:8080", "::1", "*"}
+    assert Settings.from_environment({"IMAGE_HOSTS": told}).image_hosts == hosts
 
 
 def test_other_backends_names_are_understood() -> None:
