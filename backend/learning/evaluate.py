@@ -123,8 +123,8 @@ class Evaluation:
         return Interval(float(sums.sum() / weights.sum()), float(low), float(high), above)
 
     def to_json(self) -> dict[str, Any]:
-        """Its figures, for a version's card."""
-        active, candidate = self.means()
+        """Its figures, for a version's card; means are None where nothing judged."""
+        active, candidate = self.means() if self.scores else (None, None)
         return {
             "iou": candidate,
             "active_iou": active,

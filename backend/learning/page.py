@@ -38,15 +38,9 @@ def page(
         for present, where in ((True, ""), (False, ", where it is not"))
         for label, (old, new, images) in evaluation.labels(present).items()
     ]
-    labels.append(
-        [
-            f"all, with a weight of {ABSENT} where it is not",
-            f"{active:.3f}",
-            f"{candidate:.3f}",
-            f"{candidate - active:+.3f}",
-            "",
-        ]
-    )
+    if labels:
+        total = f"{active:.3f}", f"{candidate:.3f}", f"{candidate - active:+.3f}"
+        labels.append([f"all, with a weight of {ABSENT} where it is not", *total, ""])
     used = [[part, str(count)] for part, count in account["images"].items()]
     left = [
         [reason, str(told["count"]), ", ".join(map(str, told["tasks"]))]

@@ -34,6 +34,8 @@ class Verdict:
 
 def decide(evaluation: Evaluation) -> Verdict:
     """The verdict on a candidate."""
+    if not evaluation.scores:
+        return Verdict(False, f"no held-out task judges it, where {LEAST_TASKS} have to")
     gain, (active, candidate) = evaluation.difference(), evaluation.means()
     told = (
         f"mean IoU {active:.3f} -> {candidate:.3f} on {evaluation.tasks} held-out tasks "

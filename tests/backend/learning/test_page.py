@@ -32,6 +32,15 @@ def test_what_a_version_gains_is_told_where_a_label_is_not_too() -> None:
     assert found.to_json()["absent"] == {"Car": {"iou": 0.5, "active_iou": 0.0, "images": 4}}
 
 
+def test_where_nothing_judged_there_are_no_figures() -> None:
+    found = Evaluation()
+    verdict = decide(found)
+    assert (verdict.promoted, "no held-out task" in verdict.reason) == (False, True)
+    html = page("Version 1", verdict, found, HISTORY, {"images": {}, "left_out": {}}, {})
+    assert "0.000" not in html.partition("<h2>Training")[0]
+    assert (found.to_json()["iou"], found.to_json()["active_iou"]) == (None, None)
+
+
 def test_a_name_that_turns_the_text_around_leaves_what_follows_readable() -> None:
     assert "task 0, a?b: IoU 0.30, before 0.50" in report("a\u202eb")
 
