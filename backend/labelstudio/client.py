@@ -115,6 +115,8 @@ class LabelStudio:
     ) -> Iterator[Json]:
         """Tasks by ascending id, in pages that hold while tasks and predictions come and go.
 
+        Their data is as `/predict` has it: addresses in cloud storage are not resolved.
+
         A listing that has begun waits where Label Studio says how long: whoever may ask so often
         and no oftener would else never get to its end.
 
@@ -136,6 +138,7 @@ class LabelStudio:
                     "project": project,
                     "page_size": size,
                     "include": ",".join(include),
+                    "resolve_uri": "false",  # to an address that it may not have from here
                     "query": json.dumps(_task_query(last, lacking, chosen, annotated=annotated)),
                 }
                 if "annotations" in include:

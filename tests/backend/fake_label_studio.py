@@ -242,6 +242,8 @@ class FakeLabelStudio:
             self.before_regions(self.regions_of[-1])
         if scored:  # else it is not computed
             page = [{**task, "predictions_score": self._score(task)} for task in page]
+        if request.args.get("resolve_uri") != "false":
+            page = [{**task, "data": _resolved(task)} for task in page]
         return {"total": len(found), "tasks": [_chosen(task, fields) for task in page]}
 
     def _score(self, task: Json) -> float | None:
@@ -341,6 +343,12 @@ def _chosen(row: Json, fields: set[str]) -> Json:
     if "annotations" in chosen:
         chosen["annotations"] = [_chosen(one, fields) for one in row["annotations"]]
     return chosen
+
+
+def _resolved(task: Json) -> Json:
+    """Its data, with cloud storage's addresses passed on under a name that browsers know."""
+    passed_on = f"http://studio.example/tasks/{task['id']}/resolve/"
+    return {k: passed_on if str(v).startswith("s3://") else v for k, v in task["data"].items()}
 
 
 def _submitted(task: Json) -> int:

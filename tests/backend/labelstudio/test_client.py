@@ -144,6 +144,13 @@ def test_a_prediction_by_itself_keeps_its_cluster(studio: FakeLabelStudio) -> No
     assert "cluster" not in together
 
 
+def test_addresses_in_cloud_storage_are_listed_as_tasks_have_them(studio: FakeLabelStudio) -> None:
+    project = studio.add_project()
+    studio.add_task(project, image="s3://bucket/1.jpg")
+    [task] = LabelStudio(studio.url, TOKEN).tasks(project)
+    assert task["data"] == {"image": "s3://bucket/1.jpg"}
+
+
 def test_annotated_tasks_come_with_their_annotations(studio: FakeLabelStudio) -> None:
     project = studio.add_project()
     tasks = [studio.add_task(project, image=f"{n}.jpg") for n in range(3)]
