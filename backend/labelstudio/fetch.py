@@ -98,7 +98,8 @@ class Fetcher:
     def locate(self, url: str) -> str:
         """The http(s) URL behind a task's link; a path is taken to be Label Studio's.
 
-        A backslash in an http(s) URL's path is a slash, as browsers have it.
+        So is a local file's URL under another name of it, such as the one that browsers know. A
+        backslash in an http(s) URL's path is a slash, as browsers have it.
 
         Raises:
             ImageRefused: Nothing that could be fetched over HTTP.
@@ -108,6 +109,8 @@ class Fetcher:
         except ValueError as error:
             raise ImageRefused(f"{shown(url)} is not a valid URL: {error}") from error
         if parts.scheme in _PORTS:
+            if self._label_studio and _local_file(url) is not None:
+                return f"{self._label_studio}{_LOCAL_FILES}?{parts.query}"
             path, mark, query = url.partition("?")
             return path.replace("\\", "/") + mark + query
         if parts.scheme in CLOUD:
@@ -132,9 +135,7 @@ class Fetcher:
 
     def local_file(self, url: str) -> str | None:
         """The relative path that Label Studio's local file URLs hold, or None for other URLs."""
-        if url.startswith("/") or (url[:4].lower() == "http" and _origin(url) == self._home):
-            return _local_file(url)
-        return None
+        return _local_file(url) if url.startswith("/") or url[:4].lower() == "http" else None
 
     def latest(self) -> float:
         """When a download that begins now has to be over, as `time.monotonic` counts."""

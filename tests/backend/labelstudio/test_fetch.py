@@ -43,6 +43,7 @@ def test_an_upload_is_fetched_with_the_legacy_token(
         ("", "/label-studio/data/upload/1/a.png", "/label-studio/data/upload/1/a.png"),
         ("", "/data/local-files/?d=a%20b.png", "/data/local-files/?d=a%20b.png"),
         ("", "/data/local-files?d=/a.png", "/data/local-files?d=/a.png"),
+        ("", "http://studio.example/a/data/local-files/?d=a.png", "/data/local-files/?d=a.png"),
         ("", "/data/upload/1/ä b.png", "/data/upload/1/%C3%A4%20b.png"),
         ("", "/tasks/5/resolve/?fileuri=czM6Ly8=", "/tasks/5/resolve/?fileuri=czM6Ly8="),
     ],

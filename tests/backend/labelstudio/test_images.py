@@ -247,7 +247,11 @@ def test_local_files_are_read_below_their_root_only(
     images = store(local_root=root, label_studio_url=server.url)
     assert images.fetch("/data/local-files/?d=pics/a%20b.png").image.size == (6, 4)
     assert images.fetch(f"{server.url}/data/local-files/?d=pics/a+b.png").image.size == (6, 4)
-    for written in ("/data/local-files/?d=//pics/a b.png", "/data/local-files?d=pics/a b.png"):
+    for written in (
+        "/data/local-files/?d=//pics/a b.png",
+        "/data/local-files?d=pics/a b.png",
+        "https://studio.example/data/local-files/?d=pics/a b.png",
+    ):
         assert images.fetch(written).image.size == (6, 4)
     for outside in ("../secret.png", "/../secret.png", "way-out.png", "pics/../.."):
         with pytest.raises(ImageRefused, match="outside LOCAL_FILES_DOCUMENT_ROOT"):
