@@ -14,6 +14,7 @@ import ssl
 import threading
 import time
 import zlib
+from base64 import urlsafe_b64decode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ def shown(url: str) -> str:
     """The URL for messages and logs: no credentials, no query (where signatures are), no end."""
     if url[:5].lower() == "data:":
         return f"{url.partition(',')[0][:60]},..."
+    if stored := _in_cloud(url):
+        return shown(stored)
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -310,6 +313,11 @@ class Fetcher:
 
     def _failure(self, name: str, url: str, status: int) -> ImageMissing:
         host = urlsplit(url).hostname
+        if status == 404 and _origin(url) == self._home and _in_cloud(url):
+            return ImageMissing(
+                f"Label Studio has no storage for {name}: add it to the project under Settings > "
+                "Cloud Storage"
+            )
         if status not in {401, 403}:
             told = "does not exist" if status in {404, 410} else "could not be fetched"
             return ImageMissing(f"{name} {told}: {host} answered {status}")
@@ -384,6 +392,16 @@ def _origin(url: str) -> tuple[str, str, int]:
         return parts.scheme, host, parts.port or _PORTS[parts.scheme]
     except (ValueError, KeyError) as error:
         raise ImageRefused(f"{shown(url)} is not an http(s) URL that can be used") from error
+
+
+def _in_cloud(url: str) -> str | None:
+    """The address in cloud storage that a path of Label Studio's passes on."""
+    try:
+        parts = urlsplit(url)
+        (named,) = parse_qs(parts.query)["fileuri"]
+        return urlsafe_b64decode(named).decode() if _OWN.match(parts.path) else None
+    except (KeyError, ValueError):
+        return None
 
 
 def _local_file(url: str) -> str | None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from backend.errors import BackendError, ImageMissing, ImageRefused
 from backend.labelstudio.fetch import shown
 from backend.labelstudio.images import ImageStore
+from backend.labelstudio.tasks import Task, image_url
 from tests.backend.labelstudio.pictures import encoded
 
 Server = Any  # conftest.py has it
@@ -306,6 +307,18 @@ def test_each_refusal_has_its_words(
         assert "secret" not in str(failure.value)
 
 
+def test_what_lacks_in_cloud_storage_is_told_by_its_address_there(
+    store: Callable[..., ImageStore], server: Server
+) -> None:
+    images = store(label_studio_url=server.url, api_key="abc123")
+    url = image_url(Task(5, {"image": "s3://bucket/a.png"}), "image")
+    with pytest.raises(ImageMissing, match=r"has no storage for s3://bucket/a\.png: add"):
+        images.fetch(url)
+    server.reply("/tasks/5/resolve/", status=424)
+    with pytest.raises(ImageMissing, match=r"s3://bucket/a\.png could not be fetched"):
+        images.fetch(url)
+
+
 def test_messages_hold_no_secrets(store: Callable[..., ImageStore], server: Server) -> None:
     for url in (
         f"http://me:hunter2@127.0.0.1:{server.port}/a.png?token=hunter2#hunter2",
@@ -323,5 +336,6 @@ def test_messages_hold_no_secrets(store: Callable[..., ImageStore], server: Serv
 
 def test_shown_urls_stay_short() -> None:
     assert shown("/data/local-files/?d=pics/a.png&key=s") == "/data/local-files/?d=pics/a.png"
+    assert shown("/tasks/5/resolve/?fileuri=czM6Ly9i&key=s") == "s3://b"
     assert shown("data:image/png;base64,AAAA") == "data:image/png;base64,..."
     assert len(shown("http://host/" + "x" * 9999)) < 210
