@@ -10,7 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from backend.errors import BadRequest, BadSetting, LabelStudioError, LabelStudioRefused
+from backend.errors import (
+    BadRequest,
+    BadSetting,
+    LabelStudioError,
+    LabelStudioRefused,
+    LabelStudioUnavailable,
+)
 from backend.labelstudio.client import Json, LabelStudio
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.studio import UNCERTAINTY
@@ -88,7 +94,7 @@ def upload(studio: LabelStudio, project: int, images: Sequence[Path]) -> str:
     Raises:
         OSError: one of them cannot be read, and none was added.
         LabelStudioError: it does not take the first, and none was added; or it does not take some
-            others, and all but these were.
+            others, and all but these were; or it went away, and those before were.
     """
     if next(studio.tasks(project, include=("id",)), None):
         return "No image was added: the project has tasks already."
@@ -103,6 +109,13 @@ def upload(studio: LabelStudio, project: int, images: Sequence[Path]) -> str:
             if image is images[0]:  # likely it takes none of them
                 raise LabelStudioError(f"No image was added. {name}: {refusal}") from None
             refused.setdefault(str(refusal), []).append(name)
+        except LabelStudioUnavailable as error:
+            if image is images[0]:
+                raise
+            raise LabelStudioError(
+                f"Of {len(images)} images those before {name} were added: {error}. Add the "
+                "others in Label Studio, or delete these there and run this again"
+            ) from None
     if refused:
         told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in refused.items())
         raise LabelStudioError(f"Of {len(images)} images these were not added: {told}")

@@ -49,6 +49,7 @@ class FakeLabelStudio:
         self.refuses_backends: str | None = None  # with this reason
         self.refuses_webhooks: str | None = None
         self.uploads: list[str] = []
+        self.most_uploads = 10**6  # before it is away
         self.calls: list[str] = []
         self.regions_of: list[list[int]] = []  # tasks, by the request that their regions were for
         self.before_regions: Callable[[list[int]], object] = lambda _: None
@@ -187,6 +188,7 @@ class FakeLabelStudio:
             if name.endswith(".heic"):
                 return _invalid({"non_field_errors": [".heic extension is not supported"]})
             self.uploads.append(name)
+            self.away = len(self.uploads) == self.most_uploads
             return {"task_ids": [self.add_task(number, image=f"/data/upload/{number}/{name}")]}, 201
         return {"task_ids": [self.add_task(number, **data) for data in request.get_json()]}, 201
 

@@ -285,6 +285,17 @@ def test_an_image_that_label_studio_does_not_take_keeps_no_other_away(
     assert cli.main(command) == 0
 
 
+def test_an_upload_that_breaks_off_tells_how_far_it_came(
+    studio: FakeLabelStudio, client: LabelStudio, tmp_path: Path
+) -> None:
+    images = [tmp_path / f"{number}.png" for number in range(3)]
+    for image in images:
+        image.write_bytes(b"png")
+    number, studio.most_uploads = studio.add_project(), 2
+    with pytest.raises(LabelStudioError, match=r"those before 2\.png were added: .*moved"):
+        upload(client, number, images)
+
+
 def test_no_image_is_added_if_label_studio_does_not_take_the_first(
     studio: FakeLabelStudio, client: LabelStudio, tmp_path: Path
 ) -> None:
