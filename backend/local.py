@@ -18,8 +18,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from backend.errors import BackendError, BadRequest, ImageMissing
+from backend.errors import BadRequest, ImageMissing
 from backend.inference.asking import Asking
+from backend.inference.failures import failure
 from backend.inference.features import FeatureCache
 from backend.inference.forms import shapes
 from backend.inference.predictor import Found, Predictor
@@ -123,9 +124,10 @@ def predict(
         try:
             image = _open(path, max_pixels)
             found = predictor.find(predictor.encode([(str(path), image)])[0], askings)
-        except BackendError as error:
+        except Exception as error:  # of one image; the others are worked on
+            told = failure(error)
             failed.append(path)
-            rows.append([path.name, f"{error.name}: {error}", "", "", ""])
+            rows.append([path.name, f"{told.name}: {told}", "", "", ""])
             continue
         milliseconds = 1000 * (time.perf_counter() - start)
         writer.add(path, image, found)

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from backend import cli
 from backend.errors import BadRequest, ImageMissing
+from backend.inference.predictor import Predictor
 from backend.labelstudio import brush
 from backend.labelstudio.config import Kind, parse_label_config
 from backend.local import ExemplarFiles, predict
@@ -113,6 +115,24 @@ def test_a_bad_image_costs_the_others_nothing(settings: Settings, tmp_path: Path
     assert "ImageMissing" in done.table
     assert done.failed == images[:2]
     assert len(json.loads((tmp_path / "out/predictions.json").read_text())) == 1
+
+
+def test_an_image_for_which_memory_does_not_suffice_costs_the_others_nothing(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = Predictor.encode
+
+    def lacking(predictor: Predictor, images: Sequence[tuple[str, Image.Image]]) -> Any:
+        if images[0][1].width > 60:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return encode(predictor, images)
+
+    monkeypatch.setattr(Predictor, "encode", lacking)
+    large, small = picture(tmp_path / "large.png", 80), picture(tmp_path / "small.png")
+    done = predict(settings, [large, small], ["a dog"], [], tmp_path / "out")
+    assert done.failed == [large]
+    assert "OutOfMemory: This machine has too little memory" in done.table
+    assert (tmp_path / "out/overlays/small.png").is_file()
 
 
 def test_the_command_names_the_images_that_failed(
