@@ -6,56 +6,39 @@ was checked: a name that resolves differently a moment later gains nothing. Prox
 """
 
 import functools
-import ipaddress
 import json
-import re
 import socket
 import ssl
 import threading
 import time
 import zlib
-from base64 import urlsafe_b64decode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import certifi
 
 from backend.errors import ImageMissing, ImageRefused, ImageUnreadable
+from backend.labelstudio.addresses import (
+    LOCAL_FILES,
+    OWN,
+    PORTS,
+    in_cloud,
+    is_public,
+    local_file,
+    origin,
+    shown,
+)
 from backend.labelstudio.tasks import CLOUD
 from backend.labelstudio.token import REFRESH, Token
 
-_PORTS = {"http": 80, "https": 443}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
 _WAITS = 2  # a download may take this many times the timeout of a single wait, all in all
 _GZIP = {"gzip", "x-gzip", "deflate"}
-_LOCAL_FILES = "/data/local-files/"
-# What Label Studio serves: uploads, local files, and cloud files that it signs or passes on.
-_OWN = re.compile(
-    r"(/[^/]+)*/(data/(upload|local-files)|(tasks|projects)/\d+/(resolve|presign))(/|$)"
-)
-# Where the last four bytes are an IPv4 address: NAT64 (RFC 6052), and IPv4-compatible ones.
-_HOLD_IPV4 = ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96")
-
-
-def shown(url: str) -> str:
-    """The URL for messages and logs: no credentials, no query (where signatures are), no end."""
-    if url[:5].lower() == "data:":
-        return f"{url.partition(',')[0][:60]},..."
-    if stored := _in_cloud(url):
-        return shown(stored)
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "the image URL"
-    host = parts.netloc.rpartition("@")[2]
-    text = f"{parts.scheme}://{host}{parts.path}" if host else f"{parts.scheme}:{parts.path}"
-    text = text.removeprefix(":") + (f"?d={file}" if (file := _local_file(url)) else "")
-    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def too_large(name: str, limit: int) -> ImageUnreadable:
@@ -90,7 +73,7 @@ class Fetcher:
         ca_bundle: Path | None = None,
     ) -> None:
         self._label_studio = (label_studio_url or "").rstrip("/")
-        self._home = _origin(self._label_studio) if self._label_studio else None
+        self._home = origin(self._label_studio) if self._label_studio else None
         api_key = (api_key or "").strip()
         self._token = Token(api_key, self._refresh) if api_key else None
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
@@ -111,9 +94,9 @@ class Fetcher:
             parts = urlsplit(url)
         except ValueError as error:
             raise ImageRefused(f"{shown(url)} is not a valid URL: {error}") from error
-        if parts.scheme in _PORTS:
-            if self._label_studio and _local_file(url) is not None:
-                return f"{self._label_studio}{_LOCAL_FILES}?{parts.query}"
+        if parts.scheme in PORTS:
+            if self._label_studio and local_file(url) is not None:
+                return f"{self._label_studio}{LOCAL_FILES}?{parts.query}"
             path, mark, query = url.partition("?")
             return path.replace("\\", "/") + mark + query
         if parts.scheme in CLOUD:
@@ -121,10 +104,10 @@ class Fetcher:
                 f"{shown(url)} is a cloud storage address: Label Studio fetches it for its own "
                 "tasks only"
             )
-        if parts.scheme or parts.netloc or not _OWN.match(parts.path):
+        if parts.scheme or parts.netloc or not OWN.match(parts.path):
             raise ImageRefused(
                 f"{shown(url)} is not an address to fetch from: use an http(s) URL, upload the "
-                f"image, or serve its folder through Label Studio as {_LOCAL_FILES}?d=..."
+                f"image, or serve its folder through Label Studio as {LOCAL_FILES}?d=..."
             )
         if not self._label_studio:
             raise ImageRefused(
@@ -135,10 +118,6 @@ class Fetcher:
         if prefix and parts.path.startswith(f"{prefix}/"):
             url = url.removeprefix(prefix)
         return self._label_studio + url
-
-    def local_file(self, url: str) -> str | None:
-        """The relative path that Label Studio's local file URLs hold, or None for other URLs."""
-        return _local_file(url) if url.startswith("/") or url[:4].lower() == "http" else None
 
     def latest(self) -> float:
         """When a download that begins now has to be over, as `time.monotonic` counts."""
@@ -171,7 +150,7 @@ class Fetcher:
         raise ImageMissing(f"{name} is redirected more than {_MOST_REDIRECTS} times")
 
     def _get(self, url: str, until: float) -> _Answer:
-        if self._token is None or _origin(url) != self._home:
+        if self._token is None or origin(url) != self._home:
             return self._ask(url, until, {})
         return self._token.authorize(lambda headers: self._ask(url, until, headers))
 
@@ -190,7 +169,7 @@ class Fetcher:
         self, url: str, until: float, headers: Mapping[str, str], body: bytes | None = None
     ) -> _Answer:
         """One request, repeated once if the connection breaks."""
-        _, host, _ = _origin(url)
+        _, host, _ = origin(url)
         try:
             try:
                 return self._exchange(url, until, headers, body)
@@ -265,7 +244,7 @@ class Fetcher:
 
         And its socket, which a connection forgets before the body of an answer is read.
         """
-        scheme, host, port = _origin(url)
+        scheme, host, port = origin(url)
         patience = min(self._timeout, until - time.monotonic())
         if patience <= 0:
             raise TimeoutError
@@ -291,7 +270,7 @@ class Fetcher:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = [str(entry[4][0]) for entry in found]
         for address in addresses:
-            if not _is_public(address):
+            if not is_public(address):
                 raise ImageRefused(
                     f"{shown(url)} may not be fetched: {host} is at the private address {address}; "
                     f"add {host} to IMAGE_HOSTS if it can be trusted"
@@ -313,7 +292,7 @@ class Fetcher:
 
     def _failure(self, name: str, url: str, status: int) -> ImageMissing:
         host = urlsplit(url).hostname
-        if status == 404 and _origin(url) == self._home and _in_cloud(url):
+        if status == 404 and origin(url) == self._home and in_cloud(url):
             return ImageMissing(
                 f"Label Studio has no storage for {name}: add it to the project under Settings > "
                 "Cloud Storage"
@@ -321,7 +300,7 @@ class Fetcher:
         if status not in {401, 403}:
             told = "does not exist" if status in {404, 410} else "could not be fetched"
             return ImageMissing(f"{name} {told}: {host} answered {status}")
-        if _origin(url) != self._home:
+        if origin(url) != self._home:
             return ImageMissing(
                 f"{host} answered {status} for {name}: its link may have expired; "
                 "LABEL_STUDIO_API_KEY is sent to LABEL_STUDIO_URL only"
@@ -363,52 +342,3 @@ def _open_socket(addresses: list[str], port: int, timeout: float) -> socket.sock
         with suppress(OSError):
             return socket.create_connection((address, port), timeout)
     return socket.create_connection((addresses[-1], port), timeout)
-
-
-def _is_public(address: str) -> bool:
-    """Whether an address is the internet's, and leads to no private IPv4 one that it holds."""
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.sixtofour:
-            return ip.sixtofour.is_global
-        if any(ip in network for network in _HOLD_IPV4):
-            return ipaddress.IPv4Address(ip.packed[-4:]).is_global
-        if ip.is_site_local:
-            return False
-    return ip.is_global
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port.
-
-    Raises:
-        ImageRefused: The URL has none, or is not http(s).
-    """
-    try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").rstrip(".")
-        if not host:
-            raise ValueError("it names no host")
-        return parts.scheme, host, parts.port or _PORTS[parts.scheme]
-    except (ValueError, KeyError) as error:
-        raise ImageRefused(f"{shown(url)} is not an http(s) URL that can be used") from error
-
-
-def _in_cloud(url: str) -> str | None:
-    """The address in cloud storage that a path of Label Studio's passes on."""
-    try:
-        parts = urlsplit(url)
-        (named,) = parse_qs(parts.query)["fileuri"]
-        return urlsafe_b64decode(named).decode() if _OWN.match(parts.path) else None
-    except (KeyError, ValueError):
-        return None
-
-
-def _local_file(url: str) -> str | None:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return None
-    served = f"{parts.path.rstrip('/')}/".endswith(_LOCAL_FILES)  # its slash may be missing
-    named = parse_qs(parts.query).get("d") if served else None
-    return named[0].lstrip("/") if named else None  # all are below the root, as in Label Studio

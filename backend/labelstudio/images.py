@@ -14,7 +14,8 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from backend.diskcache import DiskCache
 from backend.errors import ImageMissing, ImageRefused, ImageUnreadable
-from backend.labelstudio.fetch import Fetcher, shown, too_large
+from backend.labelstudio.addresses import local_file, shown
+from backend.labelstudio.fetch import Fetcher, too_large
 from backend.settings import Settings
 
 # What browsers show, and TIFF. Not every format Pillow knows: EPS, say, would start Ghostscript.
@@ -105,9 +106,9 @@ class ImageStore:
         url, name = url.strip(), shown(url.strip())
         if url[:5].lower() == "data:":
             return self._decoded(_from_data_uri(url, name), name)
-        local_file = self._fetcher.local_file(url) if self._local_root else None
-        if self._local_root and local_file:
-            return self._decoded(self._from_disk(self._local_root, local_file), name)
+        file = local_file(url) if self._local_root else None
+        if self._local_root and file:
+            return self._decoded(self._from_disk(self._local_root, file), name)
         address = self._fetcher.locate(url)
         kept = self._cache.get(address)
         if kept is not None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.errors import BackendError, ImageMissing, ImageRefused
-from backend.labelstudio.fetch import shown
+from backend.labelstudio.addresses import shown
 from backend.labelstudio.images import ImageStore
 from backend.labelstudio.tasks import Task, image_url
 from tests.backend.labelstudio.pictures import encoded
