@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ settings.register_profile("behaviour", deadline=None)  # on a busy machine time 
 settings.load_profile("behaviour")
 # models of this size gain nothing from a second thread, and on busy cores lose much by waiting
 torch.set_num_threads(1)
+# what a shell starts in the background ignores it, and so would the processes that tests interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def tiny_config(vocabulary_size: int, **overrides: object) -> CLIPSegConfig:
