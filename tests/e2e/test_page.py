@@ -82,6 +82,7 @@ def ask(page: Page, *phrases: str, image: Path | None = None) -> None:
     page.get_by_label("What to find").fill("\n".join(phrases))
     page.get_by_role("button", name="Show the masks").click()
     expect(page.get_by_role("heading", name="Result")).to_be_visible()
+    page.wait_for_load_state()  # with its styles
 
 
 def scores(page: Page) -> dict[str, str]:
