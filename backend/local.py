@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,7 +25,7 @@ from backend.inference.features import FeatureCache
 from backend.inference.forms import shapes
 from backend.inference.predictor import Found, Predictor
 from backend.labelstudio.config import Control, Kind, LabelConfig
-from backend.labelstudio.images import open_image
+from backend.labelstudio.images import open_image, upright
 from backend.labelstudio.labels import Label
 from backend.labelstudio.negation import understood
 from backend.labelstudio.regions import prediction
@@ -156,7 +156,7 @@ def _mask(path: Path, max_pixels: int) -> Image.Image:
     """A mask as it is, if it is transparent somewhere: what is in front of white marks all."""
     plain = _open(path, max_pixels)
     with Image.open(path) as picture:
-        return ImageOps.exif_transpose(picture) if picture.has_transparency_data else plain
+        return upright(picture) if picture.has_transparency_data else plain
 
 
 class _Writer:

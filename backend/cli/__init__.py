@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -28,8 +27,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack a label's letters
     options = _parser().parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot write it tells as stderr does
-        sys.stdout.reconfigure(errors="backslashreplace")
     calm_threads()
     reach_itself()
     try:

@@ -166,8 +166,8 @@ def open_image(data: bytes, name: str, max_pixels: int) -> Image.Image:
                 whole = _nearly_whole(data) if image.format in {"JPEG", "MPO"} else None
                 if whole is None:
                     raise
-                return _to_rgb(_upright(whole))
-            return _to_rgb(_upright(image))
+                return _to_rgb(upright(whole))
+            return _to_rgb(upright(image))
     except ImageUnreadable:
         raise
     except UnidentifiedImageError as error:
@@ -194,7 +194,7 @@ def _nearly_whole(data: bytes) -> Image.Image | None:
     return shown
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """Turned as browsers show it, since that is how masks must fit."""
     for name in ("exif", *_UNHEARD) if image.format == "WEBP" else _UNHEARD:
         image.info.pop(name, None)

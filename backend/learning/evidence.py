@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,8 +23,6 @@ from backend.learning.train import Source
 from backend.learning.typed import spellings, typed
 from backend.prompting import Query
 from models import Exemplar, ImageFeatures
-
-log = logging.getLogger(__name__)
 
 SIDE = 176  # pixels of the longer side at which masks are compared
 MOST_TASKS = 200  # that are measured on: each costs an image's features in memory
