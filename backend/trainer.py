@@ -21,17 +21,13 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
-from backend import connect
+from backend.duties import Interrupted, learn, measure_prompts, move_on
 from backend.errors import (
     AlreadyTraining,
     BackendError,
-    BrokerUnavailable,
     InternalError,
     LabelStudioUnavailable,
 )
-from backend.follow import follow
-from backend.inference.books import Books
-from backend.labelstudio.wiring import Address
 from backend.learning.acceptance import measure
 from backend.learning.collected import Collected
 from backend.learning.gauge import Gauge
@@ -40,12 +36,11 @@ from backend.learning.train import Progress, Told, Trained
 from backend.outage import Outage
 from backend.queue import connect as connect_broker
 from backend.reader import Reader
-from backend.service import Backend
 from backend.settings import Settings
 from backend.training import STOPPED, Run, TrainingLane, Word
 
 if TYPE_CHECKING:
-    from backend.learning.commands import Learner
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +51,6 @@ TELL = 0.5  # seconds between words of progress
 MOST_DEATHS = 3  # a run that took down its trainer this often is given up
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds, where Label Studio or the backend is away
 MOST_FOLLOWS = 6  # tries to bring a promotion to a Label Studio that answers
-
-
-class Interrupted(Exception):
-    """A run that ends before its time, and may go on later."""
 
 
 @dataclass(slots=True)
@@ -328,71 +319,6 @@ def run(settings: Settings, name: str | None = None) -> None:
         gauges,
         stopped.is_set,
     ).run()
-
-
-def learn(settings: Settings, project: int, lane: TrainingLane, told: Told) -> Trained:
-    """Train a project on what is accepted of it; Label Studio is to follow a promotion."""
-    from backend.learning.recipe import Recipe
-
-    learner = _learner(settings, project)
-    trained = learner.learn(Recipe(steps=settings.train_steps), told)
-    if trained.verdict.promoted:
-        # said at once: measuring takes a while, and who is killed meanwhile has promoted it
-        with contextlib.suppress(RedisError):  # it is said again when the run ends
-            lane.follow(project, trained.version.id)
-        with contextlib.suppress(Interrupted):
-            learner.measure_anew(told)
-    return trained
-
-
-def measure_prompts(
-    settings: Settings, project: int, lane: TrainingLane, stopping: Callable[[], bool]
-) -> None:
-    """Measure what a project's labels are best asked with; Label Studio is to follow.
-
-    It is not finished if the trainer is told to stop.
-
-    Raises:
-        BrokerUnavailable: the broker does not answer; nothing was measured.
-        BackendError: what is accepted cannot be had.
-    """
-
-    def told(_: Progress) -> None:
-        if stopping():
-            raise Interrupted
-
-    before = Books(settings.model_dir).book(project).number
-    # said first: who is killed in between follows once too often rather than never
-    try:
-        lane.follow(project, f"prompts after {before}")
-    except RedisError as error:
-        raise BrokerUnavailable(f"The broker does not answer: {error}.") from None
-    with contextlib.suppress(Interrupted):
-        book = _learner(settings, project).measure(told).book
-        if book.number > before:
-            log.info("project %d: prompts %d, %s", project, book.number, book.note.by)
-
-
-def _learner(settings: Settings, project: int) -> Learner:
-    """What learns, with the model.
-
-    That is loaded for each time and let go after it, so that who never learns never pays for it.
-    """
-    from backend.learning.commands import accepted_in_studio
-    from backend.worker.runtime import learner_of
-
-    return learner_of(settings, project, accepted_in_studio(settings, studio_of(settings), project))
-
-
-def move_on(settings: Settings, project: int) -> str:
-    """Bring Label Studio to the version of a project that is served now; tells what was done."""
-    if not settings.pushes:
-        return (
-            f"project {project}: nothing to move in Label Studio without LABEL_STUDIO_URL and "
-            "LABEL_STUDIO_API_KEY; retrieve predictions there to see the new version's"
-        )
-    here = Address(settings.service_url, settings.basic_auth_user, settings.basic_auth_pass)
-    return follow(connect.label_studio(settings), Backend(here, patience=5.0), project)
 
 
 def yield_to_others() -> None:

@@ -15,6 +15,7 @@ import requests
 from redis import Redis
 
 from backend.connect import connect
+from backend.duties import Interrupted, learn
 from backend.errors import LabelStudioUnavailable
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.wiring import Address
@@ -25,7 +26,7 @@ from backend.learning.train import Progress, Stage
 from backend.learning.versions import Versions
 from backend.reader import Reader
 from backend.settings import Settings
-from backend.trainer import Interrupted, Trainer, learn
+from backend.trainer import Trainer
 from backend.training import TrainingLane
 from tests.backend.fake_label_studio import TOKEN
 from tests.live.conftest import ImageHost, Up, wait_until
