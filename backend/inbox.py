@@ -48,6 +48,15 @@ end
 """
 
 
+def written(event: Event) -> str:
+    """An event as it waits.
+
+    Raises:
+        RecursionError: what it holds nests too deep.
+    """
+    return json.dumps(asdict(event))
+
+
 class Inbox:
     """The events on an open connection."""
 
@@ -57,7 +66,11 @@ class Inbox:
 
     def add(self, event: Event) -> None:
         """Keep an event; the oldest go where there is no room for all."""
-        self._connection.eval(_ADD, 0, self._most_bytes, json.dumps(asdict(event)))
+        self.put(written(event))
+
+    def put(self, event: str) -> None:
+        """Keep an event that is written already."""
+        self._connection.eval(_ADD, 0, self._most_bytes, event)
 
     def oldest(self, most: int, after: str = "") -> list[tuple[str, dict[str, Any]]]:
         """Up to `most` events with their ids, oldest first; they stay until forgotten.

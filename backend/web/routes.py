@@ -36,6 +36,7 @@ from backend.labelstudio.events import Event, Kind
 from backend.labelstudio.tasks import Task, project_id
 from backend.learning.predicted import Predicted
 from backend.learning.versions import Versions
+from backend.outbox import Outbox
 from backend.prompting import model_version, queries
 from backend.queue import SUGGEST, PredictionQueue
 from backend.settings import DEMOS, PUBLISHED, Settings
@@ -69,6 +70,7 @@ class Routes:
         self._settings = settings
         self._queue = queue
         self._inbox = inbox
+        self._outbox = Outbox(inbox)
         self._lane = lane
         self._versions = versions
         self._lineages = lineages
@@ -285,9 +287,7 @@ class Routes:
 
     def _keep(self, event: Event) -> None:
         try:
-            self._inbox.add(event)
-        except RedisError as error:
-            log.warning("event %s is lost: the broker does not answer: %s", event.action, error)
+            self._outbox.add(event)
         except RecursionError:
             log.error("event %s is left out: what it holds nests too deep", event.action)
 

@@ -1,6 +1,8 @@
 """Events on a real broker."""
 
 import json
+import logging
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -9,6 +11,8 @@ from redis import Redis
 
 from backend.inbox import STREAM, Inbox
 from backend.labelstudio.events import Annotated, Event, Kind
+from backend.outbox import Outbox
+from tests.live.conftest import wait_until
 
 pytestmark = pytest.mark.live
 
@@ -17,6 +21,14 @@ pytestmark = pytest.mark.live
 def inbox(redis: Redis) -> Inbox:
     redis.flushdb()
     return Inbox(redis, most_bytes=5000)
+
+
+@pytest.fixture
+def full(redis: Redis) -> Iterator[None]:
+    """The broker takes nothing until its limit of memory is lifted."""
+    redis.config_set("maxmemory", 1)
+    yield
+    redis.config_set("maxmemory", 0)
 
 
 def event(number: int, size: int = 10) -> Event:
@@ -53,3 +65,34 @@ def test_an_event_larger_than_all_room_costs_the_others_nothing(inbox: Inbox) ->
     inbox.add(event(2, size=6000))
     assert [told["tasks"] for _, told in inbox.oldest(9)] == [[1]]
     assert inbox.counts()["dropped"] == 1
+
+
+@pytest.mark.usefixtures("full")
+def test_what_a_full_broker_refuses_is_sent_again(inbox: Inbox, redis: Redis) -> None:
+    outbox = Outbox(inbox, pause=0.02)
+    for number in (1, 2, 3):
+        outbox.add(event(number))
+    assert inbox.counts()["count"] == 0
+    redis.config_set("maxmemory", 0)
+    wait_until(lambda: inbox.counts()["count"] == 3)
+    outbox.add(event(4))
+    assert [told["tasks"] for _, told in inbox.oldest(9)] == [[1], [2], [3], [4]]
+    redis.config_set("maxmemory", 1)
+    outbox.add(event(5))
+    redis.config_set("maxmemory", 0)
+    wait_until(lambda: inbox.counts()["count"] == 5)
+
+
+@pytest.mark.usefixtures("full")
+def test_where_too_much_waits_for_the_broker_the_oldest_is_lost_and_the_log_says_so(
+    inbox: Inbox, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(inbox, most_bytes=4000, pause=0.02)
+    with caplog.at_level(logging.ERROR):
+        for number in range(6):
+            outbox.add(event(number, size=1000))
+    lost = len(caplog.records)
+    assert 0 < lost < 5
+    redis.config_set("maxmemory", 0)
+    wait_until(lambda: inbox.counts()["count"] == 6 - lost)
+    assert [told["tasks"] for _, told in inbox.oldest(9)] == [[n] for n in range(lost, 6)]

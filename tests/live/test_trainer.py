@@ -14,6 +14,7 @@ import pytest
 import requests
 from redis import Redis
 
+from backend import broker
 from backend.connect import connect
 from backend.duties import Interrupted, learn
 from backend.errors import LabelStudioUnavailable
@@ -26,6 +27,7 @@ from backend.learning.train import Progress, Stage
 from backend.learning.versions import Versions
 from backend.reader import Reader
 from backend.settings import Settings
+from backend.showcase import free_port
 from backend.trainer import Trainer
 from backend.training import TrainingLane
 from tests.backend.fake_label_studio import TOKEN
@@ -79,6 +81,33 @@ def test_without_an_api_key_what_webhooks_brought_is_learnt_from(pupils: School)
     assert sum(version["metrics"]["data"]["images"].values()) == len(pupils.tasks)
     if told["outcome"] == "promoted":
         wait_until(lambda: "without LABEL_STUDIO_URL" in up.log.read_text())
+
+
+def test_what_is_accepted_while_the_broker_is_away_is_news_once_it_is_back(
+    pupils: School, tmp_path: Path
+) -> None:
+    port = free_port()
+
+    def serve() -> subprocess.Popen[bytes]:
+        kept = ["--dir", str(tmp_path), "--save", "", "--appendonly", "yes"]
+        return subprocess.Popen([broker.find_server(None), "--port", str(port), *kept])
+
+    server = serve()
+    try:
+        redis_url = f"redis://127.0.0.1:{port}/0"
+        up = pupils.begin(LABEL_STUDIO_API_KEY="", REDIS_URL=redis_url, TRAIN_AFTER=99)
+        pupils.submitted(up, pupils.tasks[0])
+        wait_until(lambda: pupils.state(up).get("news") == 1)
+        server.kill()
+        server.wait()
+        for task in pupils.tasks[1:4]:
+            pupils.submitted(up, task)
+        assert up.get("/health")["broker"] == "DOWN"
+        server = serve()
+        wait_until(lambda: pupils.state(up).get("news") == 4, 60)
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_one_accepted_mask_is_shown_to_the_next_image_by_itself(pupils: School) -> None:

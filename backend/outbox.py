@@ -1,0 +1,89 @@
+"""Label Studio's events on their way to the inbox, while the broker is away.
+
+Label Studio sends an event once, whether it is heard or not. So one that the broker does not take,
+since it is restarted or has no room, waits here and is sent again: nobody's work is lost by that.
+What waits ends with the process; order does not matter to who reads.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+
+from redis.exceptions import RedisError
+
+from backend.inbox import MOST_BYTES, Inbox, written
+from backend.labelstudio.events import Event
+
+log = logging.getLogger(__name__)
+
+PAUSE = 1.0  # seconds between tries
+
+
+class Outbox:
+    """The events that wait: bounded, oldest out first.
+
+    Args:
+        inbox: Where they go.
+        most_bytes: That they may have together.
+        pause: Seconds between tries.
+    """
+
+    def __init__(self, inbox: Inbox, most_bytes: int = MOST_BYTES, pause: float = PAUSE) -> None:
+        self._inbox = inbox
+        self._most_bytes = most_bytes
+        self._pause = pause
+        self._lock = threading.Lock()
+        self._waiting: deque[str] = deque()
+        self._bytes = 0
+        self._sending = False
+
+    def add(self, event: Event) -> None:
+        """Send an event; later if the broker does not take it, or has not taken others yet.
+
+        Raises:
+            RecursionError: what it holds nests too deep to be written.
+        """
+        text = written(event)
+        if not self._waiting:
+            try:
+                self._inbox.put(text)
+                return
+            except RedisError as error:
+                log.warning(
+                    "event %s waits here until the broker takes it: %s", event.action, error
+                )
+        with self._lock:
+            self._waiting.append(text)
+            self._bytes += len(text)
+            while self._bytes > self._most_bytes:
+                self._drop()
+                log.error("an event is lost: more wait for the broker than there is room for")
+            if not self._sending:
+                self._sending = True
+                threading.Thread(target=self._send, name="outbox", daemon=True).start()
+
+    def _send(self) -> None:
+        """Send what waits until nothing does."""
+        sent = 0
+        while (text := self._next()) is not None:
+            try:
+                self._inbox.put(text)
+            except RedisError:
+                time.sleep(self._pause)
+                continue
+            sent += 1
+            with self._lock:
+                if self._waiting and self._waiting[0] is text:  # else it fell out meanwhile
+                    self._drop()
+        log.info("the broker has taken the %d events that waited", sent)
+
+    def _next(self) -> str | None:
+        with self._lock:
+            self._sending = bool(self._waiting)
+            return self._waiting[0] if self._waiting else None
+
+    def _drop(self) -> None:
+        self._bytes -= len(self._waiting.popleft())
