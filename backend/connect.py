@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from backend import sampling
 from backend.errors import (
     BadRequest,
     BadSetting,
@@ -19,16 +20,10 @@ from backend.errors import (
 )
 from backend.labelstudio.client import Json, LabelStudio
 from backend.labelstudio.config import parse_label_config
-from backend.labelstudio.studio import UNCERTAINTY
 from backend.labelstudio.wiring import Address, Wiring, webhooks_to
 from backend.settings import Settings
 
 NAME = "promptbrush"  # of a connection until the version that it answers with is known
-SAMPLING = {
-    "sequential": "Sequential sampling",
-    "uniform": "Uniform sampling",
-    "uncertainty": UNCERTAINTY,
-}
 
 # What Label Studio 1.23 refuses by default: backends on private addresses, twice over.
 LABEL_STUDIO_NEEDS = (
@@ -123,19 +118,21 @@ def upload(studio: LabelStudio, project: int, images: Sequence[Path]) -> str:
 
 
 def connect(
-    studio: LabelStudio, project: int, address: Address, sampling: str | None = None
+    studio: LabelStudio, project: int, address: Address, order: str | None = None
 ) -> list[str]:
     """Connect a project with the backend at an address; tells what it has now.
 
     The project's version, and the connection's title, become the version that predictions carry.
     Label Studio needs the first to sample by uncertainty, and the second to be the same to go on
-    asking for predictions when a task is opened.
+    asking for predictions when a task is opened. In which order tasks are served, one of
+    `sampling.SAMPLING`, stays as it is unless it is given.
 
     Raises:
         BadLabelConfig: the project's labeling configuration has nothing to fill.
         LabelStudioError: with what to do about it.
     """
-    parse_label_config(studio.project(project)["label_config"])
+    row = studio.project(project)
+    parse_label_config(row["label_config"])
     wiring = Wiring.of(studio, project, address)
     try:
         backend = _connected(studio, project, address, wiring)
@@ -147,9 +144,10 @@ def connect(
     told.append(f"Its model version is {version}, and so is that of every prediction.")
     carried = "with credentials" if address.user is not None else "without credentials"
     told.append(f"Its webhook sends events, {carried}.")
-    if sampling is not None:
-        studio.update_project(project, sampling=SAMPLING[sampling])
-        told.append(f"Tasks are served by {SAMPLING[sampling].lower()}.")
+    if order is not None:
+        told.append(sampling.choose(studio, project, backend, address, order))
+    elif sampling.reconsider(studio, row, backend, address):
+        told.append(sampling.CHANGED)
     told += [
         f"Beside it is {other['url']}: Label Studio asks only the connection that is older for "
         "pre-annotations. Remove the one that is not wanted."

@@ -22,6 +22,7 @@ from backend.labelstudio.images import ImageStore
 from backend.labelstudio.tasks import Task, image_keys, image_url
 from backend.labelstudio.wiring import Address, Wiring
 from backend.prompting import queries
+from backend.sampling import ENOUGH, waits
 from backend.settings import DEMOS, PUBLISHED, Settings
 
 CONNECT = "run promptbrush connect again"
@@ -213,7 +214,10 @@ class Doctor:
                 f"{project['model_version'] or 'none'}: {CONNECT}, so that sampling by "
                 "uncertainty and opened tasks use the new one",
             )
-        return ok(link, f"{version}; tasks are served by {project['sampling'].lower()}")
+        served = f"{version}; tasks are served by {project['sampling'].lower()}"
+        if waits(ours):
+            served += f", and by uncertainty once {ENOUGH} are annotated"
+        return ok(link, served)
 
     def _of_webhook(self, studio: LabelStudio, wiring: Wiring) -> Iterator[Finding]:
         link = "webhook"

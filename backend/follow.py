@@ -3,7 +3,8 @@
 Its tasks that nobody has labeled are predicted anew in the background, the least certain first, so
 that what annotators get next is new and worth their time. And the project's version, with its
 connection's title, becomes the new one: Label Studio samples by the predictions of that version
-only, and asks again for what lacks them.
+only, and asks again for what lacks them. A project that is to be served by uncertainty once enough
+is annotated is from then on.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from backend.errors import LabelStudioError
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.wiring import Address
 from backend.prelabel import AT_ONCE
+from backend.sampling import CHANGED, reconsider
 from backend.service import Backend
 
 Json = dict[str, Any]
@@ -28,8 +30,18 @@ def follow(studio: LabelStudio, backend: Backend, project: int) -> str:
         LabelStudioError: Label Studio cannot be asked, or does not reach this backend.
         BackendError: this backend cannot be reached, or cannot push.
     """
-    label_config = studio.project(project)["label_config"]
+    row = studio.project(project)
+    label_config = row["label_config"]
     version = backend.version(project, label_config)
+    connections = studio.ml_backends(project)
+    shown = backend.address.user, backend.address.password
+    ours = [
+        (one, Address(one["url"], *shown))
+        for one in connections
+        if one.get("model_version") == version
+    ]
+    # before anything is predicted: clusters go along where tasks are served by uncertainty only
+    moved = any(reconsider(studio, row, *one) for one in ours)
     # before anything moves: Label Studio gives the scores of the version that it goes by
     scores = studio.scores(project)
     lacking = studio.tasks(project, lacking=version, include=("id", "data", "is_labeled"))
@@ -37,19 +49,17 @@ def follow(studio: LabelStudio, backend: Backend, project: int) -> str:
     for start in range(0, len(tasks), AT_ONCE):
         backend.hand_over(project, label_config, tasks[start : start + AT_ONCE])
     told = f"{len(tasks)} tasks of project {project} are predicted anew by version {version}"
-    connections = studio.ml_backends(project)
     if not connections:
         return f"{told}; Label Studio has no connection that could ask for more."
-    ours = [one for one in connections if one.get("model_version") == version]
-    shown = backend.address.user, backend.address.password
     for one in ours:
-        pin(studio, project, one, Address(one["url"], *shown))
+        pin(studio, project, *one)
     if not ours:
         raise LabelStudioError(
             f"{told}, but no connection of the project in Label Studio answers with that version: "
             f"`promptbrush connect --project {project}` puts that right."
         )
-    return f"{told}, which is the project's in Label Studio too."
+    told += ", which is the project's in Label Studio too."
+    return f"{told} {CHANGED}" if moved else told
 
 
 def least_certain_first(tasks: Iterable[Json], scores: Mapping[int, float]) -> Sequence[Json]:

@@ -32,6 +32,7 @@ from backend.learning.dataset import Sample
 from backend.learning.drawn import iou
 from backend.learning.registry import Registry
 from backend.prompting import Query, queries
+from backend.sampling import ENOUGH
 from backend.showcase import serving
 from benchmarks.annotator import JUDGED, NEW, POOL, SPAN, Subject, picture, submitted
 from benchmarks.learning_results import STAGES, Before, Life, Step, plot, section, write
@@ -126,9 +127,7 @@ class Project:
     def accept(self, number: int) -> None:
         """Accept tasks until there are so many."""
         left = [task for task in self._random if task not in self.accepted]
-        if (
-            self._life is Life.UNCERTAIN and self.accepted
-        ):  # nothing can be uncertain of what is unknown
+        if self._life is Life.UNCERTAIN and len(self.accepted) >= ENOUGH:  # as it is served
             scores = self._scores(left)
             left.sort(key=lambda task: scores.get(task, 0.0))
         for task in left[: number - len(self.accepted)]:

@@ -24,6 +24,7 @@ from backend.prompting import Query as Asked
 from demo import CHECKPOINT, WORDS
 from demo.evaluate import THRESHOLD, truth
 from demo.phrases import KINDS, Query
+from demo.phrases import vocabulary as grammar
 from demo.scenes import KNOWN_COLOURS, KNOWN_SHAPES, KNOWN_TEXTURES, Look, generate
 from models import Segmenter
 
@@ -145,9 +146,31 @@ def cost() -> str:
     return "\n".join(lines)
 
 
+def unknown() -> str:
+    """Everyday words that the demo checkpoint never met, and which of them it finds nevertheless.
+
+    Such a word marks something in more than a tenth of the scenes.
+    """
+    segmenter = Segmenter.from_pretrained(CHECKPOINT, device="cpu")
+    met = grammar()
+    words = [names[0] for names in Vocabulary.read(EVERYDAY).things if names[0] not in met]
+    rows = torch.stack([segmenter.condition([word]) for word in words])
+    drawn = [generate(FIRST + seed).image for seed in range(TIMED)]
+    found = [
+        marked(segmenter, segmenter.encode_image(image)[0], rows, THRESHOLD).flatten(1).any(dim=1)
+        for image in drawn
+    ]
+    shares = torch.stack(found).float().mean(dim=0)
+    often = [word for word, share in zip(words, shares, strict=True) if share > 0.1]
+    return (
+        f"Of {len(words)} everyday words that it never met, these mark something in more than a "
+        f"tenth of {TIMED} scenes: {', '.join(often) or 'none'}."
+    )
+
+
 def table() -> str:
     """Markdown."""
-    return f"{quality()}\n\n{cost()}"
+    return f"{quality()}\n\n{cost()}\n\n{unknown()}"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from backend.learning.chart import COLOURS, GREY, Series, chart, standalone
+from backend.sampling import ENOUGH
 
 STAGES = (5, 10, 20, 50)  # accepted tasks
 AT = 20  # of them, that are judged by GAIN, LOSS and SECONDS
@@ -136,7 +137,8 @@ def section(done: Sequence[Step], before: Before, scenes: int, old_scenes: int) 
                     f"what it knew {-loss:+.3f} (wanted: {-LOSS:+.2f} or more), "
                     f"{seconds[AT]:.0f} s in the mean and {longest:.0f} s at most (wanted: "
                     f"{SECONDS} s or less)",
-                    "- for the IoU of the random order, the order of uncertainty needs "
+                    f"- the first {ENOUGH} tasks of either order are drawn at random; for the IoU "
+                    "of the random order, the order of uncertainty needs "
                     + _beside("tasks", STAGES, both, STAGES, uncertain, before.new)
                     + "; "
                     + _beside("masks", drawn.values(), both, asked.values(), uncertain, before.new),
@@ -175,7 +177,9 @@ def _apart(done: Sequence[Step], figure: str) -> str:
     found = {(s.life, s.seed, s.accepted): getattr(s, figure) for s in done}
     seeds = {seed for life, seed, _ in found if life is Life.UNCERTAIN}
     told = []
-    for stage in STAGES[1:]:  # the first tasks are the same
+    for stage in STAGES:
+        if stage <= ENOUGH:  # the first tasks are the same
+            continue
         gains = [found[Life.UNCERTAIN, s, stage] - found[Life.RANDOM, s, stage] for s in seeds]
         error = np.std(gains, ddof=1) / np.sqrt(len(gains))
         told.append(f"{np.mean(gains):+.3f} ± {error:.3f} with {stage}")

@@ -12,8 +12,8 @@ from backend.cli.options import (
     studio_settings,
     whole,
 )
-from backend.connect import SAMPLING
 from backend.errors import BadRequest
+from backend.sampling import ENOUGH, SAMPLING
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,7 +36,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="uploaded if the project has no task yet",
     )
     connect.add_argument(
-        "--sampling", choices=sorted(SAMPLING), help="which task is served next (as it is)"
+        "--sampling",
+        choices=sorted(SAMPLING),
+        help="which task is served next (as it is); uncertainty: the least certain, once "
+        f"{ENOUGH} tasks are annotated",
     )
     connect.set_defaults(run=_connect)
 

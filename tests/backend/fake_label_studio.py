@@ -67,6 +67,7 @@ class FakeLabelStudio:
             "model_version": "",
             "sampling": "Sequential sampling",
             "show_collab_predictions": True,
+            "num_tasks_with_annotations": 0,
         }
         return number
 
@@ -97,6 +98,8 @@ class FakeLabelStudio:
             **fields,
         }
         self.tasks[task]["annotations"].append(annotation)
+        project = self.projects[self.tasks[task]["project"]]
+        project["num_tasks_with_annotations"] += not self.tasks[task]["is_labeled"]
         self.tasks[task] |= {"is_labeled": True, "updated_at": next(self._moments)}
         return number
 
@@ -264,7 +267,8 @@ class FakeLabelStudio:
         if refused := self._refused(request.get_json()):
             return refused
         number = next(self._ids)
-        self.backends[number] = {"id": number, "is_interactive": False, **request.get_json()}
+        fields = {"id": number, "is_interactive": False, "extra_params": None}
+        self.backends[number] = {**fields, **request.get_json()}
         backend = self._checked(number)
         project = self.projects[backend["project"]]
         project["model_version"] = project["model_version"] or backend["title"]

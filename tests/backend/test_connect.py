@@ -87,8 +87,8 @@ def test_sampling_is_left_alone_unless_it_is_asked_for(
     number = studio.add_project()
     connect(client, number, OURS)
     assert studio.projects[number]["sampling"] == "Sequential sampling"
-    connect(client, number, OURS, "uncertainty")
-    assert studio.projects[number]["sampling"] == "Uncertainty sampling"
+    connect(client, number, OURS, "uniform")
+    assert studio.projects[number]["sampling"] == "Uniform sampling"
 
 
 def test_an_older_connection_to_something_else_is_told(

@@ -9,7 +9,9 @@ from backend.connect import connect
 from backend.errors import LabelStudioError
 from backend.follow import follow
 from backend.labelstudio.client import LabelStudio
+from backend.labelstudio.studio import UNCERTAINTY
 from backend.labelstudio.wiring import Address
+from backend.sampling import ENOUGH
 from backend.service import Backend
 from tests.backend.fake_label_studio import TOKEN, FakeLabelStudio
 
@@ -86,6 +88,27 @@ def test_the_project_and_the_connection_move_to_the_new_version(
     before = repr((studio.projects, studio.backends))
     follow(client, Serving(), project)
     assert repr((studio.projects, studio.backends)) == before
+
+
+def test_a_project_that_waited_for_it_is_served_by_uncertainty_before_anything_is_predicted(
+    studio: FakeLabelStudio, client: LabelStudio, project: int, scored: Callable[..., int]
+) -> None:
+    connect(client, project, OURS, "uncertainty")
+    for _ in range(ENOUGH):
+        studio.annotate(scored(None), [])
+    scored(0.5)
+
+    class Ordered(Serving):
+        def hand_over(
+            self, project: int, label_config: str, tasks: Sequence[Mapping[str, Any]]
+        ) -> dict[str, Any]:
+            assert studio.projects[project]["sampling"] == UNCERTAINTY
+            return super().hand_over(project, label_config, tasks)
+
+    backend = Ordered()
+    assert "served by uncertainty sampling from now on" in follow(client, backend, project)
+    assert len(backend.tasks) == 1
+    assert "from now on" not in follow(client, Serving(), project)
 
 
 def test_a_connection_that_answers_with_another_version_is_left_alone_and_told(

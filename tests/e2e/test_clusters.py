@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from backend.inference.clusters import FIRST, GROUPS
+from backend.labelstudio.studio import UNCERTAINTY
 from demo.scenes import generate
 from tests.e2e.client import Client
 from tests.e2e.conftest import Promptbrush
@@ -43,7 +44,8 @@ def test_what_is_pushed_has_the_clusters_by_which_tasks_are_served(
     editor: Editor,
     images: list[Path],
 ) -> None:
-    project = connected(images, "--sampling", "uncertainty")
+    project = connected(images)
+    client.update_project(project, sampling=UNCERTAINTY)  # at once, as in its settings
     run = promptbrush("prelabel", "--project", str(project))
     assert run.returncode == 0, run.stdout + run.stderr
     predictions = {one["task"]: one for one in client.predictions(project=project)}
