@@ -121,12 +121,10 @@ class Up:
         except requests.RequestException:
             return False
 
-    def stop(self, number: int = signal.SIGTERM) -> float:
-        """Send a signal and give the seconds until the end."""
-        start = time.monotonic()
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Send a signal and wait for the end."""
         self.process.send_signal(number)
         self.process.wait(timeout=20)
-        return time.monotonic() - start
 
 
 def start(checkpoint: Path | str, data_dir: Path, cwd: object = ".", **settings: object) -> Up:

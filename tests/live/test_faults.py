@@ -121,9 +121,8 @@ def test_stopping_answers_what_is_in_flight_and_leaves_nobody(
     wait = in_background(lambda: up.predict([f"{image_host.url}/late.png"]))
     assert asked.wait(20)
     family = up.family()
-    seconds = up.stop(number)
+    up.stop(number)
     assert up.process.returncode == 0
-    assert seconds < 5
     assert len(wait().json()["results"][0]["result"]) == 2
     assert not set(family) & set(processes())
 
