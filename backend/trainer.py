@@ -136,6 +136,8 @@ class Trainer:
             self._insist(lambda: self._lane.end(run, self._name, "failed", reason=reason))
             return
         log.info("%s begins", run.name)
+        with contextlib.suppress(RedisError):  # the run is ours, and needs no broker to go on
+            self._read_all()  # what came between the last look and the request counts
         self._held = held = _Held(run)
         try:
             trained = self._learn(run.project, self._teller(held))

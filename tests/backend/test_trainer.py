@@ -73,3 +73,35 @@ def test_a_training_waits_as_long_as_label_studio_asks_for_or_ever_longer(
         lambda: not left,
     ).run()
     assert lane.pauses == pauses
+
+
+def test_what_was_accepted_before_a_training_was_asked_for_is_read_before_it_begins() -> None:
+    waiting: list[str] = []
+    learnt: list[list[str]] = []
+
+    class Asked(Lane):
+        """A training is asked for right after the trainer has looked for events."""
+
+        def take(self, trainer: str) -> Run:
+            waiting.append("accepted")
+            return super().take(trainer)
+
+    class Events:
+        def read(self) -> bool:
+            waiting.clear()
+            return False
+
+    def learn(*_: Any) -> NoReturn:
+        learnt.append([*waiting])
+        raise LabelStudioUnavailable("away")
+
+    Trainer(
+        cast(TrainingLane, Asked()),
+        "one",
+        cast(Reader, Events()),
+        learn,
+        lambda _: "",
+        [],
+        lambda: bool(learnt),
+    ).run()
+    assert learnt == [[]]
