@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+Place = tuple[int, int]  # row, column
+Window = tuple[slice, slice]
+
 # Parts smaller than this share of the image are specks (or holes) of the model, not objects: on
 # a 12-megapixel photograph 12,000 pixels, about 110 x 110.
 SPECK = 1e-3
@@ -53,8 +56,8 @@ def confidences(probabilities: NDArray[np.float32], threshold: float) -> NDArray
 
 def under(
     mask: NDArray[np.bool_],
-    wanted: Sequence[tuple[int, int]],
-    unwanted: Sequence[tuple[int, int]],
+    wanted: Sequence[Place],
+    unwanted: Sequence[Place],
 ) -> NDArray[np.bool_]:
     """The parts of a mask, (H, W), that points choose; points are rows and columns.
 
@@ -62,27 +65,53 @@ def under(
     unwanted point go. A part that has both is shared out: a pixel stays if a wanted point is as
     near as any unwanted one.
     """
-    numbered, sizes = parts(mask)
+    window = _window(mask)
+    numbered, sizes = parts(mask[window])
+    part = _numbers(numbered, window, (*wanted, *unwanted))
     stays = np.full(len(sizes) + 1, not wanted)
-    stays[[numbered[place] for place in wanted]] = True
-    spoilt = {int(numbered[place]) for place in unwanted} - {0}
-    shared = spoilt & {int(numbered[place]) for place in wanted}
+    stays[[part[place] for place in wanted]] = True
+    spoilt = {part[place] for place in unwanted} - {0}
+    shared = spoilt & {part[place] for place in wanted}
     stays[[0, *(spoilt - shared)]] = False
-    kept: NDArray[np.bool_] = stays[numbered]
-    boxes = ndimage.find_objects(numbered)
-    for part in shared:
-        box = boxes[part - 1]
-        nearer = _distance(box, wanted) > _distance(box, unwanted)
-        kept[box] &= ~(nearer & (numbered[box] == part))
+    kept = np.zeros_like(mask)
+    inside = kept[window]
+    inside[:] = stays[numbered]
+    boxes = ndimage.find_objects(numbered) if shared else []
+    for number in shared:
+        box = boxes[number - 1]
+        nearer = _distance(box, window, wanted) > _distance(box, window, unwanted)
+        inside[box] &= ~(nearer & (numbered[box] == number))
     return kept
 
 
-def _distance(box: tuple[slice, slice], places: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
-    """Square of the distance to the nearest place, for each pixel of a box.
+def _window(mask: NDArray[np.bool_]) -> Window:
+    """The rows and columns that hold all of a mask: parts of a large image take long to tell."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _numbers(
+    numbered: NDArray[np.int32], window: Window, places: Sequence[Place]
+) -> dict[Place, int]:
+    """The number of the part that each place of an image is on, 0 if it is on none."""
+    height, width = numbered.shape
+    found = dict.fromkeys(places, 0)
+    for place in found:
+        row, column = place[0] - window[0].start, place[1] - window[1].start
+        if 0 <= row < height and 0 <= column < width:
+            found[place] = int(numbered[row, column])
+    return found
+
+
+def _distance(box: Window, window: Window, places: Sequence[Place]) -> NDArray[np.int64]:
+    """Square of the distance to the nearest place of an image, for each pixel of a window's box.
 
     One place after the other: annotators who count set hundreds.
     """
     rows, columns = np.ogrid[box]
+    rows, columns = rows + window[0].start, columns + window[1].start
     squares = ((rows - row) ** 2 + (columns - column) ** 2 for row, column in places)
     return reduce(np.minimum, squares)
 

@@ -105,6 +105,18 @@ def test_a_part_under_very_many_points_is_shared_out_in_little_memory() -> None:
     assert most < 30e6  # a number for each pixel and point would be a gigabyte
 
 
+def test_a_small_thing_in_a_large_image_is_told_apart_in_little_memory() -> None:
+    mask = np.zeros((3000, 4000), bool)
+    mask[2000:2100, 3000:3200] = True
+    mask[2000:2100, 3300:3400] = True
+    tracemalloc.start()
+    kept = under(mask, [(2050, 3010), (5, 5)], [(2050, 3190), (2990, 20)])
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.argwhere(kept).tolist() == np.argwhere(mask[:, :3101]).tolist()
+    assert most < 2 * mask.nbytes  # numbers for all pixels would be several times as much
+
+
 @given(
     arrays(bool, (12, 12)),
     st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=3),
