@@ -55,6 +55,11 @@ class Outbox:
                 log.warning(
                     "event %s waits here until the broker takes it: %s", event.action, error
                 )
+        if len(text) > self._most_bytes:  # all others would make room for it, in vain
+            log.error(
+                "event %s is lost: it alone is more than may wait for the broker", event.action
+            )
+            return
         with self._lock:
             self._waiting.append(text)
             self._bytes += len(text)

@@ -96,3 +96,17 @@ def test_where_too_much_waits_for_the_broker_the_oldest_is_lost_and_the_log_says
     redis.config_set("maxmemory", 0)
     wait_until(lambda: inbox.counts()["count"] == 6 - lost)
     assert [told["tasks"] for _, told in inbox.oldest(9)] == [[n] for n in range(lost, 6)]
+
+
+@pytest.mark.usefixtures("full")
+def test_an_event_larger_than_all_that_may_wait_costs_those_that_do_nothing(
+    inbox: Inbox, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(inbox, most_bytes=4000, pause=0.02)
+    with caplog.at_level(logging.ERROR):
+        for number, size in ((1, 0), (2, 6000), (3, 0)):
+            outbox.add(event(number, size=size))
+    assert len(caplog.records) == 1
+    redis.config_set("maxmemory", 0)
+    wait_until(lambda: inbox.counts()["count"] == 2)
+    assert [told["tasks"] for _, told in inbox.oldest(9)] == [[1], [3]]
