@@ -7,6 +7,7 @@ from itertools import cycle
 from xml.sax.saxutils import quoteattr
 
 from backend.labelstudio.config import Kind
+from backend.labelstudio.negation import understood
 from backend.overlay import COLOURS
 
 _HINT = "What to find, or label: what to find"
@@ -51,7 +52,7 @@ def _row(title: str, tag: str, attributes: str, output: str, labels: Sequence[st
             '    <View style="max-height: 9em; overflow: auto">',
             f'      <{tag} {attributes} toName="image" model_output="{output}">',
             *(
-                f'        <Label value={quoteattr(label)} background="{colour}"/>'
+                f'        <Label value={quoteattr(label)}{_meant(label)} background="{colour}"/>'
                 for label, colour in zip(labels, cycle(_COLOURS), strict=False)
             ),
             f"      </{tag}>",
@@ -59,3 +60,15 @@ def _row(title: str, tag: str, attributes: str, output: str, labels: Sequence[st
             "  </View>",
         ]
     )
+
+
+def _meant(label: str) -> str:
+    """What a label with a "not" in it asks for, which else is asked for as it stands.
+
+    These attributes are lists, so that a text with a comma in it has no place there.
+    """
+    wanted, unwanted = understood(label)
+    if not (wanted and unwanted) or any("," in text for text in (wanted, *unwanted)):
+        return ""
+    values = quoteattr(", ".join(unwanted))
+    return f" predicted_values={quoteattr(wanted)} negative_values={values}"

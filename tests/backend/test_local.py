@@ -13,6 +13,7 @@ from backend.errors import BadRequest, ImageMissing
 from backend.inference.predictor import Predictor
 from backend.labelstudio import brush
 from backend.labelstudio.config import Kind, parse_label_config
+from backend.labelstudio.starter import label_config
 from backend.local import ExemplarFiles, predict
 from backend.settings import Settings
 
@@ -192,6 +193,18 @@ def test_exemplars_of_one_name_are_labels_of_their_own(settings: Settings, tmp_p
     predict(settings, [image], ["cup"], shown, tmp_path / "out")
     config = parse_label_config((tmp_path / "out/label_config.xml").read_text())
     assert [label.value for label in config.outputs[0].labels] == ["cup", "cup 2", "cup 3"]
+
+
+def test_the_project_asks_for_what_the_prompts_meant(settings: Settings, tmp_path: Path) -> None:
+    image = picture(tmp_path / "a.png")
+    said = ["a red circle, not blue", "a ripe one, round, not green", "not ripe"]
+    predict(settings, [image], said[:2], [], tmp_path / "out")
+    config = parse_label_config((tmp_path / "out/label_config.xml").read_text())
+    first, second = config.outputs[0].labels
+    assert (first.value, first.prompts, first.negatives) == (said[0], ("a red circle",), ("blue",))
+    assert second.prompts == (said[1],)  # which no list of texts can hold
+    (label,) = parse_label_config(label_config(said[2:])).outputs[0].labels
+    assert label.prompts == ("not ripe",)
 
 
 def test_unusable_wishes_are_told(settings: Settings, tmp_path: Path) -> None:
