@@ -10,7 +10,7 @@ import errno
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Protocol, Self, TypeVar
@@ -206,7 +206,8 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     """Fill `model` strictly: every parameter is set, in its own precision, and none is left over.
 
     Raises:
-        CheckpointError: names or shapes differ; the message lists the first few.
+        CheckpointError: names or shapes differ, or values are no numbers; the message lists the
+            first few.
     """
     expected = model.state_dict()
     weights = _of_part(
@@ -227,12 +228,23 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     )
     for what, names in (("lacks", missing), ("has unknown", surplus), ("has", reshaped)):
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise CheckpointError(
-                f"Checkpoint {folder} does not fit {type(model).__name__}: "
-                f"it {what} {', '.join(names[:3])}{more}."
+                f"Checkpoint {folder} does not fit {type(model).__name__}: it {what} {_few(names)}."
             )
     model.load_state_dict(weights)
+    # looked at as the model holds them: what is too large for its precision is infinite there
+    spoilt = sorted(name for name, t in model.state_dict().items() if not t.isfinite().all())
+    if spoilt:
+        raise CheckpointError(
+            f"Checkpoint {folder} has weights that are not numbers or infinite, in {_few(spoilt)}: "
+            "its training diverged, or it was saved in a precision too small for it. Take another."
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first few names, and how many there are more."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 def _of_part(

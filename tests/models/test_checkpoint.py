@@ -104,6 +104,15 @@ def test_loading_is_strict_and_names_what_does_not_fit(copy: Path) -> None:
         CLIPSegForImageSegmentation.from_pretrained(copy)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(copy: Path, value: float) -> None:
+    weights = load_file(copy / "model.safetensors")
+    weights["decoder.film_mul.weight"][0, 0] = value
+    save_file(weights, copy / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"not numbers .* in decoder\.film_mul\.weight: its"):
+        CLIPSegForImageSegmentation.from_pretrained(copy)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
