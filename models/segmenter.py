@@ -51,6 +51,7 @@ class Segmenter:
         self.model = model.eval().requires_grad_(False).to(self.device, self.dtype)
         self.tokenizer = tokenizer
         self.processor = processor
+        self._context = int(model.config.text_config.max_position_embeddings)
         self._engine: Engine
         if isinstance(self.model, GroupViTModel):
             self._engine = GroupViTEngine(self.model, processor, computed)
@@ -157,7 +158,8 @@ class Segmenter:
         of one length, and as many of them; where there are fewer, the first fills it up.
         """
         templates = self._engine.templates
-        rows = self.tokenizer.readable([one.format(text) for text in texts for one in templates])
+        said = [one.format(text) for text in texts for one in templates]
+        rows = self.tokenizer.readable(said, self._context)
         alike: dict[int, list[int]] = {}
         for place, row in enumerate(rows):
             alike.setdefault(len(row), []).append(place)
@@ -177,7 +179,7 @@ class Segmenter:
     def reads(self, texts: Sequence[str]) -> list[bool]:
         """Whether each text can be a prompt: not empty, and no longer than the model reads."""
         short = [
-            self.tokenizer.reads([one.format(text) for text in texts])
+            self.tokenizer.reads([one.format(text) for text in texts], self._context)
             for one in self._engine.templates
         ]
         return [bool(text.strip()) and all(fit) for text, *fit in zip(texts, *short, strict=True)]

@@ -156,11 +156,11 @@ class CLIPTokenizer:
             "attention_mask": [[1] * len(row) + [0] * (length - len(row)) for row in rows],
         }
 
-    def reads(self, texts: Sequence[str]) -> list[bool]:
+    def reads(self, texts: Sequence[str], context: int = CONTEXT) -> list[bool]:
         """Whether each text is no longer than the model reads."""
-        return [len(row) <= CONTEXT for row in self.encode(texts)]
+        return [len(row) <= context for row in self.encode(texts)]
 
-    def readable(self, texts: Sequence[str]) -> list[list[int]]:
+    def readable(self, texts: Sequence[str], context: int = CONTEXT) -> list[list[int]]:
         """As `encode`, of texts that the model can read.
 
         Raises:
@@ -168,11 +168,11 @@ class CLIPTokenizer:
         """
         rows = self.encode(texts)
         for text, row in zip(texts, rows, strict=True):
-            if len(row) > CONTEXT:
+            if len(row) > context:
                 shown = text if len(text) <= 40 else text[:40] + "…"
                 raise ValueError(
                     f"The text {shown!r} has {len(row) - 2} tokens; "
-                    f"the model reads at most {CONTEXT - 2}: shorten it."
+                    f"the model reads at most {context - 2}: shorten it."
                 )
         return rows
 

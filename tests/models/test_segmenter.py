@@ -1,3 +1,4 @@
+import copy
 import json
 import shutil
 from collections.abc import Sequence
@@ -15,7 +16,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from demo import CHECKPOINT, GROUPVIT
-from models import CheckpointError, Exemplar, ImageFeatures, ImageProcessor, Segmenter
+from models import (
+    CheckpointError,
+    CLIPSegForImageSegmentation,
+    Exemplar,
+    ImageFeatures,
+    ImageProcessor,
+    Segmenter,
+)
 from models.segmenter import TEXTS_PER_PASS, marked, resize
 
 
@@ -147,6 +155,21 @@ def test_an_empty_prompt_is_refused(segmenter: Segmenter, prompts: list[str]) ->
 def test_a_prompt_longer_than_the_model_reads_is_refused(segmenter: Segmenter) -> None:
     with pytest.raises(ValueError, match="reads at most 75"):
         segmenter.encode_text(["red " * 2500])
+
+
+@pytest.mark.parametrize("context", [8, 100])
+def test_how_much_a_model_reads_is_what_its_configuration_says(
+    segmenter: Segmenter, context: int
+) -> None:
+    config = copy.deepcopy(segmenter.model.config)
+    config.text_config.max_position_embeddings = context
+    model = CLIPSegForImageSegmentation(config)
+    made = Segmenter(model, segmenter.tokenizer, segmenter.processor, device="cpu")
+    longest, longer = "red " * (context - 2), "red " * (context - 1)
+    assert made.reads([longest, longer]) == [True, False]
+    assert len(made.encode_text(longest)) == 1
+    with pytest.raises(ValueError, match=f"the model reads at most {context - 2}: shorten it"):
+        made.encode_text(longer)
 
 
 def test_an_exemplar_condition_takes_a_texts_place(segmenter: Segmenter) -> None:
