@@ -293,15 +293,23 @@ def check_parts(
 
     Raises:
         ValueError: texts end otherwise than the model looks for, which would make all of them mean
-            the same, or patches do not fill the images.
+            the same, have tokens that it does not know, images have colours that it does not see,
+            or patches do not fill them.
     """
     text, vision = model.config.text_config, model.config.vision_config
     end = tokenizer.encode([""])[0][-1]
-    if text.eos_token_id not in {LEGACY_EOS, end} or end >= text.vocab_size:
+    if text.eos_token_id not in {LEGACY_EOS, end}:
         raise ValueError(
             f"the tokenizer ends texts with token {end}, and the model, which knows "
             f"{text.vocab_size}, looks for {text.eos_token_id} (eos_token_id)."
         )
+    if tokenizer.size() > text.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.size()} tokens, and the model knows {text.vocab_size} "
+            "(vocab_size): take the tokenizer that it was trained with."
+        )
+    if vision.num_channels != 3:
+        raise ValueError(f"the model sees {vision.num_channels} colours, and images have three.")
     if isinstance(model, CLIPSegForImageSegmentation) and processor.fixed:  # else patches are whole
         height, width = (processor.crop or side for side in (processor.height, processor.width))
         check_patches(torch.empty(height, width, device="meta"), vision.patch_size)

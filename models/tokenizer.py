@@ -156,6 +156,10 @@ class CLIPTokenizer:
             "attention_mask": [[1] * len(row) + [0] * (length - len(row)) for row in rows],
         }
 
+    def size(self) -> int:
+        """How many tokens a model has to know for every text."""
+        return max(self._tokenizer.get_vocab().values()) + 1
+
     def reads(self, texts: Sequence[str], context: int = CONTEXT) -> list[bool]:
         """Whether each text is no longer than the model reads."""
         return [len(row) <= context for row in self.encode(texts)]

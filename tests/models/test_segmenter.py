@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -311,6 +312,28 @@ def test_parts_of_a_checkpoint_that_do_not_go_together_are_refused(
     edited(folder, name, **changes)
     with pytest.raises(CheckpointError, match=message):
         Segmenter.from_pretrained(folder, device="cpu")
+
+
+def test_a_tokenizer_with_words_that_the_model_does_not_know_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_tokens(["widget"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with pytest.raises(CheckpointError, match="take the tokenizer that it was trained with"):
+        Segmenter.from_pretrained(folder, device="cpu")
+
+
+def test_a_model_of_other_colours_than_images_have_is_refused(
+    segmenter: Segmenter, tmp_path: Path
+) -> None:
+    config = copy.deepcopy(segmenter.model.config)
+    config.vision_config.num_channels = 1
+    CLIPSegForImageSegmentation(config).save_pretrained(tmp_path)
+    segmenter.tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="sees 1 colours, and images have three"):
+        Segmenter.from_pretrained(tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize("size", [(700, 900), (40, 30), (64, 1), (64, 64), (1000, 33)])
