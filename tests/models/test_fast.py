@@ -138,6 +138,33 @@ def test_a_path_that_differs_or_lacks_an_operator_is_given_up_loudly(
     assert "using the plain one" in caplog.text
 
 
+@pytest.mark.parametrize("build", [FastCLIPSeg, FastGroupViT])
+def test_where_a_machine_lacks_bfloat16_float32_is_packed(
+    build: Callable[..., FastCLIPSeg | FastGroupViT],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model: nn.Module = clipseg("gelu", True) if build is FastCLIPSeg else groupvit("gelu")
+    pack = packed.Packed.__init__
+
+    def lacking(
+        self: packed.Packed,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        dtype: torch.dtype,
+        act: str = "none",
+    ) -> None:
+        if dtype == torch.bfloat16:
+            raise RuntimeError("bf16 path needs the cpu support avx512bw")
+        pack(self, weight, bias, dtype, act)
+
+    monkeypatch.setattr(packed.Packed, "__init__", lacking)
+    with caplog.at_level(logging.WARNING, fast.__name__):
+        assert prepare(lambda dtype: build(model, dtype), torch.bfloat16) is not None
+    assert "no torch.bfloat16 on this machine" in caplog.text
+    assert "computing in float32" in caplog.text
+
+
 def test_without_the_fast_path_masks_are_the_same(
     tiny_checkpoint: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
