@@ -69,6 +69,8 @@ def locate(id_or_folder: str | Path) -> Path:
         folder = Path(id_or_folder).expanduser()
         if folder.is_dir():
             return folder
+        if folder.exists():
+            raise CheckpointError(f"Checkpoint {name!r} is a file: give the folder that it is in.")
     except (OSError, RuntimeError) as error:  # no permission on the way, too long, no such user
         raise CheckpointError(f"Checkpoint folder {name!r} cannot be used: {error}.") from error
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
@@ -199,7 +201,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             f"{path} is refused: it holds more than weights, or is none of torch's files."
         ) from error
     except Exception as error:  # damaged files make the libraries raise nearly anything
-        raise CheckpointError(f"{path} is damaged: {_line(error)}") from error
+        raise CheckpointError(
+            f"{path} is damaged ({_line(error)}): copy or download it again."
+        ) from error
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:

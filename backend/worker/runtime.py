@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import uuid
+from pathlib import Path
 
 import torch
 from redis.exceptions import RedisError
@@ -41,15 +42,18 @@ def load(name: str, device: str | None, dtype: str) -> tuple[Segmenter, str]:
     """A checkpoint by its setting, and the digest of its files.
 
     Raises:
-        CheckpointUnavailable: it cannot be had; the message names the demo as what can.
+        CheckpointUnavailable: it cannot be used, or had; then the message names the demo as what
+            can.
         BadSetting: the device cannot compute in `dtype`.
     """
+    folder: Path | None = None
     try:
         folder = DEMO_FOLDERS.get(name) or checkpoint.locate(name)
         segmenter = Segmenter.from_pretrained(folder, device=device, dtype=getattr(torch, dtype))
         return segmenter, checkpoint.digest(folder)
     except CheckpointError as error:
-        hint = "" if name in DEMOS else f" PROMPTBRUSH_CHECKPOINT={DEMO} needs no network."
+        # where there is a folder, the network is not what is missing
+        hint = "" if folder else f" PROMPTBRUSH_CHECKPOINT={DEMO} needs no network."
         raise CheckpointUnavailable(f"{error}{hint}") from error
     except UnusableDtype as error:
         raise BadSetting(f"PROMPTBRUSH_DTYPE={dtype} cannot be used: {error}") from error

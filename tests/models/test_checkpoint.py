@@ -87,6 +87,13 @@ def test_a_folder_that_cannot_be_looked_at_is_named(name: str) -> None:
         checkpoint.locate(name)
 
 
+def test_a_file_instead_of_a_folder_is_named(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy.parent)  # where the name could be one on the hub
+    for name in (copy / "model.safetensors", "copy/model.safetensors"):
+        with pytest.raises(CheckpointError, match="is a file: give the folder that it is in"):
+            checkpoint.locate(name)
+
+
 def test_loading_is_strict_and_names_what_does_not_fit(copy: Path) -> None:
     weights = load_file(copy / "model.safetensors")
     lost = weights.pop("decoder.film_mul.weight")

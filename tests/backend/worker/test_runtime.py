@@ -1,5 +1,7 @@
 """Loading what the settings name."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
@@ -33,6 +35,11 @@ def test_a_dtype_that_the_device_lacks_is_a_bad_setting() -> None:
 def test_a_checkpoint_that_is_not_there_names_the_one_that_is() -> None:
     with pytest.raises(CheckpointUnavailable, match="PROMPTBRUSH_CHECKPOINT=demo"):
         load("/no/such/folder", "cpu", "float32")
+
+
+def test_of_a_damaged_folder_the_network_is_not_blamed(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointUnavailable, match=r"has no config\.json\.$"):
+        load(str(tmp_path), "cpu", "float32")
 
 
 def test_a_device_that_is_not_there_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
