@@ -210,8 +210,8 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     """Fill `model` strictly: every parameter is set, in its own precision, and none is left over.
 
     Raises:
-        CheckpointError: names or shapes differ, or values are no numbers; the message lists the
-            first few.
+        CheckpointError: names or shapes differ, or values are no numbers or quantised; the message
+            lists the first few.
     """
     expected = model.state_dict()
     weights = _of_part(
@@ -235,6 +235,16 @@ def load_weights(model: nn.Module, folder: Path) -> None:
             raise CheckpointError(
                 f"Checkpoint {folder} does not fit {type(model).__name__}: it {what} {_few(names)}."
             )
+    rounded = sorted(
+        name
+        for name in expected
+        if expected[name].is_floating_point() and not weights[name].is_floating_point()
+    )
+    if rounded:
+        raise CheckpointError(
+            f"Checkpoint {folder} is quantised, with integers in {_few(rounded)}, which is not "
+            "supported: take the one that it was made from."
+        )
     model.load_state_dict(weights)
     # looked at as the model holds them: what is too large for its precision is infinite there
     spoilt = sorted(name for name, t in model.state_dict().items() if not t.isfinite().all())

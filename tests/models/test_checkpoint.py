@@ -111,6 +111,14 @@ def test_loading_is_strict_and_names_what_does_not_fit(copy: Path) -> None:
         CLIPSegForImageSegmentation.from_pretrained(copy)
 
 
+def test_quantised_weights_are_refused(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    weights["decoder.film_mul.weight"] = weights["decoder.film_mul.weight"].mul(127).to(torch.int8)
+    save_file(weights, copy / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"quantised, with integers in decoder\.film_mul"):
+        CLIPSegForImageSegmentation.from_pretrained(copy)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers_are_named(copy: Path, value: float) -> None:
     weights = load_file(copy / "model.safetensors")
