@@ -145,7 +145,7 @@ def connect(
     carried = "with credentials" if address.user is not None else "without credentials"
     told.append(f"Its webhook sends events, {carried}.")
     if order is not None:
-        told.append(sampling.choose(studio, project, backend, address, order))
+        told.append(sampling.choose(studio, row, backend, address, order))
     elif sampling.reconsider(studio, row, backend, address):
         told.append(sampling.CHANGED)
     told += [

@@ -22,7 +22,7 @@ from backend.labelstudio.images import ImageStore
 from backend.labelstudio.tasks import Task, image_keys, image_url
 from backend.labelstudio.wiring import Address, Wiring
 from backend.prompting import queries
-from backend.sampling import ENOUGH, waits
+from backend.sampling import LATER, waits
 from backend.settings import DEMOS, PUBLISHED, Settings
 
 CONNECT = "run promptbrush connect again"
@@ -216,7 +216,7 @@ class Doctor:
             )
         served = f"{version}; tasks are served by {project['sampling'].lower()}"
         if waits(ours):
-            served += f", and by uncertainty once {ENOUGH} are annotated"
+            served += f", and {LATER}"
         return ok(link, served)
 
     def _of_webhook(self, studio: LabelStudio, wiring: Wiring) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from backend.inbox import MOST_BYTES, Inbox, written
 from backend.labelstudio.events import Event
+from backend.outage import Outage
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Outbox:
         self._waiting: deque[str] = deque()
         self._bytes = 0
         self._sending = False
+        self._outage = Outage(log)
 
     def add(self, event: Event) -> None:
         """Send an event; later if the broker does not take it, or has not taken others yet.
@@ -47,19 +49,14 @@ class Outbox:
             RecursionError: what it holds nests too deep to be written.
         """
         text = written(event)
-        if not self._waiting:
-            try:
-                self._inbox.put(text)
-                return
-            except RedisError as error:
-                log.warning(
-                    "event %s waits here until the broker takes it: %s", event.action, error
-                )
+        if not self._waiting and self._sent(text):
+            return
         if len(text) > self._most_bytes:  # all others would make room for it, in vain
             log.error(
                 "event %s is lost: it alone is more than may wait for the broker", event.action
             )
             return
+        log.info("event %s waits for the broker", event.action)
         with self._lock:
             self._waiting.append(text)
             self._bytes += len(text)
@@ -72,18 +69,26 @@ class Outbox:
 
     def _send(self) -> None:
         """Send what waits until nothing does."""
-        sent = 0
+        count = 0
         while (text := self._next()) is not None:
-            try:
-                self._inbox.put(text)
-            except RedisError:
+            if not self._sent(text):
                 time.sleep(self._pause)
                 continue
-            sent += 1
+            count += 1
             with self._lock:
                 if self._waiting and self._waiting[0] is text:  # else it fell out meanwhile
                     self._drop()
-        log.info("the broker has taken the %d events that waited", sent)
+        log.info("the broker has taken the %d events that waited", count)
+
+    def _sent(self, text: str) -> bool:
+        """Whether the broker takes an event."""
+        try:
+            self._inbox.put(text)
+        except RedisError as error:
+            self._outage.goes_on(error)
+            return False
+        self._outage.ends()
+        return True
 
     def _next(self) -> str | None:
         with self._lock:

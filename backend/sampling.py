@@ -19,6 +19,7 @@ from backend.labelstudio.wiring import Address
 ENOUGH = 20  # annotated tasks
 SEQUENTIAL, UNIFORM = "Sequential sampling", "Uniform sampling"
 SAMPLING = {"sequential": SEQUENTIAL, "uniform": UNIFORM, "uncertainty": UNCERTAINTY}
+LATER = f"by {UNCERTAINTY.lower()} once {ENOUGH} are annotated"
 CHANGED = f"Tasks are served by {UNCERTAINTY.lower()} from now on."
 
 _WISH = "sampling"  # its name among a connection's extra parameters
@@ -30,24 +31,24 @@ def waits(connection: Json) -> bool:
 
 
 def choose(
-    studio: LabelStudio, project: int, connection: Json, address: Address, choice: str
+    studio: LabelStudio, project: Json, connection: Json, address: Address, choice: str
 ) -> str:
     """Serve a project's tasks in one of the orders of `SAMPLING`; says which it is now.
 
     Raises:
         LabelStudioError: Label Studio cannot be asked.
     """
-    annotated = studio.project(project)["num_tasks_with_annotations"]
+    annotated = project["num_tasks_with_annotations"]
     sampling = SAMPLING[choice]
     later = sampling == UNCERTAINTY and annotated < ENOUGH
     now = UNIFORM if later else sampling
-    studio.update_project(project, sampling=now)
-    _keep(studio, project, connection, address, later)
+    studio.update_project(project["id"], sampling=now)
+    _keep(studio, project["id"], connection, address, later)
     told = f"Tasks are served by {now.lower()}"
     if not later:
         return f"{told}."
     return (
-        f"{told}, and by {sampling.lower()} once {ENOUGH} are annotated ({annotated} are): before, "
+        f"{told}, and {LATER} ({annotated} are): before, "
         "the model does not know the labels well enough to tell what is worth a look."
     )
 

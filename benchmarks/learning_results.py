@@ -177,9 +177,7 @@ def _apart(done: Sequence[Step], figure: str) -> str:
     found = {(s.life, s.seed, s.accepted): getattr(s, figure) for s in done}
     seeds = {seed for life, seed, _ in found if life is Life.UNCERTAIN}
     told = []
-    for stage in STAGES:
-        if stage <= ENOUGH:  # the first tasks are the same
-            continue
+    for stage in (one for one in STAGES if one > ENOUGH):  # the first tasks are the same
         gains = [found[Life.UNCERTAIN, s, stage] - found[Life.RANDOM, s, stage] for s in seeds]
         error = np.std(gains, ddof=1) / np.sqrt(len(gains))
         told.append(f"{np.mean(gains):+.3f} ± {error:.3f} with {stage}")

@@ -12,8 +12,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.images import ImageStore
-from tests.backend.fake_label_studio import FakeLabelStudio, serving
+from tests.backend.fake_label_studio import TOKEN, FakeLabelStudio, serving
 
 
 @dataclass(frozen=True)
@@ -153,3 +154,9 @@ def studio() -> Iterator[FakeLabelStudio]:
     """A fake Label Studio, served over HTTP."""
     with serving() as fake:
         yield fake
+
+
+@pytest.fixture
+def client(studio: FakeLabelStudio) -> LabelStudio:
+    """Its API, as promptbrush calls it."""
+    return LabelStudio(studio.url, TOKEN)

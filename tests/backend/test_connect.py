@@ -20,11 +20,6 @@ OURS = Address("http://127.0.0.1:9090", "ml", "secret")
 SECRET = f"Basic {b64encode(b'ml:secret').decode()}"
 
 
-@pytest.fixture
-def client(studio: FakeLabelStudio) -> LabelStudio:
-    return LabelStudio(studio.url, TOKEN)
-
-
 def test_a_project_is_wired_up(studio: FakeLabelStudio, client: LabelStudio) -> None:
     number = studio.add_project()
     studio.credentials = ("ml", "secret")

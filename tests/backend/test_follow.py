@@ -13,7 +13,7 @@ from backend.labelstudio.studio import UNCERTAINTY
 from backend.labelstudio.wiring import Address
 from backend.sampling import ENOUGH
 from backend.service import Backend
-from tests.backend.fake_label_studio import TOKEN, FakeLabelStudio
+from tests.backend.fake_label_studio import FakeLabelStudio
 
 OLD, NEW = "clipseg-1-1", "clipseg-1-2-1"
 OURS = Address("http://web:9090", "ml", "secret")
@@ -35,11 +35,6 @@ class Serving(Backend):
     ) -> dict[str, Any]:
         self.tasks += tasks
         return {}
-
-
-@pytest.fixture
-def client(studio: FakeLabelStudio) -> LabelStudio:
-    return LabelStudio(studio.url, TOKEN)
 
 
 @pytest.fixture

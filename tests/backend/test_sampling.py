@@ -9,14 +9,9 @@ from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.studio import UNCERTAINTY
 from backend.labelstudio.wiring import Address
 from backend.sampling import ENOUGH, UNIFORM, reconsider, waits
-from tests.backend.fake_label_studio import TOKEN, FakeLabelStudio
+from tests.backend.fake_label_studio import FakeLabelStudio
 
 OURS = Address("http://web:9090", "ml", "secret")
-
-
-@pytest.fixture
-def client(studio: FakeLabelStudio) -> LabelStudio:
-    return LabelStudio(studio.url, TOKEN)
 
 
 @pytest.fixture

@@ -56,9 +56,8 @@ def test_a_project_is_served_in_random_order_until_enough_is_annotated(
 
     assert served() == (UNIFORM, True)
     everything = np.ones((120, 160), bool)
-    label = "Red circle"
     for task in [task["id"] for task in client.tasks(project)][:ENOUGH]:
-        accept(studio, task, label, everything)
+        accept(studio, task, "Red circle", everything)
     assert served() == (UNIFORM, True)
     run = promptbrush("connect", "--project", str(project))
     assert run.returncode == 0, run.stdout + run.stderr

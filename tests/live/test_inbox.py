@@ -84,29 +84,26 @@ def test_what_a_full_broker_refuses_is_sent_again(inbox: Inbox, redis: Redis) ->
 
 
 @pytest.mark.usefixtures("full")
-def test_where_too_much_waits_for_the_broker_the_oldest_is_lost_and_the_log_says_so(
-    inbox: Inbox, redis: Redis, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("sizes", "kept", "losses"),
+    [
+        pytest.param([1000] * 6, [4, 5], 4, id="the oldest go where there is no room for all"),
+        pytest.param([0, 6000, 0], [0, 2], 1, id="one larger than all room costs others nothing"),
+    ],
+)
+def test_what_is_too_much_for_the_outbox_is_lost_and_the_log_says_so(
+    inbox: Inbox,
+    redis: Redis,
+    caplog: pytest.LogCaptureFixture,
+    sizes: list[int],
+    kept: list[int],
+    losses: int,
 ) -> None:
     outbox = Outbox(inbox, most_bytes=4000, pause=0.02)
     with caplog.at_level(logging.ERROR):
-        for number in range(6):
-            outbox.add(event(number, size=1000))
-    lost = len(caplog.records)
-    assert 0 < lost < 5
-    redis.config_set("maxmemory", 0)
-    wait_until(lambda: inbox.counts()["count"] == 6 - lost)
-    assert [told["tasks"] for _, told in inbox.oldest(9)] == [[n] for n in range(lost, 6)]
-
-
-@pytest.mark.usefixtures("full")
-def test_an_event_larger_than_all_that_may_wait_costs_those_that_do_nothing(
-    inbox: Inbox, redis: Redis, caplog: pytest.LogCaptureFixture
-) -> None:
-    outbox = Outbox(inbox, most_bytes=4000, pause=0.02)
-    with caplog.at_level(logging.ERROR):
-        for number, size in ((1, 0), (2, 6000), (3, 0)):
+        for number, size in enumerate(sizes):
             outbox.add(event(number, size=size))
-    assert len(caplog.records) == 1
+    assert len(caplog.records) == losses
     redis.config_set("maxmemory", 0)
-    wait_until(lambda: inbox.counts()["count"] == 2)
-    assert [told["tasks"] for _, told in inbox.oldest(9)] == [[1], [3]]
+    wait_until(lambda: inbox.counts()["count"] == len(kept))
+    assert [told["tasks"] for _, told in inbox.oldest(9)] == [[number] for number in kept]

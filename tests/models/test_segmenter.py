@@ -1,6 +1,4 @@
 import copy
-import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +9,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from demo import CHECKPOINT, GROUPVIT
 from models import (
-    CheckpointError,
     CLIPSegForImageSegmentation,
     Exemplar,
     ImageFeatures,
@@ -291,51 +287,6 @@ def test_where_the_ratio_is_kept_an_exemplar_may_have_any(tiny_checkpoint: Path)
     assert made.encode_exemplar(shown).isfinite().all()
 
 
-def edited(folder: Path, name: str, **changes: Any) -> None:
-    raw = json.loads((folder / name).read_text())
-    for key, value in changes.items():
-        raw[key] = raw[key] | value if isinstance(value, dict) else value
-    (folder / name).write_text(json.dumps(raw))
-
-
-@pytest.mark.parametrize(
-    ("name", "changes", "message"),
-    [
-        ("config.json", {"text_config": {"eos_token_id": 49407}}, r"49407 \(eos_token_id\)"),
-        ("preprocessor_config.json", {"size": 60}, "60x60 pixels is not a multiple"),
-    ],
-)
-def test_parts_of_a_checkpoint_that_do_not_go_together_are_refused(
-    tiny_checkpoint: Path, tmp_path: Path, name: str, changes: dict[str, Any], message: str
-) -> None:
-    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
-    edited(folder, name, **changes)
-    with pytest.raises(CheckpointError, match=message):
-        Segmenter.from_pretrained(folder, device="cpu")
-
-
-def test_a_tokenizer_with_words_that_the_model_does_not_know_is_refused(
-    tiny_checkpoint: Path, tmp_path: Path
-) -> None:
-    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.add_tokens(["widget"])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    with pytest.raises(CheckpointError, match="take the tokenizer that it was trained with"):
-        Segmenter.from_pretrained(folder, device="cpu")
-
-
-def test_a_model_of_other_colours_than_images_have_is_refused(
-    segmenter: Segmenter, tmp_path: Path
-) -> None:
-    config = copy.deepcopy(segmenter.model.config)
-    config.vision_config.num_channels = 1
-    CLIPSegForImageSegmentation(config).save_pretrained(tmp_path)
-    segmenter.tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="sees 1 colours, and images have three"):
-        Segmenter.from_pretrained(tmp_path, device="cpu")
-
-
 @pytest.mark.parametrize("size", [(700, 900), (40, 30), (64, 1), (64, 64), (1000, 33)])
 @pytest.mark.parametrize("threshold", [0.001, 0.5, 0.9, 1.1])
 def test_a_mask_is_what_its_probabilities_mark_at_full_size(
@@ -373,11 +324,6 @@ def test_greyscale_and_transparent_images_are_taken(segmenter: Segmenter) -> Non
 
 def test_no_image_gives_no_features(segmenter: Segmenter) -> None:
     assert segmenter.encode_image([]) == []
-
-
-def test_a_folder_that_is_not_there_is_named() -> None:
-    with pytest.raises(CheckpointError, match="/no/such/folder"):
-        Segmenter.from_pretrained("/no/such/folder")
 
 
 def test_a_saved_model_gives_the_same_masks(
