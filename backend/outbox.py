@@ -28,7 +28,7 @@ class Outbox:
 
     Args:
         inbox: Where they go.
-        most_bytes: That they may have together.
+        most_bytes: That they may have together, beside the one that is being sent.
         pause: Seconds between tries.
     """
 
@@ -49,7 +49,7 @@ class Outbox:
             RecursionError: what it holds nests too deep to be written.
         """
         text = written(event)
-        if not self._waiting and self._sent(text):
+        if not self._sending and self._sent(text):
             return
         if len(text) > self._most_bytes:  # all others would make room for it, in vain
             log.error(
@@ -59,10 +59,7 @@ class Outbox:
         log.info("event %s waits for the broker", event.action)
         with self._lock:
             self._waiting.append(text)
-            self._bytes += len(text)
-            while self._bytes > self._most_bytes:
-                self._drop()
-                log.error("an event is lost: more wait for the broker than there is room for")
+            self._make_room(len(text))
             if not self._sending:
                 self._sending = True
                 threading.Thread(target=self._send, name="outbox", daemon=True).start()
@@ -70,14 +67,14 @@ class Outbox:
     def _send(self) -> None:
         """Send what waits until nothing does."""
         count = 0
-        while (text := self._next()) is not None:
-            if not self._sent(text):
-                time.sleep(self._pause)
+        while (text := self._taken()) is not None:
+            if self._sent(text):
+                count += 1
                 continue
-            count += 1
             with self._lock:
-                if self._waiting and self._waiting[0] is text:  # else it fell out meanwhile
-                    self._drop()
+                self._waiting.appendleft(text)
+                self._make_room(len(text))
+            time.sleep(self._pause)
         log.info("the broker has taken the %d events that waited", count)
 
     def _sent(self, text: str) -> bool:
@@ -90,10 +87,19 @@ class Outbox:
         self._outage.ends()
         return True
 
-    def _next(self) -> str | None:
+    def _taken(self) -> str | None:
+        """The oldest, which no longer waits: one that is being sent cannot be told lost as well."""
         with self._lock:
             self._sending = bool(self._waiting)
-            return self._waiting[0] if self._waiting else None
+            if not self._sending:
+                return None
+            text = self._waiting.popleft()
+            self._bytes -= len(text)
+            return text
 
-    def _drop(self) -> None:
-        self._bytes -= len(self._waiting.popleft())
+    def _make_room(self, more: int) -> None:
+        """Count what has come to wait; where that is too much, the oldest is lost."""
+        self._bytes += more
+        while self._bytes > self._most_bytes:
+            self._bytes -= len(self._waiting.popleft())
+            log.error("an event is lost: more wait for the broker than there is room for")

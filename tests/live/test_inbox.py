@@ -103,7 +103,7 @@ def test_what_is_too_much_for_the_outbox_is_lost_and_the_log_says_so(
     with caplog.at_level(logging.ERROR):
         for number, size in enumerate(sizes):
             outbox.add(event(number, size=size))
-    assert len(caplog.records) == losses
+        wait_until(lambda: len(caplog.records) == losses)
     redis.config_set("maxmemory", 0)
     wait_until(lambda: inbox.counts()["count"] == len(kept))
     assert [told["tasks"] for _, told in inbox.oldest(9)] == [[number] for number in kept]
