@@ -17,6 +17,7 @@ from werkzeug.exceptions import BadRequest as MalformedRequest
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from backend import __version__, metrics
+from backend.backlog import Backlog
 from backend.delivery import Answer, group_of
 from backend.errors import (
     BackendError,
@@ -36,7 +37,6 @@ from backend.labelstudio.events import Event, Kind
 from backend.labelstudio.tasks import Task, project_id
 from backend.learning.predicted import Predicted
 from backend.learning.versions import Versions
-from backend.outbox import Outbox
 from backend.prompting import model_version, queries
 from backend.queue import SUGGEST, PredictionQueue
 from backend.settings import DEMOS, PUBLISHED, Settings
@@ -70,7 +70,7 @@ class Routes:
         self._settings = settings
         self._queue = queue
         self._inbox = inbox
-        self._outbox = Outbox(inbox)
+        self._backlog = Backlog(inbox)
         self._lane = lane
         self._versions = versions
         self._lineages = lineages
@@ -287,7 +287,7 @@ class Routes:
 
     def _keep(self, event: Event) -> None:
         try:
-            self._outbox.add(event)
+            self._backlog.add(event)
         except RecursionError:
             log.error("event %s is left out: what it holds nests too deep", event.action)
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from backend.backlog import Backlog
 from backend.inbox import STREAM, Inbox
 from backend.labelstudio.events import Annotated, Event, Kind
-from backend.outbox import Outbox
 from tests.live.conftest import wait_until
 
 pytestmark = pytest.mark.live
@@ -69,16 +69,16 @@ def test_an_event_larger_than_all_room_costs_the_others_nothing(inbox: Inbox) ->
 
 @pytest.mark.usefixtures("full")
 def test_what_a_full_broker_refuses_is_sent_again(inbox: Inbox, redis: Redis) -> None:
-    outbox = Outbox(inbox, pause=0.02)
+    backlog = Backlog(inbox, pause=0.02)
     for number in (1, 2, 3):
-        outbox.add(event(number))
+        backlog.add(event(number))
     assert inbox.counts()["count"] == 0
     redis.config_set("maxmemory", 0)
     wait_until(lambda: inbox.counts()["count"] == 3)
-    outbox.add(event(4))
+    backlog.add(event(4))
     assert [told["tasks"] for _, told in inbox.oldest(9)] == [[1], [2], [3], [4]]
     redis.config_set("maxmemory", 1)
-    outbox.add(event(5))
+    backlog.add(event(5))
     redis.config_set("maxmemory", 0)
     wait_until(lambda: inbox.counts()["count"] == 5)
 
@@ -99,10 +99,10 @@ def test_what_is_too_much_for_the_outbox_is_lost_and_the_log_says_so(
     kept: list[int],
     losses: int,
 ) -> None:
-    outbox = Outbox(inbox, most_bytes=4000, pause=0.02)
+    backlog = Backlog(inbox, most_bytes=4000, pause=0.02)
     with caplog.at_level(logging.ERROR):
         for number, size in enumerate(sizes):
-            outbox.add(event(number, size=size))
+            backlog.add(event(number, size=size))
         wait_until(lambda: len(caplog.records) == losses)
     redis.config_set("maxmemory", 0)
     wait_until(lambda: inbox.counts()["count"] == len(kept))

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 PAUSE = 1.0  # seconds between tries
 
 
-class Outbox:
+class Backlog:
     """The events that wait: bounded, oldest out first.
 
     Args:
@@ -62,7 +62,7 @@ class Outbox:
             self._make_room(len(text))
             if not self._sending:
                 self._sending = True
-                threading.Thread(target=self._send, name="outbox", daemon=True).start()
+                threading.Thread(target=self._send, name="backlog", daemon=True).start()
 
     def _send(self) -> None:
         """Send what waits until nothing does."""

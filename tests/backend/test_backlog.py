@@ -7,9 +7,9 @@ from typing import cast
 import pytest
 from redis.exceptions import ConnectionError
 
+from backend.backlog import Backlog
 from backend.inbox import Inbox
 from backend.labelstudio.events import Event, Kind
-from backend.outbox import Outbox
 
 LIMIT = 10.0  # seconds for what other threads do
 
@@ -36,15 +36,15 @@ def test_an_event_is_either_sent_or_told_lost_never_both(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     inbox = SlowInbox()
-    outbox = Outbox(cast(Inbox, inbox), most_bytes=1000, pause=0.0)
+    backlog = Backlog(cast(Inbox, inbox), most_bytes=1000, pause=0.0)
     with caplog.at_level(logging.ERROR):
-        outbox.add(_event(0))
+        backlog.add(_event(0))
         assert inbox.busy.wait(LIMIT)
         for number in range(1, 20):
-            outbox.add(_event(number))
+            backlog.add(_event(number))
         inbox.let_go.set()
         for thread in threading.enumerate():
-            if thread.name == "outbox":
+            if thread.name == "backlog":
                 thread.join(LIMIT)
     assert len(inbox.taken) + len(caplog.records) == 20
     assert caplog.records, "there was room for all"
