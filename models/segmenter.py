@@ -309,7 +309,9 @@ def check_parts(
             "(vocab_size): take the tokenizer that it was trained with."
         )
     if vision.num_channels != 3:
-        raise ValueError(f"the model sees {vision.num_channels} colours, and images have three.")
+        raise ValueError(
+            f"the model takes images of {vision.num_channels} channels, and ours have three."
+        )
     if isinstance(model, CLIPSegForImageSegmentation) and processor.fixed:  # else patches are whole
         height, width = (processor.crop or side for side in (processor.height, processor.width))
         check_patches(torch.empty(height, width, device="meta"), vision.patch_size)

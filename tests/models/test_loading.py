@@ -53,7 +53,7 @@ def test_a_model_of_other_colours_than_images_have_is_refused(
     config.vision_config.num_channels = 1
     CLIPSegForImageSegmentation(config).save_pretrained(tmp_path)
     segmenter.tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="sees 1 colours, and images have three"):
+    with pytest.raises(CheckpointError, match="images of 1 channels, and ours have three"):
         Segmenter.from_pretrained(tmp_path, device="cpu")
 
 
