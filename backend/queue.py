@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
+from redis.exceptions import ConnectionError as BrokerAway
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue
@@ -48,8 +49,12 @@ REASONS = 10_000  # failures told to who prelabels a project
 AT_ONCE = 200  # jobs that are handed over in one step
 
 
-def connect(url: str) -> Redis:
+def connect(url: str, patience: float = 30) -> Redis:
     """A client that fails fast: blocking calls here are cut into slices of a second.
+
+    Args:
+        url: Of the broker.
+        patience: Seconds that the broker may be silent.
 
     Raises:
         BadSetting: the address cannot be understood.
@@ -57,9 +62,10 @@ def connect(url: str) -> Redis:
     try:
         client = Redis.from_url(
             url,
-            socket_timeout=30,
+            socket_timeout=patience,
             socket_connect_timeout=2,
-            retry=Retry(NoBackoff(), 1),
+            # a connection that was closed is opened anew; a call that hangs would hang again
+            retry=Retry(NoBackoff(), 1, supported_errors=(BrokerAway,)),
             encoding_errors="replace",  # a reason may quote half a character: no worker dies of it
         )
         pool = client.connection_pool

@@ -19,6 +19,7 @@ from backend.web.app import create_app
 GRACE = 3  # seconds that requests in flight have to end when the server stops
 WAIT = 1.5  # of which they may go on waiting for the worker
 PAUSE = 5  # seconds that a client may pause within a request: until then it keeps a thread
+PATIENCE = 5.0  # seconds that the broker may be silent: no call here takes a tenth of one
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -52,7 +53,7 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         """The application, made in the process that serves it."""
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
-        connection = connect(self._settings.broker_url)
+        connection = connect(self._settings.broker_url, PATIENCE)
         return create_app(self._settings, connection, self._stopping)
 
     def _start(self, _: Any, process: ThreadWorker) -> None:

@@ -106,6 +106,19 @@ def test_web_and_broker_come_back_when_killed(launch: Callable[..., Up], role: s
     assert up.get("/jobs")["ended"]
 
 
+def test_a_broker_that_hangs_is_told_as_down_until_it_goes_on(launch: Callable[..., Up]) -> None:
+    up = launch()
+    (hanging,) = up.family("valkey-server")
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        assert up.get("/health")["broker"] == "DOWN"
+        assert up.predict([data_uri(1)]).json()["error"] == "QueueUnavailable"
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+    wait_until(up.ready)
+    assert up.predict([data_uri(1)]).json()["results"][0]["result"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_answers_what_is_in_flight_and_leaves_nobody(
     launch: Callable[..., Up], image_host: ImageHost, number: int
