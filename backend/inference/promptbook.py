@@ -1,10 +1,11 @@
 """The prompt book: what a project's labels are asked with, where it came from, and its proof.
 
-What a person set beats what was measured. For each of a label's texts, exemplars, weight,
-threshold, confidence and probe, the first of these counts that says something:
+What a person set beats what was measured. For each of a label's texts, negatives, exemplars,
+weight, threshold, confidence and probe, the first of these counts that says something:
 
 1. the book, where a person set it (`promptbrush prompts set`);
-2. the labeling configuration, where it says it: `predicted_values`, `model_score_threshold`;
+2. the labeling configuration, where it says it: `predicted_values`, `negative_values`,
+   `model_score_threshold`;
 3. the book, as it was measured on accepted masks;
 4. the label's name and the default threshold; parts are shown however doubtful they are.
 
@@ -13,7 +14,7 @@ What was measured with one checkpoint says nothing of another. Nothing here need
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -60,6 +61,11 @@ class Phrase:
     times: int = 0  # accepted annotations in which it was typed
     used: bool = True
     reason: str = ""  # why it is not used
+
+
+def used(phrases: Iterable[Phrase]) -> tuple[str, ...]:
+    """Those that are."""
+    return tuple(phrase.text for phrase in phrases if phrase.used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +128,7 @@ class Entry:
 
     def heard(self, label: Label) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What the texts in use ask for, and what they say that the label is not."""
-        used = (phrase.text for phrase in self.texts if phrase.used)
-        return heard(used, words_of(label.shown or label.value))
+        return heard(used(self.texts), words_of(label.shown or label.value))
 
     @property
     def asked_weights(self) -> Curve:
@@ -222,9 +227,8 @@ class PromptBook:
         entry = self.entries.get(query.label)
         if entry is None:
             return query
-        if entry.negatives:
-            said = tuple(phrase.text for phrase in entry.negatives if phrase.used)
-            query = replace(query, negatives=said)
+        if "negatives" in entry.by_hand or not query.negatives:
+            query = replace(query, negatives=used(entry.negatives))
         if "texts" in entry.by_hand or not label.worded:
             texts, unwanted = entry.heard(label)
             negatives = (*query.negatives, *unwanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,15 +14,24 @@ from backend.errors import BadPrompt
 from backend.inference.asking import Asking
 from backend.inference.books import probe_id
 from backend.inference.predictor import Predictor
-from backend.inference.promptbook import FEW, Curve, Entry, Origin, Phrase, Probed, Proof, Shown
+from backend.inference.promptbook import (
+    FEW,
+    Curve,
+    Entry,
+    Origin,
+    Phrase,
+    Probed,
+    Proof,
+    Shown,
+    used,
+)
 from backend.labelstudio.labels import Label
 from backend.learning.dataset import Part
-from backend.learning.drawn import iou
 from backend.learning.evidence import MOST_EXEMPLARS, Evidence, Seen, Shot
 from backend.learning.jury import GRID, Jury, Rating, Way, gain
-from backend.learning.lessons import shrunk
 from backend.learning.probing import Learned, learn
 from backend.learning.thresholds import ENOUGH, LITTLE, calibrated, smoothed
+from backend.learning.unwanted import tried
 from backend.learning.weighing import WEIGHTS, handicapped, presumed
 from backend.prompting import Query
 
@@ -66,11 +75,12 @@ class Choice:
             shots.setdefault(shot.id, shot)
         self.shots = list(shots.values())[:MOST_EXEMPLARS]
         self.elsewhere = bool(brought) and not own  # all that shows the label was accepted there
-        self.typed = evidence.typed.get(query.label, {})
+        self.typed: Mapping[str, int] = evidence.typed.get(query.label, {})
         self.suggested = evidence.suggested.get(query.label, set())
         # where the threshold is said, it is what every way to ask is judged at
         said = before.threshold if "threshold" in before.by_hand else label.threshold
         self.said, self.default = said, threshold if said is None else said
+        self.unwanted: Mapping[str, int] = evidence.unwanted.get(query.label, {})
         self.keep = keep
 
     def lacks(self, unseen: Collection[int]) -> bool:
@@ -108,9 +118,11 @@ class Choice:
             self.keep(probe.id, row)
             served = replace(served, probed=probe.id, chance=probe.chance, probe=row)
             after = learned.rating.iou(probe.chance)
+        served, negatives, after = self._negatives(way, served, after)
         return Entry(
             self.query.label,
             texts=phrases,
+            negatives=negatives,
             exemplars=shown,
             weight=weight,
             threshold=None if threshold == self.default else threshold,
@@ -192,6 +204,20 @@ class Choice:
         if self.label.worded:
             return "the labeling configuration says other words"
         return "other words find more" if configured else "the words in use find as much"
+
+    def _negatives(
+        self, way: Way, served: Query, after: float | None
+    ) -> tuple[Query, tuple[Phrase, ...], float | None]:
+        """The query as it is served, what the label is not, and the mean IoU with that."""
+        before = self.before.negatives
+        if "negatives" in self.before.by_hand:
+            return replace(served, negatives=used(before)), before, after
+        said = {**{phrase.text: 0 for phrase in before}, **self.unwanted}
+        if served.negatives or not said:  # what the labeling configuration says, stays
+            return served, (), after
+        phrases, found = tried(self.jury, way, served, said)
+        after = after if found is None else found
+        return replace(served, negatives=used(phrases)), phrases, after
 
     def _exemplars(self) -> tuple[list[Shot], tuple[Shown, ...]]:
         """The exemplars to ask with, and every exemplar with its figures."""
@@ -286,8 +312,8 @@ class Choice:
         if now.masks >= ENOUGH:
             before = _always(self._said(self.query.prompts))
             return Proof(
-                self._served(way, served),
-                self._served(before, self.query),
+                self._held_out(way, served),
+                self._held_out(before, self.query),
                 now.masks,
                 Part.HELD_OUT.value,
             )
@@ -298,19 +324,10 @@ class Choice:
         before_it = configured.on(asked).iou(self.query.threshold)
         return Proof(after, before_it or 0.0, masks, "training and validation")
 
-    def _served(self, way: Way, query: Query) -> float:
+    def _held_out(self, way: Way, query: Query) -> float:
         """Mean IoU of masks as they are served, on the judges that have the label."""
-        scores = []
-        for image in self.judges.images:
-            asking, truth = way(image), image.truths[query.label]
-            if asking is None or not truth.any():
-                continue
-            (found,) = self.predictor.find(image.features, {query: asking})
-            guess = (
-                None if found.mask is None else shrunk(found.mask, (truth.shape[0], truth.shape[1]))
-            )
-            scores.append(iou(guess, truth))
-        return round(float(np.mean(scores)), 4)
+        scores = self.judges.served(way, query)[self.judges.present]
+        return round(float(np.nanmean(scores)), 4)
 
 
 def _always(condition: Tensor) -> Way:

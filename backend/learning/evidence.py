@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,7 +21,7 @@ from backend.learning.dataset import Account, Part, Sample, part_of
 from backend.learning.lessons import shrunk
 from backend.learning.promotion import LEAST_TASKS
 from backend.learning.train import Source
-from backend.learning.typed import spellings, typed
+from backend.learning.typed import Typed, spellings, typed
 from backend.prompting import Query
 from models import Exemplar, ImageFeatures
 
@@ -62,15 +63,29 @@ class Shot:
         return self.digest == image.digest or (not self.project and self.task == image.task)
 
 
+Counts = dict[str, Counter[str]]  # annotations, by label and text
+
+
 @dataclass(slots=True)
 class Evidence:
     """A project's accepted work."""
 
     seen: list[Seen] = field(default_factory=list)
     shots: dict[str, list[Shot]] = field(default_factory=dict)
-    typed: dict[str, dict[str, int]] = field(default_factory=dict)  # annotations, by label and text
-    suggested: dict[str, set[str]] = field(default_factory=dict)  # those texts that were offered
+    typed: Counts = field(default_factory=lambda: defaultdict(Counter))
+    suggested: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Those texts that were offered."""
+    unwanted: Counts = field(default_factory=lambda: defaultdict(Counter))
+    """What annotators typed that labels are not."""
     held_out: set[int] = field(default_factory=set)  # tasks
+
+    def hear(self, said: Typed) -> None:
+        """Count what was typed for an accepted label."""
+        if said.text:
+            self.typed[said.label][said.text] += 1
+            if said.offered:
+                self.suggested[said.label].add(said.text)
+        self.unwanted[said.label].update(said.unwanted)
 
     @property
     def judged(self) -> bool:
@@ -99,11 +114,8 @@ def gather(
     spelled = spellings(asked, entries)
     reserve: dict[str, list[Shot]] = {}
     for sample in source(tuple(Part), account):
-        for label, phrase, offered in typed(sample, asked, spelled, predictor):
-            said = evidence.typed.setdefault(label, {})
-            said[phrase] = said.get(phrase, 0) + 1
-            if offered:
-                evidence.suggested.setdefault(label, set()).add(phrase)
+        for said in typed(sample, asked, spelled, predictor):
+            evidence.hear(said)
         if len(evidence.seen) >= MOST_TASKS and _rank(sample.task) > _rank(evidence.seen[-1].task):
             continue
         one = _seen(sample, predictor)

@@ -19,7 +19,10 @@ from backend.inference.masks import SPECK, clean, confidences
 from backend.inference.predictor import Predictor
 from backend.inference.suggest import absent_weight
 from backend.labelstudio.shapes import Mask
+from backend.learning.drawn import iou
 from backend.learning.evidence import Seen
+from backend.learning.lessons import shrunk
+from backend.prompting import Query
 from models.segmenter import resize
 
 GRID = np.arange(1, 20) / 20  # thresholds that are tried
@@ -133,6 +136,21 @@ class Jury:
                 cleaned = partial(clean, answer, threshold)
                 curves[i] = self.by_level(image, threshold, sure, cleaned)
         return Rating(curves, self.present)
+
+    def served(self, way: Way, query: Query) -> Curve:
+        """IoU of masks as they are served, (I,); NaN where the way has nothing to ask with.
+
+        Where the label is absent, finding nothing is 1, and anything 0.
+        """
+        scores = np.full(len(self.images), np.nan)
+        for i, image in enumerate(self.images):
+            asking, truth = way(image), self.truth(image)
+            if asking is not None:
+                (found,) = self.predictor.find(image.features, {query: asking})
+                shape = truth.shape[0], truth.shape[1]
+                guess = None if found.mask is None else shrunk(found.mask, shape)
+                scores[i] = iou(guess, truth) if truth.any() else guess is None
+        return scores
 
     def answer(self, image: Seen, way: Way, threshold: float) -> NDArray[np.float32] | None:
         """The probabilities (h, w) that a way to ask gets; None where it cannot ask."""

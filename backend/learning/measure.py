@@ -151,7 +151,7 @@ def _kept(now: Entry, known: Entry, measured: Entry) -> Entry:
         tried = {phrase.text for phrase in measured.texts}
         rest = [phrase for phrase in now.texts if phrase.text not in tried]
         by_hand["texts"] = (*measured.texts, *(replace(one, used=False) for one in rest))
-    return replace(measured, **{"negatives": now.negatives, **by_hand}, by_hand=now.by_hand)
+    return replace(measured, **by_hand, by_hand=now.by_hand)
 
 
 def _figures(entry: Entry) -> tuple[object, ...]:

@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from backend.inference.books import Books
-from backend.inference.promptbook import Origin
+from backend.inference.promptbook import Entry, Origin, Phrase
+from backend.labelstudio.config import parse_label_config
+from backend.labelstudio.images import TaskImage
 from backend.labelstudio.starter import label_config
-from backend.learning.dataset import Part
+from backend.learning.dataset import Part, Sample
+from backend.prompting import queries
+from demo.scenes import Look, generate
 from models import Segmenter
-from tests.backend.learning.widgets import XML, accepted, run, sample, tasks, widget
+from tests.backend.learning.widgets import BASE, XML, accepted, run, sample, tasks, widget
 
 
 def test_a_phrase_that_was_typed_and_accepted_is_remembered_for_the_next_images(
@@ -57,9 +62,61 @@ def test_what_a_label_is_not_is_no_phrase_that_was_typed_for_it(
     demo: Segmenter, books: Books
 ) -> None:
     [one] = accepted(1)
-    typed = ("Widget, not the shadow", "not the shadow", "ring, not the shadow")
+    typed = ("Widget, not the shadow", "not the Shadow", "ring, not the shadow, not a star")
     entry = widget(run(demo, books, [replace(one, typed=typed)]).book)
     assert {text.text: text.times for text in entry.texts} == {"widget": 0, "ring": 1}
+    assert {text.text: text.times for text in entry.negatives} == {"the shadow": 3, "a star": 1}
+    assert "0 of 3 masks" in entry.negatives[0].reason
+
+
+def test_of_several_labels_nobody_knows_which_one_a_not_alone_was_typed_for(
+    demo: Segmenter, books: Books
+) -> None:
+    [one] = accepted(1)
+    both = {"Widget": one.mask("Widget"), "Gone": one.mask("Widget")}
+    book = run(demo, books, [replace(one, typed=("not the shadow",), masks=both)]).book
+    assert not any(entry.negatives for entry in book.entries.values())
+
+
+def test_what_was_typed_that_a_label_is_not_is_taken_away_where_that_helps(
+    demo: Segmenter, books: Books
+) -> None:
+    xml = label_config(["Red thing"])
+    typed = [
+        rings(task, ("Red thing, not a red circle", "red thing but not a blue star"))
+        for task in tasks(Part.TRAINING, 4)
+    ]
+    by_words = Entry("Red thing").setting(weight=0.0)  # what exemplars show may do it, too
+    books.change(7, "by hand", lambda book: book.having(by_words))
+    entry = run(demo, books, typed, xml).book.entry("Red thing")
+    helps, idle = entry.negatives
+    assert (helps.text, helps.origin, helps.times) == ("a red circle", Origin.TYPED, 4)
+    assert (helps.used, helps.masks, helps.reason) == (True, 4, "")
+    assert (idle.text, idle.used) == ("a blue star", False)
+    assert "as good without" in idle.reason
+    assert entry.proof is not None
+    assert entry.proof.iou == helps.iou
+    assert entry.proof.iou > entry.proof.before + 0.03
+    config = parse_label_config(xml)
+    assert queries(config, 0.4, books.serving(7, BASE))[0].negatives == ("a red circle",)
+
+    said = Entry("Red thing").setting(weight=0.0, negatives=(Phrase("a cross", Origin.HAND),))
+    books.change(7, "by hand", lambda book: book.having(said))
+    entry = run(demo, books, typed, xml).book.entry("Red thing")
+    assert entry.negatives == said.negatives
+
+    worded = xml.replace('"Red thing"', '"Red thing" negative_values="a cross"')
+    books.change(7, "by hand", lambda book: book.having(by_words))
+    assert run(demo, books, typed, worded).book.entry("Red thing").negatives == ()
+
+
+def rings(task: int, typed: tuple[str, ...]) -> Sample:
+    """A scene with a red ring, which is accepted, and a red disc, which is not."""
+    wanted, other = Look("ring", "red", "plain"), Look("circle", "red", "plain")
+    scene = generate(task, 128, include=[wanted, other], count=(3, 3))
+    mask = np.logical_or.reduce([one.mask for one in scene.objects if one.look == wanted])
+    image = TaskImage(scene.image, f"rings {task}")
+    return Sample(task, "image", image, ("Red thing",), {"Red thing": mask}, typed=typed)
 
 
 def test_a_typed_phrase_that_finds_less_is_kept_and_not_used(demo: Segmenter, books: Books) -> None:
