@@ -179,20 +179,11 @@ class Predictor:
         if self.segmenter.competes:  # no more than what is asked may be there to win a pixel
             for query, asking in asked.items():
                 askings[query] = Asking.only(self.settled(features, asking, query.threshold))
-        given = [asking.conditions for asking in askings.values()]
-        given += [self.condition([text])[None] for text in unwanted]
-        given = [one.to(self.segmenter.device, self.segmenter.dtype) for one in given]
-        rows, places = torch.unique(torch.cat(given), dim=0, return_inverse=True)
-        probabilities = self.segmenter.probabilities(features, rows)[places].cpu()
-        sizes = [*map(len, given[: len(asked)]), len(unwanted)]
-        *answers, unlikely = torch.split(probabilities, sizes)
-        likely = torch.stack(
-            [
-                answer[asking.choice(answer, query.threshold)]
-                for (query, asking), answer in zip(askings.items(), answers, strict=True)
-            ]
-        )
-        left = resolved(list(asked), likely, dict(zip(unwanted, unlikely, strict=True)))
+        beside, unlikely = self._answers(features, askings, unwanted)
+        likely = beside
+        if unwanted and self.segmenter.competes:  # what one label is not is no rival of the others
+            likely, _ = self._answers(features, askings, ())
+        left = resolved(list(asked), likely, beside, unlikely)
         patches = None
         if any(query.probe is not None for query in asked):
             patches = self.segmenter.patches(features)
@@ -201,12 +192,38 @@ class Predictor:
             for query, one in zip(asked, left, strict=True)
         )
 
+    def _answers(
+        self, features: ImageFeatures, asked: Mapping[Query, Asking], texts: Sequence[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Probabilities of queries, (N, h, w), and of texts that are asked with them, (h, w)."""
+        given = [asking.conditions for asking in asked.values()]
+        given += [self.condition([text])[None] for text in texts]
+        given = [one.to(self.segmenter.device, self.segmenter.dtype) for one in given]
+        rows, places = torch.unique(torch.cat(given), dim=0, return_inverse=True)
+        probabilities = self.segmenter.probabilities(features, rows)[places].cpu()
+        sizes = [*map(len, given[: len(asked)]), len(texts)]
+        *answers, others = torch.split(probabilities, sizes)
+        likely = torch.stack(
+            [
+                answer[asking.choice(answer, query.threshold)]
+                for (query, asking), answer in zip(asked.items(), answers, strict=True)
+            ]
+        )
+        return likely, dict(zip(texts, others, strict=True))
 
-def resolved(asked: Sequence[Query], likely: Tensor, unlikely: Mapping[str, Tensor]) -> Tensor:
+
+def resolved(
+    asked: Sequence[Query], likely: Tensor, beside: Tensor, unlikely: Mapping[str, Tensor]
+) -> Tensor:
     """Probabilities (N, h, w) of queries, 0 where what they are not, or a rival, has a higher one.
 
-    Of rivals with the same one the first has the pixel. `unlikely` has the probabilities, (h, w),
-    of what queries are not.
+    Of rivals with the same one the first has the pixel.
+
+    Args:
+        asked: The queries.
+        likely: Their probabilities, (N, h, w).
+        beside: The same as they were asked together with what queries are not.
+        unlikely: The probabilities, (h, w), of that.
     """
     left = likely.clone() if unlikely or any(query.contest for query in asked) else likely
     for contest in {query.contest for query in asked} - {""}:
@@ -216,7 +233,7 @@ def resolved(asked: Sequence[Query], likely: Tensor, unlikely: Mapping[str, Tens
             left[index][winner != place] = 0.0
     for index, query in enumerate(asked):
         for text in query.negatives:
-            left[index][unlikely[text] > likely[index]] = 0.0
+            left[index][unlikely[text] > beside[index]] = 0.0
     return left
 
 

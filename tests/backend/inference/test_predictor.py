@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from backend.errors import BadPrompt
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Found, Predictor
 from backend.prompting import Query
+from demo import GROUPVIT
 from demo.evaluate import iou
 from demo.scenes import Look, Scene, generate
 from models import Segmenter
@@ -70,6 +72,21 @@ def test_what_a_label_is_not_is_taken_away_where_it_is_more_likely(predictor: Pr
         rest.append(iou(less.mask, like(scene, BLUE_STAR)))
     assert np.mean(all_of_it) > 0.8
     assert np.mean(rest) > 0.7
+
+
+def test_what_a_label_is_not_takes_nothing_from_others_that_it_competes_with(scene: Scene) -> None:
+    groupvit = Predictor(Segmenter.from_pretrained(GROUPVIT, device="cpu"), FeatureCache(10**7))
+    circle = Query("image", "Circle", ("circle",), 0.4, ())
+    part = Query("image", "Part", ("thing",), 0.4, ())
+    less = replace(part, negatives=("a circle", "the circle", "round circle"))
+    before, after = (ask(groupvit, scene, [circle, one])[0] for one in (part, less))
+    assert before.mask is not None
+    np.testing.assert_array_equal(before.mask, after.mask)
+    assert before.score == after.score
+    [whole], [rest] = ask(groupvit, scene, [part]), ask(groupvit, scene, [less])
+    assert whole.mask is not None
+    assert rest.mask is not None
+    assert iou(rest.mask, like(scene, BLUE_STAR)) > 0.5 > iou(whole.mask, like(scene, BLUE_STAR))
 
 
 def test_what_cannot_be_asked_cannot_be_excluded(predictor: Predictor, scene: Scene) -> None:
