@@ -264,7 +264,8 @@ def _unmeasured(entry: Entry) -> Entry:
         entry.label,
         texts=tuple(p for p in entry.texts if chosen or p.origin in ASKED),
         negatives=entry.negatives,
+        weight=entry.weight if "weight" in entry.by_hand else None,
         threshold=entry.threshold if "threshold" in entry.by_hand else None,
         confidence=entry.confidence if "confidence" in entry.by_hand else None,
-        by_hand=entry.by_hand - {"exemplars", "weight"},
+        by_hand=entry.by_hand - {"exemplars"},
     )

@@ -164,6 +164,8 @@ def test_what_another_checkpoint_measured_does_not_count_and_what_persons_said_d
     widget, said = queries(CONFIG, 0.4, book.fitting("another"))
     assert (widget.prompts, widget.threshold, widget.exemplars) == (("a cog",), 0.4, ())
     assert (widget.confidence, said.threshold, said.confidence) == (0.0, 0.3, 0.5)
+    weighed = book.having(MEASURED.setting(weight=0.3)).fitting("another")
+    assert weighed.entry("Widget").weight == 0.3
 
 
 def test_whatever_is_asked_with_is_in_the_version() -> None:

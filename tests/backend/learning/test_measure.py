@@ -197,6 +197,14 @@ def test_another_checkpoint_is_measured_anew(demo: Segmenter, books: Books) -> N
     assert not {one.id for one in widget(other).exemplars} & {one.id for one in first.exemplars}
 
 
+def test_a_weight_that_a_person_set_outlives_the_checkpoint(demo: Segmenter, books: Books) -> None:
+    entry = widget(run(demo, books, accepted(2)).book)
+    books.put(7, "weight of it set by hand", entry.setting(weight=0.15))
+    other = widget(run(demo, books, accepted(2), base="c" * 64).book)
+    assert other.exemplars
+    assert (other.weight, other.asked_weights) == (0.15, ((0.15, 0.0),))
+
+
 def test_a_single_exemplar_weighs_what_the_words_leave_to_be_found(
     demo: Segmenter, books: Books
 ) -> None:
