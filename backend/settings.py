@@ -122,7 +122,7 @@ class Settings:
             broker=_read(env, ("PROMPTBRUSH_BROKER",), Path, None),
             checkpoint=_read(env, ("PROMPTBRUSH_CHECKPOINT",), str, default.checkpoint),
             vocabulary=_read(env, ("PROMPTBRUSH_VOCABULARY",), _file, None),
-            threshold=_read(env, ("MODEL_SCORE_THRESHOLD",), _probability, default.threshold),
+            threshold=_read(env, ("MODEL_SCORE_THRESHOLD",), probability, default.threshold),
             predict_deadline=_read(env, ("PREDICT_DEADLINE",), _seconds, default.predict_deadline),
             job_timeout=_read(env, ("JOB_TIMEOUT",), _seconds, default.job_timeout),
             batch_size=_read(env, ("BATCH_SIZE",), _whole(1, 256), default.batch_size),
@@ -308,7 +308,12 @@ def _seconds(raw: str) -> float:
     return value
 
 
-def _probability(raw: str) -> float:
+def probability(raw: str) -> float:
+    """A number between 0 and 1.
+
+    Raises:
+        ValueError: it is none.
+    """
     value = _number(raw)
     if not 0 < value < 1:
         raise ValueError("expected a number between 0 and 1")

@@ -5,14 +5,24 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from backend.labelstudio.tasks import LAST_ID
 from backend.report import printable
-from backend.settings import DEMO, DEMO_GROUPVIT, PUBLISHED, Settings, environment, url
+from backend.settings import (
+    DEMO,
+    DEMO_GROUPVIT,
+    PUBLISHED,
+    Settings,
+    environment,
+    probability,
+    url,
+)
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+T = TypeVar("T")
 
 
 class Described(argparse._SubParsersAction):  # type: ignore[type-arg]
@@ -43,7 +53,7 @@ def threshold_option(parser: argparse.ArgumentParser) -> None:
     """`--threshold`."""
     parser.add_argument(
         "--threshold",
-        type=float,
+        type=_read_as(probability),
         metavar="P",
         help="probability from which a pixel counts (MODEL_SCORE_THRESHOLD, 0.4)",
     )
@@ -78,18 +88,23 @@ def project_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _address(text: str) -> str:
-    try:
-        return url(text.strip())
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _read_as(setting: Callable[[str], T]) -> Callable[[str], T]:
+    """What reads an option as a setting is read, and tells of the option what is wrong."""
+
+    def read(text: str) -> T:
+        try:
+            return setting(text.strip())
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
 
 
 def backend_option(parser: argparse.ArgumentParser) -> None:
     """`--backend`."""
     parser.add_argument(
         "--backend",
-        type=_address,
+        type=_read_as(url),
         metavar="URL",
         help="this backend as Label Studio reaches it (HOST and PORT)",
     )

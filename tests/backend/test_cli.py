@@ -94,6 +94,17 @@ def test_numbers_that_cannot_be_meant_are_refused_before_anything_is_done(
     assert "give a whole number from" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("threshold", ["0", "1", "1.5", "-1", "nan", "half"])
+@pytest.mark.parametrize("command", ["predict a.png --prompt dog", "evaluate"])
+def test_a_threshold_that_is_no_probability_is_told_of_the_option(
+    command: str, threshold: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command.split(), "--threshold", threshold])
+    assert ended.value.code == 2
+    assert "argument --threshold: expected a number" in capsys.readouterr().err
+
+
 def test_asking_for_the_version_needs_no_torch() -> None:
     code = """
 import sys
