@@ -40,7 +40,7 @@ def decide(evaluation: Evaluation) -> Verdict:
     told = (
         f"mean IoU {active:.3f} -> {candidate:.3f} on {evaluation.tasks} held-out tasks "
         f"({gain.mean:+.3f}, 90 % interval {gain.low:+.3f} to {gain.high:+.3f}, "
-        f"better in {gain.above:.0%} of draws)"
+        f"better in {gain.above:.1%} of draws)"
     )
     if evaluation.tasks < LEAST_TASKS:
         return Verdict(False, f"{evaluation.tasks} held-out tasks are too few: {told}")
