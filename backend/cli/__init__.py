@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
 from backend import __version__
-from backend.cli import alone, learning, project, prompts, serve, versions
-from backend.cli.options import Described
 from backend.errors import (
     CONFIG_FAULT,
     BackendError,
@@ -24,12 +23,13 @@ UNREAD = 141  # what shells tell of a command that ended for want of a reader (S
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; errors are told in one line, and the exit status says so."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack a label's letters
-    options = _parser().parse_args(argv)
-    calm_threads()
-    reach_itself()
     try:
+        _open_streams()
+        if isinstance(sys.stdout, TextIOWrapper):  # a terminal may lack a label's letters
+            sys.stdout.reconfigure(errors="backslashreplace")
+        options = _parser().parse_args(argv)
+        calm_threads()
+        reach_itself()
         status = options.run(options) or 0
         sys.stdout.flush()  # so that a reader that is gone shows here
         return status
@@ -49,6 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _open_streams() -> None:
+    """Put nothing where a stream was closed, as by `>&-`: else the next file would get its number.
+
+    What C libraries say would go into that file then.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(nothing, True)
+            setattr(sys, name, os.fdopen(nothing, "w" if number else "r"))
+
+
 def _unread() -> bool:
     """Whether it is what we print that nobody reads, as after `| head`, and no other pipe."""
     try:
@@ -59,6 +71,10 @@ def _unread() -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
+    # here, since what they import takes a second, in which Ctrl-C is no error either
+    from backend.cli import alone, learning, project, prompts, serve, versions
+    from backend.cli.options import Described
+
     parser = argparse.ArgumentParser(
         prog="promptbrush",
         description="Label Studio ML backend: brush masks from text prompts and exemplar images. "

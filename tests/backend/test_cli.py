@@ -144,6 +144,43 @@ def test_a_command_whose_reader_is_gone_ends_quietly(command: str, tmp_path: Pat
     assert (ended.returncode, ended.stderr) == (cli.UNREAD, b"")
 
 
+def with_closed(streams: str, command: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
+    """A command that a shell runs without some of its streams."""
+    known = {**os.environ, "PROMPTBRUSH_DATA_DIR": str(folder)}
+    line = f"exec {sys.executable} -m backend.cli {command} {streams}"
+    return subprocess.run(["sh", "-c", line], env=known, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_does_its_work_where_streams_are_closed(streams: str, tmp_path: Path) -> None:
+    ended = with_closed(
+        streams, "prompts set --project 1 --label Car --threshold 0.3 --text car", tmp_path
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert (tmp_path / "models" / "1" / "prompts").is_dir()
+
+
+def test_what_is_piped_in_is_nothing_where_that_is_closed(tmp_path: Path) -> None:
+    ended = with_closed("<&-", "prompts import --project 1 -", tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(b"promptbrush: what is piped in is not JSON")
+
+
+def test_ctrl_c_while_a_command_loads_what_it_needs_is_no_error() -> None:
+    code = """
+import sys
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "backend.cli.versions":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from backend.cli import main
+sys.exit(main(["versions", "list", "--project", "1"]))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, b"")
+
+
 def test_letters_that_a_terminal_lacks_are_told_by_their_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
