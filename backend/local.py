@@ -8,6 +8,7 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from backend.durable import rewrite
 from backend.errors import BadRequest, ImageMissing
 from backend.inference.asking import Asking
 from backend.inference.failures import failure
@@ -88,7 +90,11 @@ def predict(
         raise BadRequest("Nothing to look for: give --prompt TEXT or --exemplar IMAGE[:MASK].")
     max_pixels = settings.image_max_megapixels * 10**6
     shown = [
-        (one, _open(one.image, max_pixels), _mask(one.mask, max_pixels) if one.mask else None)
+        (
+            one,
+            open_image(_content(one.image), str(one.image), max_pixels),
+            _mask(one.mask, max_pixels) if one.mask else None,
+        )
         for one in exemplars
     ]
     segmenter, digest = load(settings.checkpoint, settings.device, settings.dtype)
@@ -122,7 +128,8 @@ def predict(
     for path in tqdm(images, unit="image", disable=None):
         start = time.perf_counter()
         try:
-            image = _open(path, max_pixels)
+            content = _content(path)
+            image = open_image(content, str(path), max_pixels)
             found = predictor.find(predictor.encode([(str(path), image)])[0], askings)
         except Exception as error:  # of one image; the others are worked on
             told = failure(error)
@@ -130,12 +137,12 @@ def predict(
             rows.append([path.name, f"{told.name}: {told}", "", "", ""])
             continue
         milliseconds = 1000 * (time.perf_counter() - start)
-        writer.add(path, image, found)
+        writer.add(path, content, image, found)
         rows += [_row(path.name, one, milliseconds) for one in found]
-    writer.finish()
     head = ["image", "prompt", "score", "area", "ms"]
     if not writer.tasks:
         raise BadRequest("No image could be worked on.\n" + _writable(table(head, rows)))
+    writer.finish()
     return Predicted(_writable(table(head, rows)), failed)
 
 
@@ -144,18 +151,19 @@ def _row(name: str, found: Found, milliseconds: float) -> list[str]:
     return [name, found.query.label, f"{found.score:.2f}", area, f"{milliseconds:.0f}"]
 
 
-def _open(path: Path, max_pixels: int) -> Image.Image:
+def _content(path: Path) -> bytes:
+    """What is in a file, which is read once: it may be a pipe, as `<(...)` is."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageMissing(f"{path} cannot be read: {error.strerror}.") from None
-    return open_image(data, str(path), max_pixels)
 
 
 def _mask(path: Path, max_pixels: int) -> Image.Image:
     """A mask as it is, if it is transparent somewhere: what is in front of white marks all."""
-    plain = _open(path, max_pixels)
-    with Image.open(path) as picture:
+    content = _content(path)
+    plain = open_image(content, str(path), max_pixels)
+    with Image.open(BytesIO(content)) as picture:
         return upright(picture) if picture.has_transparency_data else plain
 
 
@@ -171,8 +179,8 @@ class _Writer:
         for name in ("masks", "overlays"):
             (out / name).mkdir(parents=True, exist_ok=True)
 
-    def add(self, path: Path, image: Image.Image, found: Sequence[Found]) -> None:
-        """One image's masks, overlay and task."""
+    def add(self, path: Path, content: bytes, image: Image.Image, found: Sequence[Found]) -> None:
+        """One image's masks, overlay and task; `content` is its file's."""
         stem = self._unique(_cut(path.stem) or "image")
         drawn = []
         for one in found:
@@ -187,11 +195,12 @@ class _Writer:
             "score": sum(one.certainty for one in found) / len(found),
             "model_version": self._version,
         }
-        self.tasks.append(importable(path, [prediction(answer, self._config, path.name)]))
+        predictions = [prediction(answer, self._config, path.name)]
+        self.tasks.append(importable(path.name, content, predictions))
 
     def finish(self) -> None:
         """What Label Studio imports, and the labeling configuration to import it into."""
-        (self._out / "predictions.json").write_text(json.dumps(self.tasks), encoding="utf-8")
+        rewrite(self._out / "predictions.json", json.dumps(self.tasks).encode())
         controls = self._config.outputs
         labels = [label.value for label in controls[0].labels]
         xml = label_config(labels, [control.kind for control in controls])
@@ -223,9 +232,9 @@ def _numbered(name: str, between: str) -> Iterator[str]:
     yield from (f"{name}{between}{number}" for number in count(2))
 
 
-def importable(path: Path, predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A task for Label Studio's import, with the image inside it as a data URI."""
-    with Image.open(path) as image:
+def importable(name: str, content: bytes, predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A task for Label Studio's import, with an image file inside it as a data URI."""
+    with Image.open(BytesIO(content)) as image:
         mime = MIME.get(image.format or "", "application/octet-stream")
-    uri = f"data:{mime};base64,{b64encode(path.read_bytes()).decode()}"
-    return {"data": {"image": uri, "name": _writable(path.name)}, "predictions": list(predictions)}
+    uri = f"data:{mime};base64,{b64encode(content).decode()}"
+    return {"data": {"image": uri, "name": _writable(name)}, "predictions": list(predictions)}

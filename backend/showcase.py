@@ -22,6 +22,7 @@ import requests
 from PIL import Image
 from tqdm import tqdm
 
+from backend.durable import rewrite
 from backend.errors import BackendError, DeadlineExceeded
 from backend.labelstudio import brush
 from backend.labelstudio.images import open_image
@@ -99,11 +100,12 @@ def demo(out: Path) -> str:
     pictures, tasks, rows = [], [], []
     with serving() as url:
         for number, path in enumerate(tqdm(paths, unit="image"), start=1):
-            task = importable(path, [])
+            content = path.read_bytes()
+            task = importable(path.name, content, [])
             start = time.perf_counter()
             answer = _ask(url, {"id": number, "data": task["data"]}, label_config)
             milliseconds = 1000 * (time.perf_counter() - start)
-            image = open_image(path.read_bytes(), path.name, MAX_PIXELS)
+            image = open_image(content, path.name, MAX_PIXELS)
             drawn = [_drawn(region, image) for region in answer["result"]]
             pictures.append(draw(image, drawn))
             pictures[-1].save(out / f"{path.stem}.png")
@@ -119,7 +121,7 @@ def demo(out: Path) -> str:
                     ]
                 )
     contact_sheet(pictures).save(out / "contact-sheet.png")
-    (out / "predictions.json").write_text(json.dumps(tasks), encoding="utf-8")
+    rewrite(out / "predictions.json", json.dumps(tasks).encode())
     return table(["image", "prompt", "score", "area", "ms"], rows)
 
 

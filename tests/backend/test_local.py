@@ -1,4 +1,6 @@
 import json
+import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,27 @@ def test_the_command_names_the_images_that_failed(
 def test_only_bad_images_are_an_error(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="No image could be worked on"):
         predict(settings, [tmp_path / "gone.png"], ["a dog"], [], tmp_path / "out")
+
+
+def test_a_run_that_comes_to_nothing_leaves_the_last_ones_predictions(
+    settings: Settings, tmp_path: Path
+) -> None:
+    predict(settings, [picture(tmp_path / "a.png")], ["a dog"], [], tmp_path / "out")
+    before = (tmp_path / "out/predictions.json").read_bytes()
+    with pytest.raises(BadRequest):
+        predict(settings, [tmp_path / "gone.png"], ["a cat"], [], tmp_path / "out")
+    assert (tmp_path / "out/predictions.json").read_bytes() == before
+
+
+def test_an_image_may_come_through_a_pipe(settings: Settings, tmp_path: Path) -> None:
+    content, pipe = picture(tmp_path / "a.png").read_bytes(), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writing = threading.Thread(target=pipe.write_bytes, args=[content])
+    writing.start()
+    predict(settings, [pipe], ["a dog"], [], tmp_path / "out")
+    writing.join()
+    (task,) = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert task["data"]["image"].startswith("data:image/png;base64,")
 
 
 def test_an_exemplar_with_a_mask_is_a_prompt_named_after_it(
