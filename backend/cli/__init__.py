@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _unread():
             return UNREAD
-        told = f"{error.filename}: {error.strerror}." if error.filename else str(error)
+        told = f"{error.strerror}." if error.strerror else str(error)
+        if error.filename:
+            told = f"{error.filename}: {told}"
         print(f"promptbrush: {told}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -28,8 +28,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     predict.add_argument(
         "--form",
         nargs="+",
+        action="extend",
         choices=[kind.value for kind in Kind],
-        default=[Kind.BRUSH.value],
         metavar="FORM",
         help=f"of regions in predictions.json: {', '.join(Kind)} (brush)",
     )
@@ -63,7 +63,7 @@ def _predict(options: argparse.Namespace) -> int:
     from backend.local import ExemplarFiles, predict
 
     exemplars = [ExemplarFiles.from_text(text) for text in options.exemplar]
-    forms = [Kind(form) for form in options.form]
+    forms = [Kind(form) for form in options.form or [Kind.BRUSH]]
     done = predict(settings, options.images, options.prompt, exemplars, options.out, forms)
     print(done.table)
     print(f"\nMasks, overlays and predictions.json are in {options.out}")

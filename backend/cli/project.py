@@ -25,11 +25,16 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     project.add_argument("--project", type=whole(1), metavar="ID", help="a project that is there")
     project.add_argument("--create", metavar="TITLE", help="one that is made unless it is there")
     connect.add_argument(
-        "--labels", nargs="+", metavar="LABEL", help="of a project that --create makes (the demo's)"
+        "--labels",
+        nargs="+",
+        action="extend",
+        metavar="LABEL",
+        help="of a project that --create makes (the demo's)",
     )
     connect.add_argument(
         "--images",
         nargs="+",
+        action="extend",
         default=[],
         type=Path,
         metavar="IMAGE",

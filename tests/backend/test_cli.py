@@ -25,6 +25,24 @@ def test_prompts_are_given_in_a_row_or_one_by_one() -> None:
     assert in_a_row.images == [Path("a.png"), Path("b.png")]
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "values"),
+    [
+        ("predict a.png", "--prompt", ["dog", "cat"]),
+        ("predict a.png", "--exemplar", ["b.png", "c.png"]),
+        ("predict a.png", "--form", ["brush", "polygon"]),
+        ("connect --create Title", "--labels", ["Car", "Bus"]),
+        ("connect --create Title", "--images", ["b.png", "c.png"]),
+    ],
+)
+def test_an_option_for_several_things_takes_them_one_by_one_too(
+    command: str, option: str, values: list[str]
+) -> None:
+    one_by_one = [word for value in values for word in (option, value)]
+    options = cli._parser().parse_args([*command.split(), *one_by_one])
+    assert list(map(str, getattr(options, option[2:]))) == values
+
+
 def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
     """Of a command, and of all that are under it."""
     yield parser
@@ -142,6 +160,15 @@ def test_a_command_whose_reader_is_gone_ends_quietly(command: str, tmp_path: Pat
             timeout=60,
         )
     assert (ended.returncode, ended.stderr) == (cli.UNREAD, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk here is always full")
+def test_a_full_disk_is_told_in_words(tmp_path: Path) -> None:
+    known = {**os.environ, "PROMPTBRUSH_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "backend.cli", "versions", "list", "--project", "1"]
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(command, env=known, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (ended.returncode, ended.stderr) == (1, b"promptbrush: No space left on device.\n")
 
 
 def with_closed(streams: str, command: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
