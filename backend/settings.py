@@ -205,13 +205,16 @@ def _read(
         raw = env.get(name, "").strip()
         if raw:
             try:
+                if raw[0] in "\"'" and raw[0] == raw[-1] and "PASS" not in name:
+                    raise ValueError("leave off the quotes, which no shell has taken off")
                 return parse(raw)
-            except ValueError as error:
+            except (ValueError, OSError) as error:  # a path too long, or in a folder of others
+                reason = getattr(error, "strerror", None) or error
                 secret = any(part in name for part in ("PASS", "KEY", "TOKEN"))
                 # what is before an @ may be a password
                 open_part = re.sub(r".*@", "...@", raw, flags=re.DOTALL)
                 shown = "" if secret else f"={open_part!r}"
-                raise BadSetting(f"{name}{shown} cannot be used: {error}.") from None
+                raise BadSetting(f"{name}{shown} cannot be used: {reason}.") from None
     return default
 
 

@@ -46,6 +46,9 @@ def test_blank_counts_as_not_set() -> None:
         ("LABEL_STUDIO_URL", "http://:8080"),
         ("PROMPTBRUSH_URL", "http://local host"),
         ("PROMPTBRUSH_DATA_DIR", "~nobody-of-that-name/data"),
+        ("MODEL_DIR", '"/data/models"'),
+        ("PROMPTBRUSH_CHECKPOINT", "'demo'"),
+        ("MODEL_DIR", "/" + "x" * 300),
         ("PROMPTBRUSH_VOCABULARY", "~nobody-of-that-name/words.txt"),
         ("IMAGE_MAX_MB", "lots"),
         *(
@@ -64,6 +67,14 @@ def test_blank_counts_as_not_set() -> None:
 def test_a_bad_value_is_named_with_what_is_expected(name: str, value: str) -> None:
     with pytest.raises(BadSetting, match=re.escape(f"{name}={value!r}")):
         Settings.from_environment({name: value})
+
+
+def test_quotes_that_no_shell_took_off_are_told_but_in_a_password() -> None:
+    """As `docker run --env-file` leaves them."""
+    with pytest.raises(BadSetting, match="LABEL_STUDIO_API_KEY cannot be used: leave off the quot"):
+        Settings.from_environment({"LABEL_STUDIO_API_KEY": '"abc"'})
+    told = {"BASIC_AUTH_USER": "me", "BASIC_AUTH_PASS": '"secret"'}
+    assert Settings.from_environment(told).basic_auth_pass == '"secret"'
 
 
 def test_who_has_no_home_says_where_data_is_kept(
