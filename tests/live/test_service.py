@@ -1,6 +1,7 @@
 """The whole road with real processes: HTTP, queue, worker, model, and back."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,18 @@ def test_a_prediction_is_what_label_studio_expects(up: Up) -> None:
     assert mask.any()
     assert 0 <= region["score"] <= 1
     assert 0 <= second["score"] <= 1
+
+
+def test_links_of_the_page_hold_below_a_path_that_a_proxy_names(up: Up) -> None:
+    named = {"SCRIPT_NAME": "/masks"}
+    page = requests.get(
+        f"{up.url}/masks/", headers={**named, "Accept": "text/html"}, timeout=10
+    ).text
+    links = re.findall(r'(?:href|src|action)="(/[^"#]*)', page)
+    assert len(links) > 5
+    for link in links:
+        assert link.startswith("/masks/")
+        assert requests.get(f"{up.url}{link}", headers=named, timeout=10).status_code == 200
 
 
 def test_setup_names_the_version_that_predictions_carry(up: Up) -> None:
