@@ -183,9 +183,9 @@ def read(
         config = parse_label_config((folder / CONFIG).read_text(encoding="utf-8"))
         project = int(listed["info"]["project"])
     except (OSError, *_AMISS) as error:
+        told = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         raise BadRequest(
-            f"{folder} is no export that can be trained on: {error}. "
-            "`promptbrush export` makes one."
+            f"{folder} is no export that can be trained on: {told}. `promptbrush export` makes one."
         ) from error
     return project, config, _samples(folder, listed, max_pixels, account, parts)
 
