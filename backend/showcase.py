@@ -99,7 +99,7 @@ def demo(out: Path) -> str:
     paths = sorted(path for path in IMAGES.iterdir() if path.suffix in {".png", ".jpg"})
     pictures, tasks, rows = [], [], []
     with serving() as url:
-        for number, path in enumerate(tqdm(paths, unit="image"), start=1):
+        for number, path in enumerate(tqdm(paths, unit="image", disable=None), start=1):
             content = path.read_bytes()
             task = importable(path.name, content, [])
             start = time.perf_counter()

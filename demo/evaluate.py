@@ -57,7 +57,7 @@ def evaluate(
     far as it is visible.
     """
     scores: dict[str, list[float]] = defaultdict(list)
-    for i in tqdm(range(scenes), "scenes", unit="scene", disable=not progress):
+    for i in tqdm(range(scenes), "scenes", unit="scene", disable=None if progress else True):
         rng = np.random.default_rng((seed, i))
         # Two neighbouring seeds a scene: one to ask about, one to show an exemplar from.
         scene = generated.generate(seed + 2 * i, SIZES[i % len(SIZES)])

@@ -23,6 +23,13 @@ def rows(segmenter: Segmenter) -> dict[str, Row]:
     return {row.kind: row for row in evaluate(segmenter, scenes=20, seed=31, progress=False)}
 
 
+def test_no_progress_is_drawn_where_there_is_no_terminal(
+    segmenter: Segmenter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(segmenter, scenes=1, seed=31)
+    assert capsys.readouterr().err == ""
+
+
 def test_it_weighs_less_than_eight_megabytes() -> None:
     assert sum(path.stat().st_size for path in CHECKPOINT.iterdir()) < 8_000_000
 
