@@ -17,6 +17,7 @@ from backend.cli.options import (
     studio_settings,
     whole,
 )
+from backend.errors import BadRequest
 from backend.settings import Settings
 
 
@@ -49,10 +50,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     suggest = commands.add_parser("suggest", help="phrases that find what a label means, measured")
     label_studio_options(suggest)
     checkpoint_option(suggest)
-    project_option(suggest)
+    project_option(suggest, required=False)
     suggest.add_argument("--label", metavar="LABEL", help="find phrases for that alone (all)")
     folder_option(suggest)
-    suggest.add_argument("--image", type=Path, help="say what is in that, not in accepted work")
+    suggest.add_argument("--image", type=Path, help="say what is in that, of any project or none")
     suggest.add_argument(
         "--vocabulary", type=Path, metavar="FILE", help="words to try (PROMPTBRUSH_VOCABULARY)"
     )
@@ -124,14 +125,23 @@ def _suggest(options: argparse.Namespace) -> int:
         PROMPTBRUSH_CHECKPOINT=options.checkpoint,
         PROMPTBRUSH_VOCABULARY=options.vocabulary,
     )
+    from backend.inference.predictor import Predictor
     from backend.learning import commands
     from backend.learning.registry import Registry
     from backend.worker.runtime import feature_cache, load, vocabulary
     from backend.worker.serving import Serving
 
-    words, project, work = vocabulary(settings), options.project, accepted(settings, options)
+    words, project = vocabulary(settings), options.project
+    if project is None and (options.image is None or options.label or options.folder):
+        raise BadRequest("Give --project ID, or --image FILE alone to be told what is in it.")
+    work = None if project is None else accepted(settings, options)
     base, digest = load(settings.checkpoint, settings.device, settings.dtype)
     features = feature_cache(settings, base, digest, settings.feature_cache_mb)
+    if work is None:
+        print(
+            commands.sight(settings, Predictor(base, features), words, options.image, options.most)
+        )
+        return 0
     served = Serving(base, digest, features, Registry(settings.model_dir), 1).of(project)
     print(
         commands.suggest(

@@ -81,10 +81,14 @@ def whole(least: int) -> Callable[[str], int]:
     return read
 
 
-def project_option(parser: argparse.ArgumentParser) -> None:
-    """`--project`, which has to be given."""
+def project_option(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """`--project`."""
     parser.add_argument(
-        "--project", type=whole(1), required=True, metavar="ID", help="its number in Label Studio"
+        "--project",
+        type=whole(1),
+        required=required,
+        metavar="ID",
+        help="its number in Label Studio",
     )
 
 

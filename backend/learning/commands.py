@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry
 from backend.learning.source import Studio
 from backend.learning.train import Progress, Source, Stage, Told, Trained, alone, counted, train
-from backend.prompting import queries
+from backend.prompting import Query, queries
 from backend.settings import Settings
 from models import Segmenter
 
@@ -247,14 +247,36 @@ def suggest(
         told = [suggestions.told(one, most) for one in found]
         told += [f"{name}: nothing of it is accepted yet." for name in silent]
         return "\n\n".join(told)
+    if label is None:
+        return sight(settings, served.predictor, vocabulary, image, most, asked)
+    shown = _shown(settings, image)
+    one = suggestions.from_image(served.predictor, shown, wanted[label], vocabulary, book)
+    return suggestions.told(one, most)
+
+
+def sight(
+    settings: Settings,
+    predictor: Predictor,
+    vocabulary: Vocabulary,
+    image: Path,
+    most: int,
+    asked: Sequence[Query] = (),
+) -> str:
+    """What is in an image, as a table: words of a vocabulary, and of what is asked.
+
+    Raises:
+        ImageMissing: the image cannot be read.
+        ImageUnreadable: it is none.
+    """
+    shown = _shown(settings, image)
+    seen = of_image(predictor, shown, asked, (), vocabulary, settings.threshold)
+    return suggestions.phrase_table(seen[:most])
+
+
+def _shown(settings: Settings, image: Path) -> TaskImage:
     try:
         content = image.read_bytes()
     except OSError as error:
         raise ImageMissing(f"{image} cannot be read: {error.strerror}.") from None
     opened = open_image(content, str(image), settings.image_max_megapixels * 10**6)
-    shown = TaskImage(opened, hashlib.sha256(content).hexdigest())
-    if label is None:
-        seen = of_image(served.predictor, shown, asked, (), vocabulary, settings.threshold)
-        return suggestions.phrase_table(seen[:most])
-    one = suggestions.from_image(served.predictor, shown, wanted[label], vocabulary, book)
-    return suggestions.told(one, most)
+    return TaskImage(opened, hashlib.sha256(content).hexdigest())

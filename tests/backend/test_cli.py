@@ -14,6 +14,7 @@ from backend.errors import CONFIG_FAULT
 from backend.learning.dataset import Account
 from backend.learning.promotion import Verdict
 from backend.learning.train import Trained
+from demo.scenes import Look, generate
 from tests.backend.learning.history import make
 
 
@@ -253,3 +254,15 @@ def test_a_training_that_is_stopped_after_its_promotion_says_what_is_served(
     assert f"Version {version.id} is active: it is better" in told
     assert "The same command goes on" not in told
     assert "`promptbrush connect --project 3` brings Label Studio to it" in told
+
+
+def test_an_image_of_no_project_is_told_what_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    generate(1, 160, include=[Look("circle", "red", "plain")], count=(2, 2)).image.save("one.png")
+    assert cli.main(["suggest", "--image", "one.png", "--checkpoint", "demo"]) == 0
+    assert "red circle" in capsys.readouterr().out
+    for alone in ("--label Star --image one.png", "--label Star", "--from export --image one.png"):
+        assert cli.main(["suggest", *alone.split(), "--checkpoint", "demo"]) != 0
+        assert "--project ID" in capsys.readouterr().err
