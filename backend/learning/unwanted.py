@@ -17,7 +17,7 @@ TELLING = 3  # masks, from which on they can tell that one helps
 def tried(
     jury: Jury, way: Way, served: Query, said: Mapping[str, int]
 ) -> tuple[tuple[Phrase, ...], float | None]:
-    """Every text with its figures, and the mean IoU with those that help; None if none does.
+    """Every text with its figures, used ones first, and the mean IoU with those; None without any.
 
     One by one, the most often typed first: a text is used if it gains more than next to nothing,
     and more than its standard error, beside those that are used already.
@@ -52,7 +52,7 @@ def tried(
                 reason="" if helps else _why_not(rating.masks),
             )
         )
-    return tuple(phrases), found
+    return tuple(sorted(phrases, key=lambda phrase: not phrase.used)), found
 
 
 def _why_not(masks: int) -> str:
