@@ -72,11 +72,12 @@ def processes() -> dict[int, tuple[int, str]]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0, pause: float = 0.1) -> None:
+    """Look until it holds, not too often: who is asked works on the same few cores."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 @dataclass

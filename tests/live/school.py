@@ -79,7 +79,7 @@ class School:
             return seen[0].get("state") == state and job in {None, seen[0].get("job")}
 
         try:
-            wait_until(there, 240)
+            wait_until(there, 240, pause=0.3)
         except AssertionError:
             raise AssertionError(
                 f"{seen[0]} instead of {state}\n{up.log.read_text()[-4000:]}"
