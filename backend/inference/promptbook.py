@@ -64,7 +64,7 @@ class Phrase:
 
 
 def used(phrases: Iterable[Phrase]) -> tuple[str, ...]:
-    """Those that are."""
+    """The texts of those that are in use."""
     return tuple(phrase.text for phrase in phrases if phrase.used)
 
 

@@ -28,7 +28,7 @@ from backend.inference.promptbook import (
 from backend.labelstudio.labels import Label
 from backend.learning.dataset import Part
 from backend.learning.evidence import MOST_EXEMPLARS, Evidence, Seen, Shot
-from backend.learning.jury import GRID, Jury, Rating, Way, gain
+from backend.learning.jury import GRID, TELLING, Jury, Rating, Way, gain
 from backend.learning.probing import Learned, learn
 from backend.learning.thresholds import ENOUGH, LITTLE, calibrated, smoothed
 from backend.learning.unwanted import tried
@@ -40,7 +40,6 @@ from backend.prompting import Query
 # little, three lost 0.16 to 0.19 IoU, and of 21 labels with more none lost over 0.03.
 PROBED, CAUTION = 10, 15
 CLEARLY = 0.02  # of mean IoU, by which other words have to be better
-TELLING = 3  # masks of other tasks, from which on they can tell that one hurts
 MOST_TEXTS = 16  # that are tried for a label
 
 Texts = tuple[str, ...]
@@ -118,7 +117,7 @@ class Choice:
             self.keep(probe.id, row)
             served = replace(served, probed=probe.id, chance=probe.chance, probe=row)
             after = learned.rating.iou(probe.chance)
-        served, negatives, after = self._negatives(way, served, after)
+        served, negatives, after = self._negatives(way, rating, served, after)
         return Entry(
             self.query.label,
             texts=phrases,
@@ -206,7 +205,7 @@ class Choice:
         return "other words find more" if configured else "the words in use find as much"
 
     def _negatives(
-        self, way: Way, served: Query, after: float | None
+        self, way: Way, rating: Rating, served: Query, after: float | None
     ) -> tuple[Query, tuple[Phrase, ...], float | None]:
         """The query as it is served, what the label is not, and the mean IoU with that."""
         before = self.before.negatives
@@ -215,7 +214,7 @@ class Choice:
         said = {**{phrase.text: 0 for phrase in before}, **self.unwanted}
         if served.negatives or not said:  # what the labeling configuration says, stays
             return served, (), after
-        phrases, found = tried(self.jury, way, served, said)
+        phrases, found = tried(self.jury, way, rating, served, said)
         after = after if found is None else found
         return replace(served, negatives=used(phrases)), phrases, after
 
@@ -326,7 +325,7 @@ class Choice:
 
     def _held_out(self, way: Way, query: Query) -> float:
         """Mean IoU of masks as they are served, on the judges that have the label."""
-        scores = self.judges.served(way, query)[self.judges.present]
+        scores = self.judges.served(way, query, self.judges.present)
         return round(float(np.nanmean(scores)), 4)
 
 

@@ -27,6 +27,7 @@ from models.segmenter import resize
 
 GRID = np.arange(1, 20) / 20  # thresholds that are tried
 MOST_PRESENT, MOST_ABSENT = 40, 20  # images that judge a label
+TELLING = 3  # masks, from which on they can tell that something helps, or hurts
 ABSENT = 0.25  # weight of all images without a label, beside those with it
 
 Curve = NDArray[np.float64]
@@ -137,13 +138,15 @@ class Jury:
                 curves[i] = self.by_level(image, threshold, sure, cleaned)
         return Rating(curves, self.present)
 
-    def served(self, way: Way, query: Query) -> Curve:
+    def served(self, way: Way, query: Query, on: NDArray[np.bool_]) -> Curve:
         """IoU of masks as they are served, (I,); NaN where the way has nothing to ask with.
 
-        Where the label is absent, finding nothing is 1, and anything 0.
+        Where the label is absent, finding nothing is 1, and anything 0. `on` are the images to
+        look at, (I,); the others have NaN, too.
         """
         scores = np.full(len(self.images), np.nan)
-        for i, image in enumerate(self.images):
+        for i in np.flatnonzero(on):
+            image = self.images[i]
             asking, truth = way(image), self.truth(image)
             if asking is not None:
                 (found,) = self.predictor.find(image.features, {query: asking})

@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from backend.inference.promptbook import Origin, Phrase
-from backend.learning.jury import Jury, Way, gain
+from backend.learning.jury import TELLING, Jury, Rating, Way, gain
 from backend.learning.thresholds import LITTLE
 from backend.prompting import Query
 
 MOST = 4  # texts that are tried: each costs another answer for every mask
-TELLING = 3  # masks, from which on they can tell that one helps
 
 
 def tried(
-    jury: Jury, way: Way, served: Query, said: Mapping[str, int]
+    jury: Jury, way: Way, rating: Rating, served: Query, said: Mapping[str, int]
 ) -> tuple[tuple[Phrase, ...], float | None]:
     """Every text with its figures, used ones first, and the mean IoU with those; None without any.
 
@@ -25,19 +24,20 @@ def tried(
     Args:
         jury: The images that judge.
         way: To ask for the label.
+        rating: Of that way.
         served: The query as it is served without them.
         said: In how many accepted annotations each was typed.
     """
-    (rating,) = jury.rate(way)
-    found, best, phrases = None, jury.served(way, served), list[Phrase]()
+    asked = rating.asked
+    found, best, phrases = None, jury.served(way, served, asked), list[Phrase]()
     for text in sorted(said, key=lambda text: (-said[text], text))[:MOST]:
         query = replace(served, negatives=(*served.negatives, text))
-        scores = jury.served(way, query)
+        scores = jury.served(way, query, asked)
         helps = False
         if rating.masks >= TELLING:
             gained, error = gain(best, scores, rating.weights)
             helps = gained >= max(LITTLE, error)
-        there = scores[rating.present & rating.asked]
+        there = scores[rating.present & asked]
         iou = round(float(there.mean()), 4) if len(there) else None
         if helps:
             served, best, found = query, scores, iou
