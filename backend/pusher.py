@@ -41,7 +41,7 @@ MOST_BYTES = 4_000_000  # of packed answers in one request; as JSON they are fou
 LOOK = 5.0  # seconds between looks after askers that died
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 IN_DOUBT = 20.0  # seconds that a request which failed half-way has to be carried out or not
-FORBIDDEN, MISSING = {401, 403}, 404
+UNKNOWN, FORBIDDEN, MISSING = 401, 403, 404  # the token, to its user, at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +144,8 @@ class Pusher:
         """Bring answers into Label Studio, unless they are there, and acknowledge them.
 
         Raises:
-            LabelStudioError: it cannot be asked, or does not know the token; some of the answers
-                may have been brought.
+            LabelStudioError: it cannot be asked, or refuses the token, whatever it is asked for;
+                some of the answers may have been brought.
             InDoubt: it did not say whether it saved some.
         """
         projects: dict[int, list[Late]] = {}
@@ -157,7 +157,15 @@ class Pusher:
                 late = Late(job, task, json.loads(body), len(body))
                 projects.setdefault(project, []).append(late)
         for project, lates in projects.items():
-            self._push_to(project, lates)
+            try:
+                self._push_to(project, lates)
+            except LabelStudioRefused as error:
+                if error.answered != FORBIDDEN:
+                    raise
+                self._studio.user()  # who may do nothing at all may not ask this either
+                addresses = self._deliveries.addresses([late.job for late in lates])
+                left = [late for late, one in zip(lates, addresses, strict=True) if one]
+                self._drop(project, left, f"the token's user may not write to it: {error}")
 
     def _push_to(self, project: int, lates: Sequence[Late]) -> None:
         try:
@@ -224,7 +232,7 @@ class Pusher:
             else:
                 created = self._studio.create_predictions(project, [first, *others])
         except LabelStudioRefused as error:
-            if error.answered in FORBIDDEN:
+            if error.answered in {UNKNOWN, FORBIDDEN}:
                 raise
             self._refuse(project, lates, config, str(error))
             return

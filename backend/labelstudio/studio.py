@@ -32,7 +32,10 @@ class Tasks(Projects, Protocol):
 
 
 class Predictions(Tasks, Protocol):
-    """What is predicted."""
+    """What is predicted, and by whom it is said to be."""
+
+    def user(self) -> Json:
+        """The token's user."""
 
     def create_predictions(self, project: int, predictions: Iterable[Mapping[str, Any]]) -> int:
         """Add predictions, all or none, but not their clusters."""

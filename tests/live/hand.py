@@ -19,9 +19,9 @@ GROUP = group_of(PROJECT, VERSION)
 NEVER: Callable[[], bool] = lambda: False  # noqa: E731
 
 
-def payloads(*tasks: int) -> list[dict[str, Any]]:
+def payloads(*tasks: int, project: int = PROJECT) -> list[dict[str, Any]]:
     return [
-        {"task": {"id": task, "data": {}}, "label_config": LABEL_CONFIG, "project": PROJECT}
+        {"task": {"id": task, "data": {}}, "label_config": LABEL_CONFIG, "project": project}
         for task in tasks
     ]
 

@@ -24,6 +24,8 @@ class Studio:
         self.url = ""
         self.images = dict(tasks)
         self.saved: list[dict[str, Any]] = []
+        self.refusals: dict[int, int] = {}  # project -> status with which it is refused
+        self.token_known = True
         self.down = False
         self.busy: float | None = None  # in how many seconds to ask again while it is down
         self.listed = 0  # how often somebody asked for all tasks
@@ -34,6 +36,11 @@ class Studio:
     def copies(self) -> Counter[tuple[int, str]]:
         """How often each (task, version) was saved."""
         return Counter((one["task"], one["model_version"]) for one in self.saved)
+
+    def user(self) -> dict[str, Any]:
+        if not self.token_known:
+            raise LabelStudioRefused("it does not let the token's user do this", 403)
+        return {"id": 1}
 
     def project(self, project: int) -> dict[str, Any]:
         self._reach(project)
@@ -77,6 +84,8 @@ class Studio:
     def _reach(self, project: int) -> None:
         if self.down:
             raise LabelStudioUnavailable("Label Studio cannot be reached", self.busy)
+        if project in self.refusals:
+            raise LabelStudioRefused("you shall not pass", self.refusals[project])
         if project != PROJECT:
             raise LabelStudioRefused("no such project", 404)
 

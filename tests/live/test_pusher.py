@@ -11,6 +11,7 @@ from rq.utils import as_text
 
 from backend import journal, pusher
 from backend.delivery import PUSHER, Answer, group_of
+from backend.errors import LabelStudioRefused
 from backend.labelstudio.studio import UNCERTAINTY
 from backend.pusher import Pusher
 from backend.queue import Asking, PredictionQueue
@@ -30,6 +31,8 @@ from tests.live.hand import (
 from tests.live.studio import PROJECT, Studio
 
 pytestmark = pytest.mark.live
+
+OTHER = PROJECT + 1
 
 
 def test_a_deleted_task_is_dropped_with_a_word(queue: PredictionQueue) -> None:
@@ -168,6 +171,37 @@ def test_a_task_that_two_groups_ask_for_is_saved_once(queue: PredictionQueue) ->
     assert studio.copies() == {(task, VERSION): 1 for task in (1, 2, 3)}
     assert queue.deliveries.unpushed() == 0
     assert [one["pending"] for one in queue.jobs()["projects"]] == [0, 0]
+
+
+def test_a_project_that_the_tokens_user_may_not_write_to_stands_in_no_others_way(
+    queue: PredictionQueue,
+) -> None:
+    studio = Studio(LABEL_CONFIG, {1: "", 2: ""})
+    studio.refusals[OTHER] = 403
+    queue.submit_background(payloads(5, 6, project=OTHER), group_of(OTHER, VERSION))
+    queue.submit_background(payloads(1, 2), GROUP)
+    Hand(queue.connection).work()
+    push_all(queue, studio)
+    assert studio.copies() == {(1, VERSION): 1, (2, VERSION): 1}
+    reasons = queue.progress(group_of(OTHER, VERSION))["reasons"]
+    assert sorted(reasons) == [5, 6]
+    assert all("may not write" in reason for reason in reasons.values())
+    assert queue.deliveries.unpushed() == 0
+
+
+def test_a_user_who_may_do_nothing_or_a_token_that_is_not_known_loses_no_answer(
+    queue: PredictionQueue,
+) -> None:
+    studio = Studio(LABEL_CONFIG, {1: ""})
+    queue.submit_background(payloads(1), GROUP)
+    Hand(queue.connection).work()
+    for status, known in ((403, False), (401, True)):
+        studio.refusals, studio.token_known = {PROJECT: status}, known
+        with pytest.raises(LabelStudioRefused):
+            push_all(queue, studio)
+    studio.refusals, studio.token_known = {}, True
+    push_all(queue, studio)
+    assert studio.copies() == {(1, VERSION): 1}
 
 
 def test_an_answer_of_another_promptbrush_is_told_and_stands_in_nobodys_way(
