@@ -15,13 +15,13 @@ from backend.follow import follow
 from backend.inference.books import Books
 from backend.labelstudio.wiring import Address
 from backend.learning.source import studio_of
-from backend.learning.train import Progress, Told, Trained
 from backend.service import Backend
 from backend.settings import Settings
 from backend.training import TrainingLane
 
 if TYPE_CHECKING:
     from backend.learning.commands import Learner
+    from backend.learning.train import Progress, Told, Trained
 
 log = logging.getLogger(__name__)
 

@@ -32,7 +32,6 @@ from backend.learning.acceptance import measure
 from backend.learning.collected import Collected
 from backend.learning.gauge import Gauge
 from backend.learning.source import studio_of
-from backend.learning.train import Progress, Told, Trained
 from backend.outage import Outage
 from backend.queue import connect as connect_broker
 from backend.reader import Reader
@@ -40,7 +39,7 @@ from backend.settings import Settings
 from backend.training import STOPPED, Run, TrainingLane, Word
 
 if TYPE_CHECKING:
-    pass
+    from backend.learning.train import Progress, Told, Trained
 
 log = logging.getLogger(__name__)
 

@@ -136,6 +136,13 @@ except SystemExit:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.parametrize("waits", ["launcher", "pusher", "trainer", "web.server"])
+def test_a_process_that_waits_holds_no_torch(waits: str) -> None:
+    """It takes seconds to be loaded, and most of a process's memory."""
+    code = f"import sys, backend.{waits}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_what_a_terminal_cannot_write_ends_no_command(tmp_path: Path) -> None:
     known = {**os.environ, "PYTHONIOENCODING": "latin-1", "PROMPTBRUSH_DATA_DIR": str(tmp_path)}
     command = ["prompts", "set", "--project", "3", "--label", "狗", "--threshold", "0.3"]
