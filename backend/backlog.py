@@ -2,18 +2,25 @@
 
 Label Studio sends an event once, whether it is heard or not. So one that the broker does not take,
 since it is restarted or has no room, waits here and is sent again: nobody's work is lost by that.
-What waits ends with the process; order does not matter to who reads.
+What waits is in files too, which the next process sends where this one ends; an event that is read
+twice is as good as read once. Order does not matter to who reads.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
+import uuid
 from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 from redis.exceptions import RedisError
 
+from backend.durable import write
 from backend.inbox import MOST_BYTES, Inbox, written
 from backend.labelstudio.events import Event
 from backend.outage import Outage
@@ -23,24 +30,55 @@ log = logging.getLogger(__name__)
 PAUSE = 1.0  # seconds between tries
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An event that waits."""
+
+    text: str
+    file: Path
+
+    def keep(self) -> None:
+        """Have it outlive this process, where the disk allows that."""
+        unfinished = self.file.with_suffix(".new")
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            write(unfinished, self.text.encode())
+            unfinished.rename(self.file)
+        except OSError as error:
+            log.warning("an event that waits for the broker ends with this process: %s", error)
+            with suppress(OSError):
+                unfinished.unlink()
+
+    def forget(self) -> None:
+        """It waits no longer."""
+        with suppress(OSError):
+            self.file.unlink()
+
+
 class Backlog:
     """The events that wait: bounded, oldest out first.
 
     Args:
         inbox: Where they go.
+        folder: Where they are kept; what an earlier process left there is sent, too.
         most_bytes: That they may have together, beside the one that is being sent.
         pause: Seconds between tries.
     """
 
-    def __init__(self, inbox: Inbox, most_bytes: int = MOST_BYTES, pause: float = PAUSE) -> None:
+    def __init__(
+        self, inbox: Inbox, folder: Path, most_bytes: int = MOST_BYTES, pause: float = PAUSE
+    ) -> None:
         self._inbox = inbox
+        self._folder = folder
         self._most_bytes = most_bytes
         self._pause = pause
         self._lock = threading.Lock()
-        self._waiting: deque[str] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
         self._sending = False
         self._outage = Outage(log)
+        for left in _left(folder):
+            self._wait(left)
 
     def add(self, event: Event) -> None:
         """Send an event; later if the broker does not take it, or has not taken others yet.
@@ -57,9 +95,15 @@ class Backlog:
             )
             return
         log.info("event %s waits for the broker", event.action)
+        one = _Waiting(text, self._folder / f"{time.time_ns():020}-{uuid.uuid4().hex}.json")
+        one.keep()
+        self._wait(one)
+
+    def _wait(self, one: _Waiting) -> None:
+        """Have an event sent when its turn has come."""
         with self._lock:
-            self._waiting.append(text)
-            self._make_room(len(text))
+            self._waiting.append(one)
+            self._make_room(len(one.text))
             if not self._sending:
                 self._sending = True
                 threading.Thread(target=self._send, name="backlog", daemon=True).start()
@@ -67,13 +111,14 @@ class Backlog:
     def _send(self) -> None:
         """Send what waits until nothing does."""
         count = 0
-        while (text := self._taken()) is not None:
-            if self._sent(text):
+        while (one := self._taken()) is not None:
+            if self._sent(one.text):
+                one.forget()
                 count += 1
                 continue
             with self._lock:
-                self._waiting.appendleft(text)
-                self._make_room(len(text))
+                self._waiting.appendleft(one)
+                self._make_room(len(one.text))
             time.sleep(self._pause)
         log.info("the broker has taken the %d events that waited", count)
 
@@ -87,19 +132,34 @@ class Backlog:
         self._outage.ends()
         return True
 
-    def _taken(self) -> str | None:
+    def _taken(self) -> _Waiting | None:
         """The oldest, which no longer waits: one that is being sent cannot be told lost as well."""
         with self._lock:
             self._sending = bool(self._waiting)
             if not self._sending:
                 return None
-            text = self._waiting.popleft()
-            self._bytes -= len(text)
-            return text
+            one = self._waiting.popleft()
+            self._bytes -= len(one.text)
+            return one
 
     def _make_room(self, more: int) -> None:
         """Count what has come to wait; where that is too much, the oldest is lost."""
         self._bytes += more
         while self._bytes > self._most_bytes:
-            self._bytes -= len(self._waiting.popleft())
+            oldest = self._waiting.popleft()
+            self._bytes -= len(oldest.text)
+            oldest.forget()
             log.error("an event is lost: more wait for the broker than there is room for")
+
+
+def _left(folder: Path) -> list[_Waiting]:
+    """What an earlier process left, oldest first."""
+    found = []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            text = file.read_text(encoding="utf-8")
+            json.loads(text)  # who reads events from the broker relies on that
+            found.append(_Waiting(text, file))
+        except (OSError, ValueError) as error:
+            log.warning("%s, an event that waited, cannot be read: %s", file, error)
+    return found

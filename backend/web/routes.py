@@ -70,7 +70,7 @@ class Routes:
         self._settings = settings
         self._queue = queue
         self._inbox = inbox
-        self._backlog = Backlog(inbox)
+        self._backlog = Backlog(inbox, settings.data_dir / "backlog")
         self._lane = lane
         self._versions = versions
         self._lineages = lineages

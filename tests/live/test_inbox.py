@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,8 +69,10 @@ def test_an_event_larger_than_all_room_costs_the_others_nothing(inbox: Inbox) ->
 
 
 @pytest.mark.usefixtures("full")
-def test_what_a_full_broker_refuses_is_sent_again(inbox: Inbox, redis: Redis) -> None:
-    backlog = Backlog(inbox, pause=0.02)
+def test_what_a_full_broker_refuses_is_sent_again(
+    inbox: Inbox, redis: Redis, tmp_path: Path
+) -> None:
+    backlog = Backlog(inbox, tmp_path, pause=0.02)
     for number in (1, 2, 3):
         backlog.add(event(number))
     assert inbox.counts()["count"] == 0
@@ -94,12 +97,13 @@ def test_what_a_full_broker_refuses_is_sent_again(inbox: Inbox, redis: Redis) ->
 def test_what_is_too_much_for_the_outbox_is_lost_and_the_log_says_so(
     inbox: Inbox,
     redis: Redis,
+    tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     sizes: list[int],
     kept: list[int],
     losses: int,
 ) -> None:
-    backlog = Backlog(inbox, most_bytes=4000, pause=0.02)
+    backlog = Backlog(inbox, tmp_path, most_bytes=4000, pause=0.02)
     with caplog.at_level(logging.ERROR):
         for number, size in enumerate(sizes):
             backlog.add(event(number, size=size))

@@ -83,7 +83,7 @@ def test_without_an_api_key_what_webhooks_brought_is_learnt_from(pupils: School)
         wait_until(lambda: "without LABEL_STUDIO_URL" in up.log.read_text())
 
 
-def test_what_is_accepted_while_the_broker_is_away_is_news_once_it_is_back(
+def test_what_is_accepted_while_the_broker_is_away_outlives_the_web_and_is_news_once_it_is_back(
     pupils: School, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -103,6 +103,8 @@ def test_what_is_accepted_while_the_broker_is_away_is_news_once_it_is_back(
         for task in pupils.tasks[1:4]:
             pupils.submitted(up, task)
         assert up.get("/health")["broker"] == "DOWN"
+        wait_until(lambda: len(list((up.data_dir / "backlog").glob("*.json"))) == 3)
+        up.kill("backend.cli web")
         server = serve()
         wait_until(lambda: pupils.state(up).get("news") == 4, 60)
     finally:
