@@ -43,6 +43,7 @@ NOT_FOUND = "not found at this threshold"
 MOST_PROMPTS = len(COLOURS)  # so that each has a colour of its own
 KEPT_BYTES = 4 * 2**20  # an image file up to this size travels as it is
 KEPT = "data:application/octet-stream;base64,"
+_JOINERS = "\u200c\u200d"  # within words of Persian and Hindi, and within emoji
 _ENDS = re.compile(r"\n|,(?!\s*(?:(?:but|and)\s+)?not\s)", re.IGNORECASE)  # of phrases
 
 
@@ -190,8 +191,8 @@ def read_prompts(text: str) -> tuple[str, ...]:
     Raises:
         BadRequest: there are none, too many, one is too long, or one says nothing but a "not".
     """
-    printable = "".join(c if c.isprintable() else "\n" for c in text)
-    phrases = [" ".join(part.split()) for part in _ENDS.split(printable)]
+    typed = "".join(c for c in text if c.isprintable() or c.isspace() or c in _JOINERS)
+    phrases = [" ".join(part.split()) for part in _ENDS.split(typed)]
     prompts = tuple(dict.fromkeys(phrase for phrase in phrases if phrase))
     if not prompts:
         raise BadRequest("Nothing to look for: type a phrase, such as “a red circle”.")

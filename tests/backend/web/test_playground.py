@@ -37,6 +37,19 @@ def test_phrases_stand_on_lines_or_between_commas_and_count_once() -> None:
     assert read_prompts(" a dog,a  cat\r\n\n a dog ,") == ("a dog", "a cat")
 
 
+@pytest.mark.parametrize(
+    ("typed", "phrase"),
+    [
+        ("a\u00a0red\u3000circle", "a red circle"),  # spaces of web pages, and of Chinese
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("👩\u200d🚀", "👩\u200d🚀"),
+        ("\u200ea sail\u00adboat\u200b", "a sailboat"),
+    ],
+)
+def test_what_nobody_sees_parts_no_phrase(typed: str, phrase: str) -> None:
+    assert read_prompts(typed) == (phrase,)
+
+
 @given(st.text())
 def test_whatever_is_typed_asks_for_what_was_typed_or_is_refused(text: str) -> None:
     try:
