@@ -22,7 +22,7 @@ from backend.report import duration
 from backend.settings import Settings
 from backend.training import TrainingLane
 from backend.web.lineage import Lineages
-from backend.web.playground import KEPT, KEPT_BYTES, MOST_PROMPTS, Playground, Shown
+from backend.web.playground import KEPT, KEPT_BYTES, MOST_PROMPTS, Picked, Playground, Shown
 from backend.web.seats import Seats
 from demo import IMAGES
 
@@ -93,13 +93,14 @@ class Pages:
         request.max_content_length = max_bytes + FORM_BYTES
         request.max_form_memory_size = FORM_BYTES
         form: dict[str, str] = {}
+        picked: Picked | None = None
         shown: Shown | None = None
         error: BackendError | None = None
         try:
             form = dict(request.form)
             with self._seats.one():
-                asked = self._playground.read(form, request.files.get("image"))
-                shown = self._playground.ask(asked)
+                picked = self._playground.pick(form, request.files.get("image"))
+                shown = self._playground.ask(self._playground.read(form, picked))
         except RequestEntityTooLarge:
             error = too_large("The upload", max_bytes)
         except BackendError as refused:
@@ -108,7 +109,7 @@ class Pages:
             error = QueueUnavailable(f"The queue's broker does not answer: {silent}")
         if error:
             log.info("playground: %s: %s", error.name, error)
-        return self._page(form, shown, error), error.status if error else 200
+        return self._page(form, picked, shown, error), error.status if error else 200
 
     def back(self) -> ResponseReturnValue:
         """To the page; an answer's own address holds nothing without its form."""
@@ -125,12 +126,15 @@ class Pages:
     def _page(
         self,
         form: Mapping[str, str],
+        picked: Picked | None = None,
         shown: Shown | None = None,
         error: BackendError | None = None,
     ) -> str:
         choice = form.get("choice", "")
         workers = _unless_down(self._queue.workers)
-        kept = shown.uri if shown else choice if choice.startswith(KEPT) else ""
+        kept = choice if choice.startswith(KEPT) else ""
+        if picked and (shown or not picked.sample):
+            kept = picked.uri
         return render_template(
             "home.html",
             health=self._health(),
@@ -144,7 +148,7 @@ class Pages:
             prompts=form.get("prompts", FIRST_PROMPTS),
             threshold=form.get("threshold") or self._settings.threshold,
             kept=kept,
-            choice=choice if choice in self._samples and not shown else "",
+            choice=choice if choice in self._samples and not kept else "",
             shown=shown,
             error=error,
         )

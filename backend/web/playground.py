@@ -48,11 +48,19 @@ _ENDS = re.compile(r"\n|,(?!\s*(?:(?:but|and)\s+)?not\s)", re.IGNORECASE)  # of 
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a visitor wants to see, checked."""
+class Picked:
+    """The image that a form names or holds."""
 
     image: Image.Image  # upright, at most LONGEST_SIDE long
     uri: str  # the file of that image, as it is sent and as the next form holds it
+    sample: str = ""  # its name, if it is a demo image
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a visitor wants to see, checked."""
+
+    picked: Picked
     prompts: tuple[str, ...]
     threshold: float
 
@@ -77,7 +85,7 @@ class Asked:
                 negative_values=",".join(unwanted),
             )
         return {
-            "tasks": [{"id": TASK, "data": {"image": self.uri}}],
+            "tasks": [{"id": TASK, "data": {"image": self.picked.uri}}],
             "label_config": ET.tostring(view, encoding="unicode"),
         }
 
@@ -100,7 +108,6 @@ class Shown:
     picture: str  # the image with its masks, as a data URI
     width: int
     height: int
-    uri: str  # the image, for further prompts
     rows: tuple[Row, ...]
     milliseconds: Mapping[str, float]  # queue, fetch, encode, draw, total
     model_version: str
@@ -122,21 +129,31 @@ class Playground:
         self._stopping = stopping
         self._decoding = threading.Lock()  # large images one after the other, for memory's sake
 
-    def read(self, form: Mapping[str, str], upload: FileStorage | None) -> Asked:
-        """A form's content; an uploaded file wins over the chosen image.
+    def pick(self, form: Mapping[str, str], upload: FileStorage | None) -> Picked:
+        """A form's image; an uploaded file wins over the chosen one.
 
         Raises:
-            BadRequest: prompts or threshold cannot be used, or no image is chosen.
+            BadRequest: none is chosen.
             ImageUnreadable: the file is no image, or too large a one.
         """
-        prompts = read_prompts(form.get("prompts", ""))
-        threshold = _read_threshold(form.get("threshold", ""), self._settings.threshold)
+        sample = ""
         if upload is not None and upload.filename:
             name, content = upload.filename[:100], upload.read()
         else:
             name, content = self._chosen(form.get("choice", ""))
+            sample = name if name in self._samples else ""
         image = self._open(content, name)
-        return Asked(image, _sendable(content, image), prompts, threshold)
+        return Picked(image, _sendable(content, image), sample)
+
+    def read(self, form: Mapping[str, str], picked: Picked) -> Asked:
+        """What a form asks of its image.
+
+        Raises:
+            BadRequest: prompts or threshold cannot be used.
+        """
+        prompts = read_prompts(form.get("prompts", ""))
+        threshold = _read_threshold(form.get("threshold", ""), self._settings.threshold)
+        return Asked(picked, prompts, threshold)
 
     def ask(self, asked: Asked) -> Shown:
         """The masks, once a worker has drawn them.
@@ -259,12 +276,11 @@ def _shown(
         mask = brush.decode(region["value"]["rle"], *size) >= 128
         rows.append(Row(prompt, _hex(COLOURS[len(drawn)]), region["score"], float(mask.mean())))
         drawn.append(Drawn(f"{prompt} {region['score']:.2f}", mask))
-    picture = draw(asked.image, drawn)
+    picture = draw(asked.picked.image, drawn)
     return Shown(
         _jpeg(picture),
         picture.width,
         picture.height,
-        asked.uri,
         tuple(rows),
         milliseconds,
         prediction["model_version"],

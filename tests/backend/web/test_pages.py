@@ -245,9 +245,22 @@ def test_a_form_that_cannot_be_used_is_answered_with_the_reason(
 
 
 def test_what_was_typed_is_still_there_after_an_error(client: FlaskClient) -> None:
-    page = ask(client, prompts="my phrase", threshold="7", choice="03-portrait.jpg").text
+    form = {"prompts": "my phrase", "threshold": "7", "choice": "03-portrait.jpg"}
+    page = client.post("/playground", data=form).text
     assert ">my phrase</textarea>" in page
     assert re.search(r'value="03-portrait.jpg" checked', page)
+
+
+@pytest.mark.parametrize(
+    "form", [{"prompts": "not a pan"}, {"threshold": "7"}, {"prompts": "a pan"}]
+)
+def test_a_file_is_still_there_when_it_could_not_be_asked(
+    client: FlaskClient, queue: PlaygroundQueue, form: dict[str, str]
+) -> None:
+    queue.pulses = []
+    page = ask(client, choice="03-portrait.jpg", **form).text
+    (checked,) = re.findall(r'name="choice" value="([^"]+)" checked', page)
+    assert b64decode(checked.removeprefix(KEPT)) == picture()[0].read()
 
 
 @pytest.mark.parametrize(

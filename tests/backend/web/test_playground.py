@@ -15,7 +15,15 @@ from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.negation import understood
 from backend.overlay import LONGEST_SIDE
 from backend.settings import Settings
-from backend.web.playground import KEPT, KEPT_BYTES, MOST_PROMPTS, Asked, Playground, read_prompts
+from backend.web.playground import (
+    KEPT,
+    KEPT_BYTES,
+    MOST_PROMPTS,
+    Asked,
+    Picked,
+    Playground,
+    read_prompts,
+)
 from demo import IMAGES
 
 SAMPLES = {path.name: path for path in IMAGES.iterdir()}
@@ -56,7 +64,7 @@ def test_whatever_is_typed_asks_for_what_was_typed_or_is_refused(text: str) -> N
         prompts = read_prompts(text)
     except BadRequest:
         return
-    asked = Asked(Image.new("RGB", (1, 1)), KEPT, prompts, 0.3)
+    asked = Asked(Picked(Image.new("RGB", (1, 1)), KEPT), prompts, 0.3)
     config = parse_label_config(asked.body()["label_config"])
     (control,) = config.outputs
     assert config.problems == ()
@@ -69,7 +77,7 @@ def test_whatever_is_typed_asks_for_what_was_typed_or_is_refused(text: str) -> N
 def test_what_follows_a_not_is_taken_away() -> None:
     prompts = read_prompts("a cup, not a mug, but  not a pot, a knot\na jug (not a jar)")
     assert prompts == ("a cup, not a mug, but not a pot", "a knot", "a jug (not a jar)")
-    asked = Asked(Image.new("RGB", (1, 1)), KEPT, prompts, 0.3)
+    asked = Asked(Picked(Image.new("RGB", (1, 1)), KEPT), prompts, 0.3)
     (control,) = parse_label_config(asked.body()["label_config"]).outputs
     assert [(label.prompts, label.negatives) for label in control.labels] == [
         (("a cup",), ("a mug", "a pot")),
@@ -95,49 +103,51 @@ def test_phrases_that_cannot_be_asked_are_refused(text: str, reason: str) -> Non
 @pytest.mark.parametrize("threshold", ["0", "1", "-1", "nan", "much"])
 def test_a_threshold_is_a_probability(playground: Playground, threshold: str) -> None:
     with pytest.raises(BadRequest, match="between 0 and 1"):
-        playground.read({"prompts": "x", "threshold": threshold}, None)
+        playground.read(
+            {"threshold": threshold, "prompts": "x"}, Picked(Image.new("RGB", (1, 1)), KEPT)
+        )
 
 
 def test_a_file_wins_over_the_chosen_image(playground: Playground) -> None:
-    form = {"prompts": "x", "choice": "01-table.jpg"}
-    assert playground.read(form, upload(30, 20, "PNG")).image.size == (30, 20)
-    assert playground.read(form, FileStorage(io.BytesIO(), "")).image.size != (30, 20)
+    form = {"choice": "01-table.jpg"}
+    assert playground.pick(form, upload(30, 20, "PNG")).image.size == (30, 20)
+    assert playground.pick(form, FileStorage(io.BytesIO(), "")).image.size != (30, 20)
 
 
 def test_an_image_that_comes_back_is_sent_as_it_was(playground: Playground) -> None:
-    first = playground.read({"prompts": "x"}, upload(30, 20, "PNG"))
-    again = playground.read({"prompts": "y", "choice": first.uri}, None)
+    first = playground.pick({}, upload(30, 20, "PNG"))
+    again = playground.pick({"choice": first.uri}, None)
     assert again.uri == first.uri
 
 
 def test_a_large_file_is_sent_as_a_smaller_image(playground: Playground) -> None:
     large = upload(2600, 2000, "PNG", compress_level=0)
-    asked = playground.read({"prompts": "x"}, large)
-    sent = b64decode(asked.uri.removeprefix(KEPT))
+    picked = playground.pick({}, large)
+    sent = b64decode(picked.uri.removeprefix(KEPT))
     assert len(sent) <= KEPT_BYTES
     with Image.open(io.BytesIO(sent)) as image:
-        assert image.size == asked.image.size
+        assert image.size == picked.image.size
         assert max(image.size) == LONGEST_SIDE
 
 
 @pytest.mark.parametrize("choice", ["", "../card.py", "/etc/passwd", "data:image/png;base64,AAAA"])
 def test_only_the_demo_images_can_be_chosen(playground: Playground, choice: str) -> None:
     with pytest.raises(ImageMissing, match="No image is chosen"):
-        playground.read({"prompts": "x", "choice": choice}, None)
+        playground.pick({"choice": choice}, None)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"<svg/>", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_image_is_refused_by_its_name(playground: Playground, content: bytes) -> None:
     with pytest.raises(ImageUnreadable, match=r"mine\.png"):
-        playground.read({"prompts": "x"}, FileStorage(io.BytesIO(content), "mine.png"))
+        playground.pick({}, FileStorage(io.BytesIO(content), "mine.png"))
 
 
 def test_a_file_beyond_the_limit_is_refused_with_the_limit(tmp_path: Path) -> None:
     small = Playground(Settings(image_max_mb=1), None, SAMPLES, lambda: False)  # type: ignore[arg-type]
     with pytest.raises(ImageUnreadable, match=r"more than 1 MB.*IMAGE_MAX_MB"):
-        small.read({"prompts": "x"}, upload(900, 900, "PNG"))
+        small.pick({}, upload(900, 900, "PNG"))
 
 
 def test_an_image_that_came_back_broken_is_refused(playground: Playground) -> None:
     with pytest.raises(ImageUnreadable, match="add it again"):
-        playground.read({"prompts": "x", "choice": KEPT + "?"}, None)
+        playground.pick({"choice": KEPT + "?"}, None)
