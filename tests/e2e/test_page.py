@@ -98,6 +98,12 @@ def picture(page: Page) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(content)))
 
 
+def await_refresh(page: Page, part: str) -> None:
+    """Until a part of the page is another than now."""
+    before = page.locator(part).element_handle()
+    wait_until(lambda: not before.evaluate("(one) => one.isConnected"), 15, lambda: part)
+
+
 def share_of(pixels: NDArray[np.uint8], colour: tuple[int, int, int]) -> float:
     """The share of pixels that have a colour, nearly."""
     return float((np.abs(pixels.astype(int) - colour).max(axis=2) < 24).mean())
@@ -274,6 +280,28 @@ def test_versions_are_shown_anew_without_asking(open_page: Open, models: Path) -
     first = Versions(models).active(3)
     assert first
     expect(served).to_contain_text(first.id[:8], timeout=15_000)
+
+
+def test_a_password_in_the_address_keeps_nothing_from_being_shown_anew(
+    browser: Browser, url: str
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(url.replace("//", f"//{USER}:{PASSWORD}@"))
+    await_refresh(page, "#status")
+    context.close()
+
+
+def test_a_service_that_does_not_answer_is_told(browser: Browser, url: str) -> None:
+    context = browser.new_context(http_credentials={"username": USER, "password": PASSWORD})
+    page = context.new_page()
+    page.goto(url)
+    service = page.locator("#status dd").first
+    expect(service).to_have_text("ready")
+    page.route(url, lambda route: route.fulfill(status=502))  # as a proxy in front does
+    expect(service).to_have_text("does not answer", timeout=15_000)
+    expect(service).to_have_class("bad")
+    context.close()
 
 
 def test_nobody_sees_anything_without_the_password(browser: Browser, url: str) -> None:

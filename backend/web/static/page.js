@@ -54,24 +54,33 @@ window.addEventListener("pageshow", () => {
 });
 
 // What happens, every few seconds while somebody looks, but not while somebody reads in it.
+const PATIENCE = 15000; // milliseconds: a broker that hangs takes some seconds
+
 async function refresh() {
   const parts = [...document.querySelectorAll("#status, #versions")];
   const read = (part) => part.contains(document.activeElement) || part.querySelector("details[open]");
   if (document.hidden || parts.every(read)) {
     return;
   }
-  const home = document.querySelector(".refresh").href;
+  const home = new URL(document.querySelector(".refresh").href);
+  home.username = home.password = ""; // of the page's own address, which fetch refuses
   try {
-    const answer = await fetch(home, { headers: { Accept: "text/html" } });
+    const signal = AbortSignal.timeout(PATIENCE);
+    const answer = await fetch(home, { headers: { Accept: "text/html" }, signal });
+    if (!answer.ok) {
+      throw new Error(answer.statusText);
+    }
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const part of parts) {
       const fresh = page.getElementById(part.id);
-      if (answer.ok && fresh && !read(part)) {
+      if (fresh && !read(part)) {
         part.replaceWith(fresh);
       }
     }
   } catch {
-    document.querySelector("#status dd").textContent = "does not answer";
+    const service = document.querySelector("#status dd");
+    service.textContent = "does not answer";
+    service.className = "bad";
   }
 }
 setInterval(refresh, 5000);
