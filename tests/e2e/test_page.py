@@ -282,6 +282,13 @@ def test_versions_are_shown_anew_without_asking(open_page: Open, models: Path) -
     expect(served).to_contain_text(first.id[:8], timeout=15_000)
 
 
+def test_tables_stay_where_they_were_moved_sideways(open_page: Open) -> None:
+    page = open_page(viewport=NARROW)
+    page.locator("#versions .scroll").evaluate("(one) => { one.scrollLeft = 150 }")
+    await_refresh(page, "#versions")
+    assert page.locator("#versions .scroll").evaluate("(one) => one.scrollLeft") == 150
+
+
 def test_a_password_in_the_address_keeps_nothing_from_being_shown_anew(
     browser: Browser, url: str
 ) -> None:

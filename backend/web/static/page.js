@@ -58,7 +58,9 @@ const PATIENCE = 15000; // milliseconds: a broker that hangs takes some seconds
 
 async function refresh() {
   const parts = [...document.querySelectorAll("#status, #versions")];
-  const read = (part) => part.contains(document.activeElement) || part.querySelector("details[open]");
+  const marked = getSelection();
+  const read = (part) => part.contains(document.activeElement) || part.querySelector("details[open]")
+    || (!marked.isCollapsed && marked.containsNode(part, true));
   if (document.hidden || parts.every(read)) {
     return;
   }
@@ -74,13 +76,24 @@ async function refresh() {
     for (const part of parts) {
       const fresh = page.getElementById(part.id);
       if (fresh && !read(part)) {
-        part.replaceWith(fresh);
+        replace(part, fresh);
       }
     }
   } catch {
     const service = document.querySelector("#status dd");
     service.textContent = "does not answer";
     service.className = "bad";
+  }
+}
+
+// Tables stay where they were moved to, sideways.
+function replace(part, fresh) {
+  const name = (table) => table.getAttribute("aria-label") ?? table.getAttribute("aria-labelledby");
+  const tables = (within) => [...within.querySelectorAll(".scroll")];
+  const places = new Map(tables(part).map((table) => [name(table), table.scrollLeft]));
+  part.replaceWith(fresh);
+  for (const table of tables(fresh)) {
+    table.scrollLeft = places.get(name(table)) ?? 0;
   }
 }
 setInterval(refresh, 5000);
