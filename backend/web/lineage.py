@@ -16,6 +16,7 @@ from backend.learning.card import Version
 from backend.learning.versions import REPORTS, Versions
 
 MOST_PROJECTS = 20  # shown, those with the latest versions
+MOST_VERSIONS = 10  # shown of a project, the latest, beside the one that is served
 REPORT = re.compile(r"[0-9a-f]{16}\.(html|json)")
 # A report holds its own style and pictures, and nothing else.
 GUARD = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
@@ -59,10 +60,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """A project's versions, newest first, the base checkpoint last."""
+    """A project's latest versions, newest first, the base checkpoint last."""
 
     project: int
     lines: tuple[Line, ...]
+    older: int  # how many more versions there are
     assumption: str  # that the time saved rests on; "" where there is none
 
 
@@ -74,16 +76,19 @@ class Lineages:
         self._versions = versions
         self._accepted: dict[int, tuple[int, Acceptance]] = {}  # with the time of its file
 
-    def latest(self, base: str | None) -> list[Lineage]:
-        """The projects with the latest versions, as they are served with a base checkpoint."""
+    def latest(self, base: str | None) -> tuple[list[Lineage], int]:
+        """The projects with the latest versions, as they are served with a base checkpoint.
+
+        And how many more projects have some.
+        """
         found = [
             (project, self._versions.versions(project)) for project in self._versions.projects()
         ]
         found = [(project, versions) for project, versions in found if versions]
         found.sort(key=lambda one: one[1][-1].created, reverse=True)
-        return [
-            self._lineage(project, versions, base) for project, versions in found[:MOST_PROJECTS]
-        ]
+        shown = found[:MOST_PROJECTS]
+        lineages = [self._lineage(project, versions, base) for project, versions in shown]
+        return lineages, len(found) - len(shown)
 
     def accepted(self, project: int) -> Acceptance:
         """What became of a project's predictions; read again when it was measured again."""
@@ -124,6 +129,8 @@ class Lineages:
             )
             for version in reversed(versions)
         ]
+        shown = [line for place, line in enumerate(lines) if place < MOST_VERSIONS or line.served]
+        older = len(lines) - len(shown)
         before = figures.get(base[:WEIGHTS]) if base else None
-        lines.append(Line(None, served is None, False, before))
-        return Lineage(project, tuple(lines), accepted.assumption if figures else "")
+        shown.append(Line(None, served is None, False, before))
+        return Lineage(project, tuple(shown), older, accepted.assumption if figures else "")

@@ -132,6 +132,7 @@ class Pages:
     ) -> str:
         choice = form.get("choice", "")
         workers = _unless_down(self._queue.workers)
+        lineages, others = self._lineages.latest(workers[0].digest if workers else None)
         kept = choice if choice.startswith(KEPT) else ""
         if picked and (shown or not picked.sample):
             kept = picked.uri
@@ -141,7 +142,8 @@ class Pages:
             workers=workers,
             jobs=_unless_down(self._jobs),
             training=_unless_down(self._lane.overview),
-            lineages=self._lineages.latest(workers[0].digest if workers else None),
+            lineages=lineages,
+            others=others,
             settings=self._settings,
             samples={name: path.stem.partition("-")[2] for name, path in self._samples.items()},
             most_prompts=MOST_PROMPTS,

@@ -69,6 +69,29 @@ def test_what_serves_is_marked_even_if_it_is_the_base(client: FlaskClient, tmp_p
     assert marked == ["base"]
 
 
+def test_what_is_served_is_shown_among_the_latest_however_many_there_are(
+    client: FlaskClient, tmp_path: Path
+) -> None:
+    versions = Versions(tmp_path)
+    made = [versions.keep(3, bytes([n]), Card(BASE)) for n in range(15)]
+    versions.activate(3, made[1].id, "")
+    _, *told = rows(client)
+    latest = [one.id[:8] for one in reversed(made[5:])]
+    assert [line.split()[0] for line in told] == [*latest, made[1].id[:8], "base"]
+    page = client.get("/", headers=BROWSER).text
+    assert "4 older ones" in page
+    assert "more project" not in page
+
+
+def test_projects_that_are_not_shown_are_counted(client: FlaskClient, tmp_path: Path) -> None:
+    for project in range(1, 23):
+        Versions(tmp_path).keep(project, b"", Card(BASE))
+    page = client.get("/", headers=BROWSER).text
+    assert page.count("<h3 id=") == 20
+    assert "2 more projects have versions" in page
+    assert page.index(">What happens<") < page.index(">Versions<")
+
+
 @pytest.mark.parametrize("images", [{"training": "20"}, {"training": None}, [20], "20"], ids=str)
 def test_images_that_are_no_counts_leave_the_page_standing(
     client: FlaskClient, tmp_path: Path, images: object
