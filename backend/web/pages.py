@@ -131,17 +131,19 @@ class Pages:
         error: BackendError | None = None,
     ) -> str:
         choice = form.get("choice", "")
-        workers = _unless_down(self._queue.workers)
+        health = self._health()
+        up = health["broker"] == "UP"  # one that hangs takes seconds to find out, each time
+        workers = _unless_down(self._queue.workers) if up else None
         lineages, others = self._lineages.latest(workers[0].digest if workers else None)
         kept = choice if choice.startswith(KEPT) else ""
         if picked and (shown or not picked.sample):
             kept = picked.uri
         return render_template(
             "home.html",
-            health=self._health(),
+            health=health,
             workers=workers,
-            jobs=_unless_down(self._jobs),
-            training=_unless_down(self._lane.overview),
+            jobs=_unless_down(self._jobs) if up else None,
+            training=_unless_down(self._lane.overview) if up else None,
             lineages=lineages,
             others=others,
             settings=self._settings,

@@ -23,6 +23,7 @@ class PlaygroundQueue:
         self.pulses = [WorkerPulse(EVIL, "h", 1, "clipseg", "demo", "d" * 64, "cpu")]
         self.answer: Any = self.find
         self.down = False
+        self.refused = 0  # calls while it was down
         self.submitted: list[tuple[dict[str, Any], bool]] = []
         self.ended: list[dict[str, Any]] = []
         self.projects: list[dict[str, Any]] = []
@@ -47,6 +48,11 @@ class PlaygroundQueue:
             "seconds": {"fetch": 0.001, "encode": 0.0, "draw": 0.002},
         }
 
+    def _answer(self) -> None:
+        if self.down:
+            self.refused += 1
+            raise BrokerDown("refused")
+
     def submit(self, payloads: list[dict[str, Any]], *, urgent: bool, **_: Any) -> list[Any]:
         self.submitted += [(payload, urgent) for payload in payloads]
         return payloads
@@ -58,8 +64,7 @@ class PlaygroundQueue:
         """Nothing is kept."""
 
     def workers(self) -> list[WorkerPulse]:
-        if self.down:
-            raise BrokerDown("refused")
+        self._answer()
         return self.pulses
 
     def warnings(self) -> list[str]:
@@ -69,8 +74,7 @@ class PlaygroundQueue:
         return self.workers()[0]
 
     def jobs(self) -> dict[str, Any]:
-        if self.down:
-            raise BrokerDown("refused")
+        self._answer()
         return {
             "queued": {"count": self.waiting, "jobs": []},
             "running": {"count": 0, "jobs": []},
@@ -82,8 +86,7 @@ class PlaygroundQueue:
         }
 
     def overview(self) -> dict[str, Any]:
-        if self.down:
-            raise BrokerDown("refused")
+        self._answer()
         return {"trainers": self.trainers, "projects": self.training}
 
     def hincrby(self, *_: Any) -> None:

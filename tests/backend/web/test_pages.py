@@ -315,6 +315,14 @@ def test_a_broker_that_is_down_is_told_on_the_page(
     assert ask(client).status_code == 503
 
 
+def test_a_broker_that_hangs_is_waited_for_once(
+    client: FlaskClient, queue: PlaygroundQueue
+) -> None:
+    queue.down = True
+    client.get("/", headers=BROWSER)
+    assert queue.refused == 1
+
+
 def test_an_answers_address_leads_back_to_the_page(client: FlaskClient) -> None:
     assert client.get("/playground").headers["Location"] == "/"
 
