@@ -13,9 +13,10 @@ from backend.learning.promotion import Verdict
 from backend.report import printable
 
 STYLE = """
+:root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
   overflow-wrap: anywhere }
-table { border-collapse: collapse; margin: 1rem 0 }
+div { overflow-x: auto; margin: 1rem 0 } table { border-collapse: collapse }
 th, td { padding: .2rem .8rem; text-align: left }
 td + td, th + th { text-align: right; overflow-wrap: normal } th:first-child { min-width: 8rem }
 tr + tr td { border-top: 1px solid #8884 }
@@ -73,7 +74,9 @@ def page(
         _table(["setting", "value"], [[name, str(value)] for name, value in settings.items()]),
     ]
     return (
-        f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<!DOCTYPE html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title>"
         f"<style>{STYLE}</style>{''.join(parts)}</html>\n"
     )
 
@@ -93,7 +96,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
-    return f"<table><tr>{cells}</tr>{body}</table>"
+    return f"<div><table><tr>{cells}</tr>{body}</table></div>"
 
 
 def _figure(drawing: str, caption: str) -> str:

@@ -7,14 +7,14 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import requests
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from backend.learning.versions import Versions
 from backend.overlay import COLOURS
@@ -22,6 +22,7 @@ from backend.showcase import serving
 from demo import CHECKPOINT, IMAGES, LABEL_CONFIG
 from models import checkpoint
 from tests.backend.learning.history import make
+from tests.backend.learning.test_page import report
 from tests.e2e.browser import FAINT, FITS, UNNAMED, WIDEST, Record
 from tests.e2e.conftest import wait_until
 
@@ -29,7 +30,8 @@ pytestmark = pytest.mark.e2e
 
 OUT = Path(__file__).parents[2] / "out/e2e"
 USER, PASSWORD = "annotator", "s3cret"
-WIDE, NARROW = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
+WIDE = ViewportSize(width=1200, height=900)
+NARROW = ViewportSize(width=360, height=740)
 SCENE = IMAGES / "01-table.jpg"
 
 Open = Callable[..., Page]
@@ -271,6 +273,20 @@ def test_versions_are_shown_with_what_they_save_and_their_reports(
     paragraph = page.get_by_text("Report", exact=True)
     expect(paragraph).to_be_visible()
     expect(paragraph).to_have_css("color", "rgb(255, 0, 0)")  # its own style holds
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_report_can_be_read_on_a_phone(
+    browser: Browser, scheme: Literal["light", "dark"]
+) -> None:
+    context = browser.new_context(viewport=NARROW, is_mobile=True, color_scheme=scheme)
+    page = context.new_page()
+    page.set_content(report("x" * 200))
+    assert page.evaluate("innerWidth") == NARROW["width"]
+    assert page.evaluate(FITS)
+    ink = "rgb(0, 0, 0)" if scheme == "light" else "rgb(255, 255, 255)"
+    expect(page.locator("h1")).to_have_css("color", ink)
+    context.close()
 
 
 def test_versions_are_shown_anew_without_asking(open_page: Open, models: Path) -> None:
