@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,6 +68,7 @@ def _caption(
         parts, count = ndimage.label(mask)
         largest = 1 + int(np.argmax(np.bincount(parts.ravel(), minlength=count + 1)[1:]))
         rows, columns = np.nonzero(parts == largest)
+        caption = _fitting(caption, picture.width - 8, font)
         _, _, right, bottom = pen.textbbox((0, 0), caption, font=font)
         w, h = int(right) + 8, int(bottom) + 6
         x = int(np.clip(columns.mean() - w / 2, 0, max(0, picture.width - w)))
@@ -79,6 +81,15 @@ def _caption(
         taken.append((x, y, w, h))
         pen.rectangle((x, y, x + w, y + h), fill=COLOURS[i % len(COLOURS)])
         pen.text((x + 4, y + 2), caption, fill=_ink(COLOURS[i % len(COLOURS)]), font=font)
+
+
+def _fitting(caption: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """A caption as wide as its picture at most: what is before its last word, the score, goes."""
+    phrase, _, score = caption.rpartition(" ")
+    if not phrase or font.getlength(caption) <= width:
+        return caption
+    shorter = [f"{phrase[:end].rstrip()}… {score}" for end in range(len(phrase))]
+    return shorter[max(0, bisect(shorter, width, key=lambda one: font.getlength(one)) - 1)]
 
 
 def _ink(colour: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -1,4 +1,5 @@
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from backend.overlay import LONGEST_SIDE, Drawn, contact_sheet, draw
@@ -29,6 +30,20 @@ def test_many_captions_in_one_place_do_not_hide_each_other() -> None:
     three = draw(Image.new("RGB", (200, 200)), [Drawn("same", mask)] * 3)
     count = [int((np.asarray(p) != 0).any(axis=2).sum()) for p in (one, three)]
     assert count[1] > 2 * count[0] - 20 * 20
+
+
+def test_a_long_caption_leaves_its_score_and_the_rest_of_the_picture_in_sight() -> None:
+    mask = np.zeros((100, 200), bool)
+    mask[90:, 90:110] = True
+
+    def band(caption: str) -> NDArray[np.uint8]:
+        """Of the captions' rows, the last columns."""
+        picture = draw(Image.new("RGB", (200, 100)), [Drawn(caption, mask)])
+        return np.asarray(picture)[60:88, 165:]
+
+    told = [band(f"{'x' * 300} {score:.2f}") for score in (0.11, 0.88)]
+    assert (told[0] != told[1]).any()
+    assert (band("short 0.50") == 0).all()
 
 
 def test_a_contact_sheet_holds_every_picture() -> None:
