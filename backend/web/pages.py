@@ -185,5 +185,6 @@ def _guarded(response: Response) -> Response:
         response.headers.setdefault(name, value)
     if response.mimetype == "text/html":
         response.headers["Vary"] = "Accept"
-        response.headers["Cache-Control"] = "no-store"
+        # kept for who goes back to it, and asked for anew otherwise
+        response.headers["Cache-Control"] = "private, no-cache"
     return response

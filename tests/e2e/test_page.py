@@ -194,6 +194,18 @@ def test_a_further_phrase_on_the_same_image_does_not_encode_it_again(
     assert picture(page).shape == (203, 301, 3)
 
 
+def test_the_browser_goes_back_to_an_answer(browser: Browser, url: str) -> None:
+    context = browser.new_context()  # with the option for credentials, nothing is cached
+    page = context.new_page()
+    page.goto(url.replace("//", f"//{USER}:{PASSWORD}@"))
+    for phrase in ("a red circle", "the blue thing"):
+        ask(page, phrase)
+        expect(page.locator(".result tbody th")).to_have_text(phrase)
+    page.go_back()
+    expect(page.locator(".result tbody th")).to_have_text("a red circle")
+    context.close()
+
+
 def test_an_image_can_be_dropped(open_page: Open) -> None:
     page = open_page()
     content = base64.b64encode((IMAGES / "03-portrait.jpg").read_bytes()).decode()
