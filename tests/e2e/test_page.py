@@ -14,7 +14,7 @@ import pytest
 import requests
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, HttpCredentials, Page, ViewportSize, expect
 
 from backend.learning.versions import Versions
 from backend.overlay import COLOURS
@@ -247,13 +247,29 @@ def test_a_file_beyond_the_limit_is_told(
 ) -> None:
     large = tmp_path / "large.png"
     large.write_bytes(bytes(megabytes * 2**20))
-    context = browser.new_context(http_credentials={"username": USER, "password": PASSWORD})
+    credentials = HttpCredentials(username=USER, password=PASSWORD)
+    context = browser.new_context(http_credentials=credentials, java_script_enabled=False)
     page = context.new_page()
     page.goto(url)
     page.get_by_label("Your image").set_input_files(large)
     page.get_by_role("button", name="Show the masks").click()
     expect(page.get_by_role("alert")).to_contain_text("more than 2 MB")
     context.close()
+
+
+def test_a_file_beyond_the_limit_is_not_sent(open_page: Open, tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    large.write_bytes(bytes(3 * 2**20))
+    page = open_page()
+    file = page.get_by_label("Your image")
+    file.set_input_files(large)
+    page.get_by_label("What to find").fill("a phrase")
+    page.get_by_role("button", name="Show the masks").click()
+    told = "large.png has more than 2 MB, the limit."
+    assert file.evaluate("(one) => one.validationMessage") == told
+    assert page.get_by_label("What to find").input_value() == "a phrase"
+    page.get_by_role("radio", name="Demo image portrait").check()
+    ask(page, "a phrase")
 
 
 def test_what_happens_is_shown_without_asking(open_page: Open, url: str) -> None:

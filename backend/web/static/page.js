@@ -21,13 +21,25 @@ drop.addEventListener("drop", (event) => {
   event.preventDefault();
   if (event.dataTransfer.files.length) {
     file.files = event.dataTransfer.files;
+    weigh();
   }
 });
 
+// A file that is too large need not be sent to be refused, and the phrases with it.
+function weigh() {
+  const { most } = file.dataset;
+  const large = [...file.files].find((one) => one.size > most * 2 ** 20);
+  file.setCustomValidity(large ? `${large.name} has more than ${most} MB, the limit.` : "");
+  file.reportValidity();
+}
+
 // A file wins over the choice below it, so choosing there takes the file away.
-form.addEventListener("change", (event) => {
-  if (event.target.name === "choice") {
+form.addEventListener("change", ({ target }) => {
+  if (target.name === "choice") {
     file.value = "";
+  }
+  if (target.name === "choice" || target === file) {
+    weigh();
   }
 });
 
