@@ -333,6 +333,13 @@ def test_tables_stay_where_they_were_moved_sideways(open_page: Open) -> None:
     assert page.locator("#versions .scroll").evaluate("(one) => one.scrollLeft") == 150
 
 
+def test_tables_fit_on_paper(open_page: Open) -> None:
+    page = open_page(viewport={"width": 718, "height": 1050})  # A4 between a browser's margins
+    page.emulate_media(media="print")
+    cut = "(all) => all.filter((one) => one.scrollWidth > one.clientWidth).length"
+    assert page.locator(".scroll").evaluate_all(cut) == 0
+
+
 def test_a_password_in_the_address_keeps_nothing_from_being_shown_anew(
     browser: Browser, url: str
 ) -> None:
