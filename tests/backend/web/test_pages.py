@@ -158,6 +158,14 @@ def test_whatever_comes_from_outside_is_escaped(
         assert "alert" in page
 
 
+def test_a_task_of_another_day_is_told_with_the_day(
+    client: FlaskClient, queue: PlaygroundQueue
+) -> None:
+    at = "2026-11-27T22:15:42.130+00:00"
+    queue.ended = [{"at": at, "project": 3, "task": 7, "outcome": "done", "model_version": "x"}]
+    assert ">2026-11-27 22:15:42</time>" in client.get("/", headers=BROWSER).text
+
+
 def test_what_waits_is_told_with_the_time_that_it_takes(
     client: FlaskClient, queue: PlaygroundQueue
 ) -> None:
