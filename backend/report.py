@@ -15,15 +15,15 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("?", text)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns: the first two to the left, as they hold words, numbers to the right."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], words: int = 2) -> str:
+    """Aligned columns: the first to the left, those that hold words, numbers to the right."""
     lines = [[printable(cell) for cell in line] for line in (head, *rows)]
     widths = [max(_width(line[i]) for line in lines) for i in range(len(head))]
 
     def aligned(line: Sequence[str]) -> str:
         spaces = [" " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)]
         cells = [
-            cell + space if i < 2 else space + cell
+            cell + space if i < words else space + cell
             for i, (cell, space) in enumerate(zip(line, spaces, strict=True))
         ]
         return "  ".join(cells).rstrip()

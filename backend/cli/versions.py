@@ -72,7 +72,7 @@ def _list(versions: Versions, options: argparse.Namespace) -> str:
         for one in found
     ]
     head = ["version", "state", "created (UTC)", "parent", "figures", "accepted", "reason"]
-    return f"{table(head, rows)}\n\n{told}"
+    return f"{table(head, rows, words=len(head))}\n\n{told}"
 
 
 def _show(versions: Versions, options: argparse.Namespace) -> str:

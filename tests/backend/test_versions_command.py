@@ -97,6 +97,17 @@ def test_show_tells_everything_and_compare_puts_figures_side_by_side(
     assert made[0].id[:8] not in run("compare", made[1].id)
 
 
+def test_reasons_begin_below_each_other_however_long_one_is(
+    versions: Versions, made: list[Version], run: Callable[..., str]
+) -> None:
+    told = ["short", "long " * 60]
+    for one, reason in zip(made, told, strict=True):
+        versions.reject(PROJECT, one.id, reason)
+    head, _, *lines = run("list").splitlines()
+    starts = [line.index(reason[:5]) for line, reason in zip(lines, told, strict=False)]
+    assert starts == [head.index("reason")] * 2
+
+
 def test_curves_are_left_to_the_report(versions: Versions, run: Callable[..., str]) -> None:
     points = [{"probability": number / 10, "right": 0.123456789} for number in range(10)]
     metrics = {"iou": 0.5, "calibration": {"error": 0.25, "points": points}}
