@@ -206,18 +206,19 @@ def test_the_browser_goes_back_to_an_answer(browser: Browser, url: str) -> None:
     context.close()
 
 
-def test_an_image_can_be_dropped(open_page: Open) -> None:
+@pytest.mark.parametrize("place", ["#drop", ".empty"])
+def test_an_image_can_be_dropped(open_page: Open, place: str) -> None:
     page = open_page()
     content = base64.b64encode((IMAGES / "03-portrait.jpg").read_bytes()).decode()
     page.evaluate(
-        """async (content) => {
+        """async ([content, place]) => {
           const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
           const carried = new DataTransfer();
           carried.items.add(new File([bytes], "dropped.jpg", { type: "image/jpeg" }));
-          document.getElementById("drop").dispatchEvent(
+          document.querySelector(place).dispatchEvent(
             new DragEvent("drop", { dataTransfer: carried, bubbles: true, cancelable: true }));
         }""",
-        content,
+        [content, place],
     )
     ask(page, "a red circle")
     with Image.open(IMAGES / "03-portrait.jpg") as image:

@@ -7,19 +7,22 @@ const drop = document.getElementById("drop");
 const busy = document.getElementById("busy");
 const button = form.querySelector("button");
 
-// Drop an image anywhere in its frame.
+// An image may be dropped anywhere: beside its frame, the browser would leave the page for it.
+const brings = (event) => event.dataTransfer.types.includes("Files");
 for (const name of ["dragenter", "dragover"]) {
-  drop.addEventListener(name, (event) => {
-    event.preventDefault();
-    drop.classList.add("over");
+  document.addEventListener(name, (event) => {
+    if (brings(event)) {
+      event.preventDefault();
+      drop.classList.add("over");
+    }
   });
 }
 for (const name of ["dragleave", "drop"]) {
-  drop.addEventListener(name, () => drop.classList.remove("over"));
+  document.addEventListener(name, () => drop.classList.remove("over"));
 }
-drop.addEventListener("drop", (event) => {
-  event.preventDefault();
-  if (event.dataTransfer.files.length) {
+document.addEventListener("drop", (event) => {
+  if (brings(event)) {
+    event.preventDefault();
     file.files = event.dataTransfer.files;
     weigh();
   }
