@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def _caption(
         parts, count = ndimage.label(mask)
         largest = 1 + int(np.argmax(np.bincount(parts.ravel(), minlength=count + 1)[1:]))
         rows, columns = np.nonzero(parts == largest)
-        caption = _fitting(caption, picture.width - 8, font)
+        caption = _fitting(_plain(caption), picture.width - 8, font)
         _, _, right, bottom = pen.textbbox((0, 0), caption, font=font)
         w, h = int(right) + 8, int(bottom) + 6
         x = int(np.clip(columns.mean() - w / 2, 0, max(0, picture.width - w)))
@@ -81,6 +82,13 @@ def _caption(
         taken.append((x, y, w, h))
         pen.rectangle((x, y, x + w, y + h), fill=COLOURS[i % len(COLOURS)])
         pen.text((x + 4, y + 2), caption, fill=_ink(COLOURS[i % len(COLOURS)]), font=font)
+
+
+def _plain(text: str) -> str:
+    """Letters without their accents, which Pillow's own font lacks: é is e."""
+    signs = unicodedata.normalize("NFC", text)
+    bare = [(unicodedata.normalize("NFD", sign)[0], sign) for sign in signs]
+    return "".join(letter if letter.isascii() else sign for letter, sign in bare)
 
 
 def _fitting(caption: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
