@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +22,6 @@ from backend.showcase import serving
 from demo import CHECKPOINT, IMAGES, LABEL_CONFIG
 from models import checkpoint
 from tests.backend.learning.history import make
-from tests.backend.learning.test_page import report
 from tests.e2e.browser import FAINT, FITS, UNNAMED, WIDEST, Record
 from tests.e2e.conftest import wait_until
 
@@ -149,6 +148,19 @@ def test_control_and_enter_ask_from_within_the_phrases(open_page: Open) -> None:
     page = open_page()
     page.get_by_label("What to find").press("Control+Enter")
     expect(page.get_by_role("heading", name="Result")).to_be_visible()
+
+
+@pytest.mark.parametrize("key", ["Escape", "x"])
+def test_who_stops_the_browser_or_types_anew_can_ask_again(open_page: Open, key: str) -> None:
+    page = open_page()
+    page.route("**/playground", lambda _: None)  # which never answers
+    button = page.get_by_role("button", name="Show the masks")
+    button.evaluate("(one) => { one.click(); setTimeout(() => stop(), 500); }")
+    expect(button).to_have_attribute("aria-disabled", "true")
+    page.get_by_label("What to find").press(key)
+    expect(button).not_to_have_attribute("aria-disabled", "true")
+    page.unroute("**/playground")
+    ask(page, "a red circle")
 
 
 def test_masks_lie_over_the_image_with_their_scores_and_the_time(open_page: Open) -> None:
@@ -302,20 +314,6 @@ def test_versions_are_shown_with_what_they_save_and_their_reports(
     paragraph = page.get_by_text("Report", exact=True)
     expect(paragraph).to_be_visible()
     expect(paragraph).to_have_css("color", "rgb(255, 0, 0)")  # its own style holds
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_report_can_be_read_on_a_phone(
-    browser: Browser, scheme: Literal["light", "dark"]
-) -> None:
-    context = browser.new_context(viewport=NARROW, is_mobile=True, color_scheme=scheme)
-    page = context.new_page()
-    page.set_content(report("x" * 200))
-    assert page.evaluate("innerWidth") == NARROW["width"]
-    assert page.evaluate(FITS)
-    ink = "rgb(0, 0, 0)" if scheme == "light" else "rgb(255, 255, 255)"
-    expect(page.locator("h1")).to_have_css("color", ink)
-    context.close()
 
 
 def test_versions_are_shown_anew_without_asking(open_page: Open, models: Path) -> None:

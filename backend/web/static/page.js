@@ -63,9 +63,17 @@ form.addEventListener("submit", (event) => {
   button.setAttribute("aria-disabled", "true");
   busy.textContent = "Looking …";
 });
-window.addEventListener("pageshow", () => {
+function release() {
   button.removeAttribute("aria-disabled");
   busy.textContent = "";
+}
+window.addEventListener("pageshow", release);
+// No browser tells that it was stopped: its key for that, or another question, do.
+form.addEventListener("input", release);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") {
+    release();
+  }
 });
 
 // What happens, every few seconds while somebody looks, but not while somebody reads in it.
