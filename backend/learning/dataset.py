@@ -41,7 +41,7 @@ from backend.labelstudio.events import moment
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.interaction import phrases, suggested
 from backend.labelstudio.shapes import Mask
-from backend.labelstudio.tasks import Task, image_url
+from backend.labelstudio.tasks import Task, image_keys, image_url
 from backend.learning.drawn import Size, View, drawn, views
 from backend.report import table
 
@@ -225,10 +225,14 @@ def samples(
         counted = _counted(raw.get("annotations") or (), task, account)
         if not counted:
             continue
-        for view in views(config):
+        shown = views(config)
+        for view in shown:
             url = ""
             try:
-                url = image_url(Task.from_json(raw), view.key)
+                content = Task.from_json(raw)
+                if view.key not in image_keys(content, (one.key for one in shown)):
+                    continue
+                url = image_url(content, view.key)
                 image = images.fetch(url)
             except BackendError as error:
                 reason = f"the image cannot be had ({error.name})"

@@ -198,6 +198,16 @@ def test_a_task_without_data_is_told() -> None:
     assert account.left_out == {"the image cannot be had (BadRequest)": 1}
 
 
+def test_of_several_images_one_that_a_task_is_without_is_not_missed() -> None:
+    later = '<Image name="b" value="$b"/><BrushLabels name="bb" toName="b"><Label value="Car"/>'
+    config = parse_label_config(XML.replace("</View>", f"{later}</BrushLabels></View>"))
+    account = Account()
+    task: dict[str, Any] = {"id": 1, "data": {"image": "u", "b": ""}, "annotations": []}
+    task["annotations"] = [annotation(1, stroke("Car", mask((0, 0))))]
+    assert [sample.image_key for sample in samples([task], config, Images(), account)] == ["image"]
+    assert not account.left_out
+
+
 def test_a_label_that_no_terminal_prints_is_told_in_what_it_does() -> None:
     _, account = read(annotation(1, stroke("Ca\ud800t\n" + 10**6 * "s", mask((0, 0)))))
     assert f'the label "Ca?t?{35 * "s"}" is not looked for' in str(account)
