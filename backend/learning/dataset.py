@@ -5,7 +5,8 @@ What counts, task by task:
 - Skipped annotations say nothing. A submitted one without regions says that nothing is there.
 - If one of a task's annotations is marked as ground truth, only such count.
 - The newest annotation of each annotator counts. A pixel has a label if more than half of those
-  that count give it that label, so that two annotators have to agree.
+  that count give it that label, so that two annotators have to agree. A label is absent if more
+  than half of them drew none of it.
 - Several regions of one label are one mask. A label that nobody drew is absent: a negative.
 - Where an annotation began with a prediction, what the annotator changed of it is known.
 - Every region with an area counts, but not rectangles of a tool that is there to prompt with. Where
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 
 JUDGES = 500  # held-out tasks at most
 EXAMPLES = 5  # tasks that are named for a reason
+DISAGREED = "annotators agree neither where a label is nor that it is absent"
 
 Json = Mapping[str, Any]
 T = TypeVar("T")
@@ -308,27 +310,33 @@ def _merged(
 ) -> tuple[dict[str, Mask], set[str]]:
     """The pixels of each label that more than half of the annotations give it, and labels unclear.
 
-    A label is unclear where a region of it could not be read.
+    A label is unclear where a region of it could not be read, and where they agree neither on a
+    pixel of it nor that there is none.
     """
     votes: dict[str, NDArray[np.unsignedinteger]] = {}
     counter = np.min_scalar_type(2 * len(annotations))  # a byte, of fewer than 128
     unclear: set[str] = set()
+    drew: Counter[str] = Counter()  # annotators, by label
     for annotation in annotations:
         found = drawn(regions(annotation), view, size)
         account.regions.update(found.forms)
         for reason in found.left_out:
             account.leave_out(task, reason)
         unclear |= found.unclear
+        drew.update(found.masks.keys())
         for label, mask in found.masks.items():
             ballot = mask.astype(counter)
             votes[label] = votes[label] + ballot if label in votes else ballot
     account.merged += len(annotations) > 1
-    agreed = {
-        label: 2 * votes[label] > len(annotations)
-        for label in view.labels
-        if label in votes and label not in unclear
-    }
-    return {label: mask for label, mask in agreed.items() if mask.any()}, unclear
+    masks: dict[str, Mask] = {}
+    for label in [label for label in view.labels if label in votes and label not in unclear]:
+        agreed = 2 * votes[label] > len(annotations)
+        if agreed.any():
+            masks[label] = agreed
+        elif 2 * drew[label] >= len(annotations):
+            account.leave_out(task, DISAGREED)
+            unclear.add(label)
+    return masks, unclear
 
 
 def _corrected(

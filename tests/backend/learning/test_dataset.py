@@ -179,6 +179,17 @@ def test_of_very_many_annotators_more_than_half_is_still_so_many(annotators: int
     assert (sample.mask("Car") == mask((1, 1))).all()
 
 
+@pytest.mark.parametrize("other", [[], [stroke("Car", mask((1, 1)))]])
+def test_a_label_is_not_absent_unless_more_than_half_drew_none(other: list[Any]) -> None:
+    drew = annotation(1, stroke("Car", mask((0, 0))))
+    (sample,), account = read(drew, annotation(2, *other, by=2))
+    assert not sample.masks
+    assert sample.labels == ("Dog",)
+    assert account.left_out == {dataset.DISAGREED: 1}
+    (sample,), account = read(drew, annotation(2, *other, by=2), annotation(3, by=3))
+    assert sample.labels == (("Dog",) if other else ("Car", "Dog"))
+
+
 def test_an_annotation_that_is_no_list_of_regions_says_nothing() -> None:
     found, account = read(annotation(1, result={"id": "s"}), annotation(2, result="[]", by=2))
     assert not found
