@@ -25,6 +25,9 @@ from backend.settings import Settings
 
 NAME = "promptbrush"  # of a connection until the version that it answers with is known
 
+# Where a connection is removed: its webhook stays by itself, and goes on sending events.
+BOTH_PLACES = " in Settings > Model, and its webhook in Settings > Webhooks"
+
 # What Label Studio 1.23 refuses by default: backends on private addresses, twice over.
 LABEL_STUDIO_NEEDS = (
     "LABEL_STUDIO_ML_BLOCK_LOCAL_IP=false",
@@ -150,7 +153,7 @@ def connect(
         told.append(sampling.CHANGED)
     told += [
         f"Beside it is {other['url']}: Label Studio asks only the connection that is older for "
-        "pre-annotations. Remove the one that is not wanted."
+        f"pre-annotations. Remove the one that is not wanted{BOTH_PLACES}."
         for other in wiring.others
     ]
     return told

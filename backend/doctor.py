@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import requests
 
-from backend.connect import LABEL_STUDIO_NEEDS, label_studio
+from backend.connect import BOTH_PLACES, LABEL_STUDIO_NEEDS, label_studio
 from backend.errors import BackendError, BadPromptBook, BadSetting, LabelStudioRefused
 from backend.findings import Finding, Grade, ok, problem, warning
 from backend.inference import booktext
@@ -191,7 +191,7 @@ class Doctor:
             yield problem(
                 link,
                 f"{wiring.others[0]['url']} was connected earlier, and only the first is asked "
-                "for pre-annotations: remove it in Settings > Model",
+                f"for pre-annotations: remove it{BOTH_PLACES}",
             )
         else:
             yield ok(link, f"connected and interactive, at {ours['url']}")

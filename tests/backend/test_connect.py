@@ -91,7 +91,9 @@ def test_an_older_connection_to_something_else_is_told(
 ) -> None:
     number = studio.add_project()
     client.create_ml_backend(project=number, url="http://other:9090", title="other")
-    assert "http://other:9090" in connect(client, number, OURS)[-1]
+    told = connect(client, number, OURS)[-1]
+    assert "http://other:9090" in told
+    assert "its webhook in Settings > Webhooks" in told
 
 
 @pytest.mark.parametrize(

@@ -266,6 +266,7 @@ def _nothing_to_fill(studio: FakeLabelStudio) -> None:
         (_disconnected, Grade.PROBLEM, "connection", "LABEL_STUDIO_ML_BLOCK_LOCAL_IP=false"),
         (_doubled, Grade.PROBLEM, "connection", "promptbrush connect"),
         (_second_to_another, Grade.PROBLEM, "connection", "http://other:9090"),
+        (_second_to_another, Grade.PROBLEM, "connection", "Settings > Webhooks"),
         (_no_webhook, Grade.PROBLEM, "webhook", "promptbrush connect"),
         (_bare_webhook, Grade.PROBLEM, "webhook", "401"),
         (_doubled_webhook, Grade.PROBLEM, "webhook", "2 times"),
