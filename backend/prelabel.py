@@ -22,6 +22,7 @@ from backend.service import Backend
 
 AT_ONCE = 200  # tasks that are handed over together
 POLL = 1.0  # seconds between looks at the progress
+SAVING = 20.0  # seconds that Label Studio may take to save what it asked for itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def prelabel(
             bar.n = max(0, report.handed - report.pending)
             bar.set_postfix_str(report.postfix)
             if not report.pending:
-                return replace(report, lost=watch.lost(studio, report))
+                return replace(report, lost=watch.lost(studio, report, poll))
             if not wait:
                 return report
             time.sleep(poll)
@@ -126,8 +127,18 @@ class _Watch:
             trouble=next((one["trouble"] for one in told if one["trouble"]), None),
         )
 
-    def lost(self, studio: Tasks, report: Report) -> int:
-        """How many lack a prediction of every version, and did not fail."""
+    def lost(self, studio: Tasks, report: Report, poll: float) -> int:
+        """How many lack a prediction of every version, and did not fail.
+
+        Label Studio, too, may have asked for some: then it has the answer, and saves it just now.
+        """
+        end = time.monotonic() + SAVING
+        while (lost := self._lacking(studio, report)) and time.monotonic() < end:
+            time.sleep(poll)
+        return lost
+
+    def _lacking(self, studio: Tasks, report: Report) -> int:
+        """The same, as it is now."""
         lacking = self.handed - set(map(int, report.failed))
         for version in self._versions:
             rows = studio.tasks(self._project, lacking=version, include=("id",))

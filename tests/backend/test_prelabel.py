@@ -107,7 +107,20 @@ def test_what_failed_before_and_was_not_handed_over_now_is_not_counted() -> None
     assert str(report).endswith("0 tasks lacked a prediction, 0 have one.")
 
 
-def test_what_the_queue_lost_is_told() -> None:
+def test_what_label_studio_asked_for_itself_is_not_taken_to_be_lost() -> None:
+    class Saving(Studio):
+        """Each time that it is asked, three more tasks have their prediction."""
+
+        def tasks(self, project: int, *, lacking: str | None = None, **rest: Any) -> Iterator[Any]:
+            self._left = list(self._numbers)[:-3]
+            return super().tasks(project, lacking=lacking, **rest)
+
+    report = prelabel(Saving(tasks=10), Busy(pace=10), 7, poll=0)
+    assert (report.handed, report.lost) == (10, 0)
+
+
+def test_what_the_queue_lost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.prelabel.SAVING", 0.0)
     """As where a broker without persistence was started again."""
     studio = Studio(tasks=10, left=(2, 9, 77))
     report = prelabel(studio, Busy(pace=10, failing={"9": "ImageMissing: gone"}), 7, poll=0)
