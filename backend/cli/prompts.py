@@ -20,7 +20,13 @@ from backend.cli.options import (
     settings_of,
     studio_settings,
 )
-from backend.errors import BackendError, BadPrompt, BadPromptBook, BadRequest
+from backend.errors import (
+    BackendError,
+    BadPrompt,
+    BadPromptBook,
+    BadRequest,
+    LabelStudioRefused,
+)
 from backend.inference import booktext
 from backend.inference.books import Books
 from backend.inference.promptbook import FIELDS, Entry, Origin, Phrase, PromptBook
@@ -224,7 +230,7 @@ def _moved(book: PromptBook) -> str:
 
 
 def _strangers(book: PromptBook) -> str:
-    """A warning of labels that the project lacks, as far as its labels are known."""
+    """A warning of a project that is not there, or of labels that it lacks, if these are known."""
     from backend.learning.source import studio_of
 
     try:
@@ -232,6 +238,8 @@ def _strangers(book: PromptBook) -> str:
         known = {
             label.value for control in parse_label_config(xml).outputs for label in control.labels
         }
+    except LabelStudioRefused as refusal:
+        return f"\n{refusal}."
     except BackendError:  # it may be set before Label Studio runs, and before events come
         return ""
     strange = ", ".join(f'"{label}"' for label in sorted(book.entries.keys() - known))

@@ -15,6 +15,7 @@ from backend.labelstudio.starter import label_config
 from backend.learning import export
 from backend.learning.collected import Collected
 from backend.learning.dataset import Account
+from tests.backend.fake_label_studio import TOKEN, FakeLabelStudio
 from tests.backend.learning.widgets import XML, sample
 
 MEASURED = Entry(
@@ -163,6 +164,14 @@ def test_what_cannot_be_set_is_told_and_changes_nothing(
 ) -> None:
     assert told in run("set", "--label", "Widget", *options, status=1)
     assert books.book(7).number == 0
+
+
+def test_a_project_that_label_studio_lacks_is_told(
+    run: Run, studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
+    assert "There is no project 7" in run("set", "--label", "Car", "--text", "a car")
 
 
 def test_a_label_that_the_project_lacks_is_told(run: Run, books: Books, tmp_path: Path) -> None:
