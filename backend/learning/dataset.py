@@ -9,10 +9,10 @@ What counts, task by task:
   than half of them drew none of it.
 - Several regions of one label are one mask. A label that nobody drew is absent: a negative.
 - Where an annotation began with a prediction, what the annotator changed of it is known.
-- Every region with an area counts, but not rectangles of a tool that is there to prompt with. Where
-  one cannot be read, its labels are neither present nor absent: that image says nothing of them.
-  Nor does it of a label whose outlines all cover no pixel, nor of what nobody drew beside a region
-  that does not tell its label.
+- Every region with an area counts, but not rectangles of a tool that is there to prompt with, nor
+  boxes around something that has their label. Where one cannot be read, its labels are neither
+  present nor absent: that image says nothing of them. Nor does it of a label whose outlines all
+  cover no pixel, nor of what nobody drew beside a region that does not tell its label.
 
 A task's part, to learn from, to stop by or to judge by, follows from its id alone: what a version
 was judged by, no later version learns from. Of many held-out tasks `JUDGES` judge, who are drawn by

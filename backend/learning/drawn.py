@@ -17,6 +17,7 @@ Size = tuple[int, int]  # height, width
 # that is wrong goes with one key, and one that is missing has to be drawn.
 ABSENT = 0.25
 NAMELESS = "the region has no label"
+BOXED = "the rectangle is a box around what has its label"
 LONGEST_SHOWN = 40  # characters of a name that the labeling configuration does not have
 
 
@@ -44,6 +45,13 @@ class Drawn:
     forms: Counter[str] = field(default_factory=Counter)  # of the regions that count
     left_out: list[str] = field(default_factory=list)  # why other regions do not
 
+    def add(self, area: Area, mask: Mask) -> None:
+        """Count a region."""
+        self.forms[area.form] += 1
+        for label in area.labels:
+            held = self.masks.get(label)
+            self.masks[label] = mask if held is None else held | mask
+
 
 def views(config: LabelConfig) -> tuple[View, ...]:
     """The images that a labeling configuration shows and lets be filled."""
@@ -67,12 +75,15 @@ def views(config: LabelConfig) -> tuple[View, ...]:
 def drawn(result: Sequence[Mapping[str, Any]], view: View, size: Size | None = None) -> Drawn:
     """What regions draw; several of one label are one mask.
 
+    A rectangle that has something of its label in it is a box around that, as where a brush and
+    rectangles are filled from the same mask, and no area by itself.
+
     Args:
         result: The regions, of an annotation or a prediction.
         view: Others' regions are passed over.
         size: Of the image, height and width; None takes the size that the first region tells.
     """
-    found, doubted = Drawn(), set[str]()
+    found, doubted, boxes = Drawn(), set[str](), list[tuple[Area, Mask]]()
     for area in areas(result):
         if area.to_name in view.others:
             continue
@@ -98,10 +109,16 @@ def drawn(result: Sequence[Mapping[str, Any]], view: View, size: Size | None = N
             found.left_out.append(f"the {area.form} covers no pixel")
             doubted.update(area.labels)
             continue
-        found.forms[area.form] += 1
-        for label in area.labels:
-            held = found.masks.get(label)
-            found.masks[label] = mask if held is None else held | mask
+        if area.form == "rectangle":
+            boxes.append((area, mask))
+        else:
+            found.add(area, mask)
+    shapes = dict(found.masks)
+    for area, box in boxes:
+        if any((shapes[label] & box).any() for label in area.labels if label in shapes):
+            found.left_out.append(BOXED)
+        else:
+            found.add(area, box)
     for label in [label for label, mask in found.masks.items() if not mask.any()]:
         del found.masks[label]
     found.unclear |= doubted - found.masks.keys()

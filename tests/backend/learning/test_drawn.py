@@ -1,12 +1,14 @@
 """Which regions say where a label is, and which leave that open."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 
 from backend.labelstudio.config import parse_label_config
 from backend.learning.dataset import Account, samples
+from backend.learning.drawn import BOXED
 from tests.backend.learning.strokes import (
     XML,
     Images,
@@ -123,3 +125,25 @@ def test_rectangles_of_a_tool_to_prompt_with_are_no_truth() -> None:
     (sample,), account = read(annotation(1, box))
     assert not sample.masks
     assert "prompt with" in str(account)
+
+
+def test_a_rectangle_around_what_has_its_label_is_a_box_and_no_area() -> None:
+    def box(label: str, left: float, width: float) -> dict[str, Any]:
+        place = {"x": left, "y": 0, "width": width, "height": 100, "rectanglelabels": [label]}
+        return stroke(label, mask()) | {
+            "from_name": "box",
+            "type": "rectanglelabels",
+            "value": place,
+        }
+
+    config = parse_label_config(XML.replace('name="box"', 'name="box" model_output="true"'))
+    one = stroke("Car", mask((0, 0), (1, 1)))
+    boxes = box("Car", 0, 50), box("Car", 50, 40), box("Car", 60, 40), box("Dog", 0, 50)
+    account = Account()
+    task = {"id": 1, "data": {"image": "u"}, "annotations": [annotation(1, *boxes, one)]}
+    (sample,) = samples([task], config, Images(), account)
+    beyond = mask(*((row, column) for row in range(4) for column in range(3, 6)))
+    assert (sample.mask("Car") == mask((0, 0), (1, 1)) | beyond).all()
+    assert sample.mask("Dog").sum() == 12
+    assert account.left_out == {BOXED: 1}
+    assert account.regions == {"brush": 1, "rectangle": 3}
