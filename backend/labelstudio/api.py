@@ -122,6 +122,12 @@ class Api:
                 else "take another token under Account & Settings"
             )
             raise LabelStudioRefused(f"{told}: it does not know the token; {remedy}", 401)
+        if answer.status_code == 404 and not _is_json(answer):
+            # a proxy's page while Label Studio is away, or the path of a page in the address
+            raise LabelStudioUnavailable(
+                f"{told} with something else than JSON: check LABEL_STUDIO_URL, its address "
+                "without the path of a page"
+            )
         reason = _reason(answer)
         if answer.status_code >= 500 or answer.status_code in _LATER:
             raise LabelStudioUnavailable(f"{told}: {reason}", _after(answer))
@@ -148,6 +154,14 @@ def _after(answer: requests.Response) -> float | None:
 def as_given(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """To be given as `auth`, or requests prefers what a .netrc file has for the host."""
     return request
+
+
+def _is_json(answer: requests.Response) -> bool:
+    try:
+        answer.json()
+    except requests.JSONDecodeError:
+        return False
+    return True
 
 
 def _reason(answer: requests.Response) -> str:

@@ -218,6 +218,7 @@ def test_what_is_deleted_needs_no_answer(server: Server) -> None:
             "title: too short; odd",
         ),
         ({"body": b"<html>", "status": 500}, LabelStudioUnavailable, "500"),
+        ({"body": b"<html>", "status": 404}, LabelStudioUnavailable, "check LABEL_STUDIO_URL"),
         (
             {"status": 301, "headers": {"Location": "https://studio.example/api"}},
             LabelStudioRefused,
