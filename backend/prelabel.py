@@ -45,6 +45,8 @@ class Report:
 
     def __str__(self) -> str:
         """Counts, and the reasons of failures."""
+        if not self.handed:
+            return f"Version {self.version}: no task lacks a prediction."
         done = self.handed - self.pending - self.failures - self.lost
         lines = [
             f"Version {self.version}: {self.handed} tasks lacked a prediction, {done} have one."

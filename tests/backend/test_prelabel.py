@@ -104,7 +104,7 @@ def test_what_failed_before_and_was_not_handed_over_now_is_not_counted() -> None
     assert "5 tasks lacked a prediction, 4 have one" in str(report)
     report = prelabel(Studio(tasks=10, having=10), Busy(pace=10, failing=failing), 7, poll=0)
     assert (report.handed, report.failures) == (0, 0)
-    assert str(report).endswith("0 tasks lacked a prediction, 0 have one.")
+    assert str(report).endswith("no task lacks a prediction.")
 
 
 def test_what_label_studio_asked_for_itself_is_not_taken_to_be_lost() -> None:

@@ -76,7 +76,7 @@ def test_a_batch_beyond_the_deadline_is_saved_once_and_a_changed_prompt_asks_ane
     assert run.returncode == 0, run.stdout + run.stderr
     assert f"{TASKS} tasks lacked a prediction, {TASKS} have one" in run.stdout
     again = promptbrush("prelabel", "--project", str(project), PORT=hurried)
-    assert "0 tasks lacked a prediction" in again.stdout
+    assert "no task lacks a prediction" in again.stdout
     (second,) = {version for _, version in saved(client, project)} - {first}
     assert saved(client, project) == {
         (task, version): 1 for task in tasks for version in (first, second)
