@@ -31,10 +31,15 @@ class Interrupted(Exception):
 
 
 def learn(settings: Settings, project: int, lane: TrainingLane, told: Told) -> Trained:
-    """Train a project on what is accepted of it; Label Studio is to follow a promotion."""
+    """Train a project on what is accepted of it; Label Studio is to follow.
+
+    Whatever becomes of the training, the prompts that are measured for it are asked from then on.
+    """
     from backend.learning.recipe import Recipe
 
     learner = _learner(settings, project)
+    with contextlib.suppress(RedisError):  # the run is ours, and needs no broker to go on
+        lane.follow(project, _since(settings, project))
     trained = learner.learn(Recipe(steps=settings.train_steps), told)
     if trained.verdict.promoted:
         # said at once: measuring takes a while, and who is killed meanwhile has promoted it
@@ -64,13 +69,18 @@ def measure_prompts(
     before = Books(settings.model_dir).book(project).number
     # said first: who is killed in between follows once too often rather than never
     try:
-        lane.follow(project, f"prompts after {before}")
+        lane.follow(project, _since(settings, project))
     except RedisError as error:
         raise BrokerUnavailable(f"The broker does not answer: {error}.") from None
     with contextlib.suppress(Interrupted):
         book = _learner(settings, project).measure(told).book
         if book.number > before:
             log.info("project %d: prompts %d, %s", project, book.number, book.note.by)
+
+
+def _since(settings: Settings, project: int) -> str:
+    """What the lane calls prompts that are measured from now on."""
+    return f"prompts after {Books(settings.model_dir).book(project).number}"
 
 
 def _learner(settings: Settings, project: int) -> Learner:

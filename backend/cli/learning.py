@@ -17,8 +17,10 @@ from backend.cli.options import (
     studio_settings,
     whole,
 )
-from backend.errors import BadRequest
+from backend.errors import BackendError, BadRequest
 from backend.settings import Settings
+
+MEASURED = "Prompts were measured for it, and are asked from the next task on."
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -77,9 +79,14 @@ def _train(options: argparse.Namespace) -> int:
     settings = studio_settings(options)
     if options.stop:
         return _stop(settings, options)
+    from backend.inference.books import Books
     from backend.learning import commands
     from backend.learning.recipe import Recipe
 
+    def measured() -> bool:
+        return Books(settings.model_dir).book(options.project).number > before
+
+    before = Books(settings.model_dir).book(options.project).number
     recipe = Recipe(steps=options.steps or settings.train_steps, seed=options.seed)
     learns = learner(settings, options)
     try:
@@ -90,6 +97,12 @@ def _train(options: argparse.Namespace) -> int:
             "\nStopped. The same command goes on from the last look at the validation tasks, if it "
             "came to one; nothing else is needed."
         )
+        if measured():
+            print(f"{MEASURED} {later(options.project)}")
+        raise
+    except BackendError:
+        if measured():
+            print(f"{MEASURED} {follow_if_known(settings, options)}")
         raise
     print(commands.outcome(done))
     if done.verdict.promoted:
@@ -100,6 +113,8 @@ def _train(options: argparse.Namespace) -> int:
             print(f"\nStopped. Its prompts are those of before. {later(options.project)}")
             raise
         print(follow_if_known(settings, options))
+    elif measured():
+        print(f"{MEASURED} {follow_if_known(settings, options)}")
     return 0
 
 

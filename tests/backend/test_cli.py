@@ -10,7 +10,9 @@ from typing import NoReturn
 import pytest
 
 from backend import cli
-from backend.errors import CONFIG_FAULT
+from backend.errors import CONFIG_FAULT, TooLittleData
+from backend.inference.books import Books
+from backend.inference.promptbook import Entry
 from backend.learning.dataset import Account
 from backend.learning.promotion import Verdict
 from backend.learning.train import Trained
@@ -261,6 +263,32 @@ def test_a_training_that_is_stopped_after_its_promotion_says_what_is_served(
     assert f"Version {version.id} is active: it is better" in told
     assert "The same command goes on" not in told
     assert "`promptbrush connect --project 3` brings Label Studio to it" in told
+
+
+@pytest.mark.parametrize("end", [None, TooLittleData("too little"), KeyboardInterrupt()])
+@pytest.mark.parametrize("measures", [True, False])
+def test_prompts_that_were_measured_are_told_where_no_version_is_promoted(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    end: BaseException | None,
+    measures: bool,
+) -> None:
+    *_, version = make(tmp_path)
+
+    class Rejected:
+        def learn(self, *_: object) -> Trained:
+            if measures:
+                Books(tmp_path).put(3, "measured", Entry("Car").setting(threshold=0.3))
+            if end is not None:
+                raise end
+            return Trained(version, Verdict(False, "it is no better"), tmp_path / "r", Account())
+
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    monkeypatch.setattr("backend.cli.learning.learner", lambda *_: Rejected())
+    cli.main(["train", "--project", "3"])
+    told = capsys.readouterr().out
+    assert ("`promptbrush connect --project 3` brings Label Studio to it" in told) is measures
 
 
 def test_an_image_of_no_project_is_told_what_is_in_it(
