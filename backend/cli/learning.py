@@ -70,7 +70,11 @@ def _export(options: argparse.Namespace) -> int:
     from backend.learning.source import studio_of
 
     settings = studio_settings(options)
-    print(export(settings, studio_of(settings), options.project, options.out))
+    try:
+        print(export(settings, studio_of(settings), options.project, options.out))
+    except KeyboardInterrupt:
+        print(f"\nStopped: {options.out} is not whole. Run it again: what was fetched is kept.")
+        raise
     print(f"\nIt is in {options.out}")
     return 0
 

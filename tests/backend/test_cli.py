@@ -291,6 +291,17 @@ def test_prompts_that_were_measured_are_told_where_no_version_is_promoted(
     assert ("`promptbrush connect --project 3` brings Label Studio to it" in told) is measures
 
 
+def test_an_export_that_is_stopped_says_that_it_is_not_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("backend.learning.commands.export", stopped)
+    assert cli.main(["export", "--project", "3", "--out", str(tmp_path)]) == 130
+    assert f"{tmp_path} is not whole" in capsys.readouterr().out
+
+
 def test_an_image_of_no_project_is_told_what_is_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
