@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from backend.labelstudio.config import LabelConfig
 from backend.labelstudio.shapes import OUTLINES, Area, Mask, areas
 from backend.report import printable
@@ -17,6 +19,7 @@ Size = tuple[int, int]  # height, width
 # that is wrong goes with one key, and one that is missing has to be drawn.
 ABSENT = 0.25
 NAMELESS = "the region has no label"
+BOX = "rectangle"
 BOXED = "the rectangle is a box around what has its label"
 LONGEST_SHOWN = 40  # characters of a name that the labeling configuration does not have
 
@@ -75,16 +78,16 @@ def views(config: LabelConfig) -> tuple[View, ...]:
 def drawn(result: Sequence[Mapping[str, Any]], view: View, size: Size | None = None) -> Drawn:
     """What regions draw; several of one label are one mask.
 
-    A rectangle that has something of its label in it is a box around that, as where a brush and
-    rectangles are filled from the same mask, and no area by itself.
+    A rectangle around something of its label is a box of that, as where a brush and rectangles are
+    filled from the same mask, and no area by itself.
 
     Args:
         result: The regions, of an annotation or a prediction.
         view: Others' regions are passed over.
         size: Of the image, height and width; None takes the size that the first region tells.
     """
-    found, doubted, boxes = Drawn(), set[str](), list[tuple[Area, Mask]]()
-    for area in areas(result):
+    found, doubted, shapes = Drawn(), set[str](), dict[str, Mask]()
+    for area in sorted(areas(result), key=lambda area: area.form == BOX):  # boxes after all else
         if area.to_name in view.others:
             continue
         if area.to_name not in view.tags:  # this image had another name, perhaps
@@ -109,20 +112,29 @@ def drawn(result: Sequence[Mapping[str, Any]], view: View, size: Size | None = N
             found.left_out.append(f"the {area.form} covers no pixel")
             doubted.update(area.labels)
             continue
-        if area.form == "rectangle":
-            boxes.append((area, mask))
-        else:
+        if area.form != BOX:
             found.add(area, mask)
-    shapes = dict(found.masks)
-    for area, box in boxes:
-        if any((shapes[label] & box).any() for label in area.labels if label in shapes):
+            shapes = dict(found.masks)
+        elif any(_around(mask, shapes[label]) for label in area.labels if label in shapes):
             found.left_out.append(BOXED)
         else:
-            found.add(area, box)
+            found.add(area, mask)
     for label in [label for label, mask in found.masks.items() if not mask.any()]:
         del found.masks[label]
     found.unclear |= doubted - found.masks.keys()
     return found
+
+
+def _around(box: Mask, shape: Mask) -> bool:
+    """Whether a box spans no more than twice what it holds of a shape; else it is another area."""
+    held = box & shape
+    return bool(held.any()) and 2 * _span(held) >= _span(box)
+
+
+def _span(mask: Mask) -> int:
+    """The pixels of the upright rectangle around a mask that is not empty."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return int((rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1))
 
 
 def iou(guess: Mask | None, truth: Mask) -> float:

@@ -137,13 +137,13 @@ def test_a_rectangle_around_what_has_its_label_is_a_box_and_no_area() -> None:
         }
 
     config = parse_label_config(XML.replace('name="box"', 'name="box" model_output="true"'))
-    one = stroke("Car", mask((0, 0), (1, 1)))
+    one = stroke("Car", mask((0, 0), (3, 1), (3, 3)))
     boxes = box("Car", 0, 50), box("Car", 50, 40), box("Car", 60, 40), box("Dog", 0, 50)
     account = Account()
     task = {"id": 1, "data": {"image": "u"}, "annotations": [annotation(1, *boxes, one)]}
     (sample,) = samples([task], config, Images(), account)
     beyond = mask(*((row, column) for row in range(4) for column in range(3, 6)))
-    assert (sample.mask("Car") == mask((0, 0), (1, 1)) | beyond).all()
+    assert (sample.mask("Car") == mask((0, 0), (3, 1)) | beyond).all()
     assert sample.mask("Dog").sum() == 12
     assert account.left_out == {BOXED: 1}
     assert account.regions == {"brush": 1, "rectangle": 3}
