@@ -12,7 +12,8 @@ What counts, task by task:
 - Every region with an area counts, but not rectangles of a tool that is there to prompt with, nor
   boxes around something that has their label. Where one cannot be read, its labels are neither
   present nor absent: that image says nothing of them. Nor does it of a label whose outlines all
-  cover no pixel, nor of what nobody drew beside a region that does not tell its label.
+  cover no pixel, nor of what nobody drew beside a region that does not tell its label, or tells one
+  that there is no longer.
 
 A task's part, to learn from, to stop by or to judge by, follows from its id alone: what a version
 was judged by, no later version learns from. Of many held-out tasks `JUDGES` judge, who are drawn by

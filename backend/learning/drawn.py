@@ -33,6 +33,7 @@ class View:
     others: frozenset[str]  # tags that show another image
     outputs: frozenset[str]  # names of the controls to fill
     labels: tuple[str, ...]
+    names: frozenset[str]  # of all labels of the labeling configuration, looked for or not
 
 
 @dataclass(slots=True)
@@ -40,7 +41,8 @@ class Drawn:
     """The masks, (H, W), that are not empty; labels of which a region could not be read.
 
     A label that is drawn somewhere, but so small that no pixel is of it, could not be read either.
-    Nor could any that is not drawn beside a region that does not tell its label.
+    Nor could any that is not drawn beside a region that does not tell its label, or tells one that
+    there is not, as of a prediction that was made before the label was renamed.
     """
 
     masks: dict[str, Mask] = field(default_factory=dict)
@@ -70,6 +72,7 @@ def views(config: LabelConfig) -> tuple[View, ...]:
                 config.images - tags,
                 frozenset(control.name for control in controls),
                 tuple(labels),
+                config.names,
             )
         )
     return tuple(found)
@@ -97,7 +100,7 @@ def drawn(result: Sequence[Mapping[str, Any]], view: View, size: Size | None = N
             continue
         if reason := meant_otherwise(area, view):
             found.left_out.append(reason)
-            if reason in {area.fault, NAMELESS}:  # it may be of any label
+            if _may_be_any(area, view):
                 doubted.update(view.labels)
             continue
         try:
@@ -149,13 +152,26 @@ def meant_otherwise(area: Area, view: View) -> str | None:
     """Why a region says nothing about where a label is."""
     if area.later:  # its tag showed a list once: what is looked at never does
         return "the region is on a later image of a list"
-    if area.form == "rectangle" and area.control not in view.outputs:
+    if _prompts(area, view):
         return "the rectangle is of a tool to prompt with"
     if not area.labels:
         return area.fault or NAMELESS
+    if view.names.isdisjoint(area.labels):
+        return f'the labeling configuration has no label "{_shown(area.labels[0])}"'
     if not set(area.labels) & set(view.labels):
         return f'the label "{_shown(area.labels[0])}" is not looked for'
     return None
+
+
+def _may_be_any(area: Area, view: View) -> bool:
+    """Whether what a region draws may be of any label, as it tells none that there is."""
+    told = area.later or _prompts(area, view)
+    return not told and view.names.isdisjoint(area.labels)
+
+
+def _prompts(area: Area, view: View) -> bool:
+    """Whether a region is of a tool to prompt with."""
+    return area.form == BOX and area.control not in view.outputs
 
 
 def _shown(name: str) -> str:

@@ -40,6 +40,7 @@ def test_a_recorded_configuration_is_understood() -> None:
         ),
         texts=(TextControl("prompt", "image", smart=True),),
         images=frozenset({"image"}),
+        names=frozenset({"cat", "dog", "tree"}),
     )
 
 

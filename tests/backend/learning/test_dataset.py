@@ -221,7 +221,7 @@ def test_of_several_images_one_that_a_task_is_without_is_not_missed() -> None:
 
 def test_a_label_that_no_terminal_prints_is_told_in_what_it_does() -> None:
     _, account = read(annotation(1, stroke("Ca\ud800t\n" + 10**6 * "s", mask((0, 0)))))
-    assert f'the label "Ca?t?{35 * "s"}" is not looked for' in str(account)
+    assert f'has no label "Ca?t?{35 * "s"}"' in str(account)
     str(account).encode()
 
 
@@ -237,10 +237,21 @@ def test_an_image_that_may_be_there_another_time_is_told_from_one_that_never_was
     assert account.unseen == {1}
 
 
-def test_unknown_labels_and_missing_images_are_told() -> None:
-    (sample,), account = read(annotation(1, stroke("Cat", mask((0, 0)))))
-    assert not sample.masks
+def test_a_label_that_was_renamed_since_leaves_open_what_nobody_drew() -> None:
+    """As where a prediction is accepted that was made before."""
+    cat, car = stroke("Cat", mask((0, 0))), stroke("Car", mask((1, 1)))
+    (sample,), account = read(annotation(1, cat, car))
+    assert sample.labels == ("Car",)
+    assert 'has no label "Cat"' in str(account)
+    more = "<Labels name='l' toName='image'><Label value='Cat'/></Labels></View>"
+    xml = XML.replace("</View>", more)
+    there = {"id": 1, "data": {"image": "u"}, "annotations": [annotation(1, cat, car)]}
+    (sample,) = samples([there], parse_label_config(xml), Images(), account)
+    assert sample.labels == ("Car", "Dog")
     assert '"Cat" is not looked for' in str(account)
+
+
+def test_a_missing_image_is_told() -> None:
     found, account = read(annotation(1), url="gone")
     assert not found
     assert "ImageMissing" in str(account)
