@@ -135,7 +135,7 @@ def connect(
         LabelStudioError: with what to do about it.
     """
     row = studio.project(project)
-    parse_label_config(row["label_config"])
+    config = parse_label_config(row["label_config"])
     wiring = Wiring.of(studio, project, address)
     try:
         backend = _connected(studio, project, address, wiring)
@@ -156,6 +156,7 @@ def connect(
         f"pre-annotations. Remove the one that is not wanted{BOTH_PLACES}."
         for other in wiring.others
     ]
+    told += [f"Of its labeling configuration: {problem}." for problem in config.problems]
     return told
 
 

@@ -269,13 +269,15 @@ class Doctor:
     def _of_labels(self, config: LabelConfig, book: PromptBook) -> Iterator[Finding]:
         tags = ", ".join(f"{control.name} ({control.kind})" for control in config.outputs)
         yield ok("labeling config", f"fills {tags}")
+        several = len({control.image_key for control in config.outputs}) > 1
         for query in queries(config, self._settings.threshold, book):
+            where = f" in {query.image_key}" if several else ""
             asked = ", ".join(f'"{prompt}"' for prompt in query.prompts)
             asked += "".join(f', not "{text}"' for text in query.negatives)
             entry = book.entry(query.label)
             shown = sum(one.used for one in entry.exemplars) if entry.asked_weights else 0
             beside = f" with exemplars ({shown})" if shown else ""
-            yield ok("label", f"{query.label}: {asked}{beside}, from {query.threshold:g}")
+            yield ok("label", f"{query.label}{where}: {asked}{beside}, from {query.threshold:g}")
         for told in config.problems:
             yield warning("labeling config", told)
         if not any(text.smart for text in config.texts):

@@ -96,6 +96,14 @@ def test_an_older_connection_to_something_else_is_told(
     assert "its webhook in Settings > Webhooks" in told
 
 
+def test_what_cannot_be_used_of_a_labeling_configuration_is_told(
+    studio: FakeLabelStudio, client: LabelStudio
+) -> None:
+    listed = '<View><Image name="pages" valueList="$pages"/>'
+    number = studio.add_project("album", label_config(["Car"]).replace("<View>", listed, 1))
+    assert "valueList" in connect(client, number, OURS)[-1]
+
+
 @pytest.mark.parametrize(
     ("refusal", "remedy"),
     [

@@ -102,6 +102,18 @@ def test_credentials_of_the_machine_are_not_taken_for_the_backends(
     assert sent["/prompts"] == sent["/versions"] == "Basic bWw6c2VjcmV0"
 
 
+def test_of_several_images_each_is_named_with_its_labels(
+    examine: Examine, project: int, studio: FakeLabelStudio
+) -> None:
+    row = studio.projects[project]
+    second = '<Image name="b" value="$back"/><BrushLabels name="bb" toName="b"><Label value="Car"/>'
+    closing = f"{second}</BrushLabels></View>"
+    row["label_config"] = row["label_config"].replace("</View>", closing)
+    told = [one.told for one in examine(project) if one.link == "label"]
+    assert len(set(told)) == len(told)
+    assert any(text.startswith("Car in back: ") for text in told)
+
+
 def test_a_sound_chain_has_no_fault_and_every_link_is_told(examine: Examine, project: int) -> None:
     findings = examine(project)
     assert {finding.grade for finding in findings} == {Grade.OK}
