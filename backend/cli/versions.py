@@ -22,6 +22,7 @@ from backend.report import printable, table
 
 BASE = "base"  # the name of the base checkpoint among versions
 NONE = "It has no versions."
+LATEST = 5  # versions that are compared where none is named
 NAMED = "its name, or how that begins"
 
 
@@ -47,7 +48,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     delete = add("delete", _delete, "remove one that is not active")
     delete.add_argument("version", metavar="VERSION", help=NAMED)
     compare = add("compare", _compare, "their figures side by side")
-    compare.add_argument("version", nargs="*", metavar="VERSION", help="(all)")
+    compare.add_argument(
+        "version", nargs="*", metavar="VERSION", help="(the served and the latest)"
+    )
     measure = add("measure", _measure, "hold accepted work against what was predicted")
     label_studio_options(measure)
 
@@ -99,7 +102,9 @@ def _compare(versions: Versions, options: argparse.Namespace) -> str:
     if options.version:
         chosen = [versions.version(options.project, name) for name in options.version]
     else:
-        chosen = versions.versions(options.project)
+        found, served = versions.versions(options.project), versions.active(options.project)
+        older = [one for one in found[:-LATEST] if served and one.id == served.id]
+        chosen = [*older, *found[-LATEST:]]
     if not chosen:
         return f"There is nothing to compare in project {options.project}. {NONE}"
     accepted = _accepted(options)

@@ -97,6 +97,17 @@ def test_show_tells_everything_and_compare_puts_figures_side_by_side(
     assert made[0].id[:8] not in run("compare", made[1].id)
 
 
+def test_of_many_versions_the_served_and_the_latest_are_compared(
+    versions: Versions, run: Callable[..., str]
+) -> None:
+    made = [versions.keep(PROJECT, bytes([number]), Card("b" * 64)) for number in range(9)]
+    versions.activate(PROJECT, made[1].id, "better")
+    head, *_ = run("compare").splitlines()
+    ids = [one.id[:8] for one in versions.versions(PROJECT)]
+    place = ids.index(made[1].id[:8])
+    assert head.split()[1:] == [*ids[place : min(place + 1, 4)], *ids[4:]]
+
+
 def test_reasons_begin_below_each_other_however_long_one_is(
     versions: Versions, made: list[Version], run: Callable[..., str]
 ) -> None:
