@@ -20,7 +20,7 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from backend.durable import write
+from backend.durable import rewrite
 from backend.inbox import MOST_BYTES, Inbox, written
 from backend.labelstudio.events import Event
 from backend.outage import Outage
@@ -39,15 +39,11 @@ class _Waiting:
 
     def keep(self) -> None:
         """Have it outlive this process, where the disk allows that."""
-        unfinished = self.file.with_suffix(".new")
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            write(unfinished, self.text.encode())
-            unfinished.rename(self.file)
+            rewrite(self.file, self.text.encode())
         except OSError as error:
             log.warning("an event that waits for the broker ends with this process: %s", error)
-            with suppress(OSError):
-                unfinished.unlink()
 
     def forget(self) -> None:
         """It waits no longer."""
@@ -155,7 +151,7 @@ class Backlog:
 def _left(folder: Path) -> list[_Waiting]:
     """What an earlier process left, oldest first."""
     found = []
-    for file in sorted(folder.glob("*.json")):
+    for file in sorted(folder.glob("[0-9]*.json")):  # others are unfinished
         try:
             text = file.read_text(encoding="utf-8")
             json.loads(text)  # who reads events from the broker relies on that

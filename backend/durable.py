@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,12 @@ def rewrite(path: Path, content: bytes) -> None:
     Nobody else may write it meanwhile.
     """
     new = path.with_name(f".new-{path.name}")
-    write(new, content)
+    try:
+        write(new, content)
+    except OSError:  # on a full disk nothing of it stays
+        with suppress(OSError):
+            new.unlink()
+        raise
     new.replace(path)
     sync(path.parent)
 

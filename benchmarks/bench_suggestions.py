@@ -30,7 +30,7 @@ from models import Segmenter
 
 LABEL = "widget-7"
 ACCEPTED, WITHOUT, JUDGED = 20, 16, 100  # scenes: with it, without it, and others with it
-SEEDS = (3, 4, 5)  # what a further word has to be worth was chosen on others
+SEEDS = (3, 4, 5)
 TIMED = 20  # images
 MEANT = ("shape", "texture", "colour+shape", "texture+shape")  # kinds of what the label means
 FIRST, OTHERS = 8_000_000, 9_000_000  # seeds of scenes

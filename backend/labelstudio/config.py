@@ -104,7 +104,7 @@ class LabelConfig:
     choice: ChoiceControl | None = None
     problems: tuple[str, ...] = ()
     images: frozenset[str] = frozenset()  # names of all tags that show one, of use or not
-    names: frozenset[str] = frozenset()  # of all labels, as annotators and results tell them
+    label_names: frozenset[str] = frozenset()  # of all labels, as annotators and results tell them
 
 
 def parse_label_config(xml: str) -> LabelConfig:
@@ -139,14 +139,14 @@ def parse_label_config(xml: str) -> LabelConfig:
     tools = tuple(_tools(named, problems))
     choice = next(_choices(named, pictured), None)
     shown = frozenset(tag.get("name", "") for tag in root.iter() if _tag(tag) == "image")
-    names = frozenset(
+    label_names = frozenset(
         name
         for tag in root.iter()
         if _tag(tag) == "label"
         for name in (tag.get("value"), tag.get("alias"))
         if name
     )
-    return LabelConfig(outputs, texts, tools, choice, tuple(problems), shown, names)
+    return LabelConfig(outputs, texts, tools, choice, tuple(problems), shown, label_names)
 
 
 def _parse_xml(xml: str) -> ET.Element:

@@ -33,7 +33,7 @@ class View:
     others: frozenset[str]  # tags that show another image
     outputs: frozenset[str]  # names of the controls to fill
     labels: tuple[str, ...]
-    names: frozenset[str]  # of all labels of the labeling configuration, looked for or not
+    label_names: frozenset[str]  # of all labels of the labeling configuration, looked for or not
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ def views(config: LabelConfig) -> tuple[View, ...]:
                 config.images - tags,
                 frozenset(control.name for control in controls),
                 tuple(labels),
-                config.names,
+                config.label_names,
             )
         )
     return tuple(found)
@@ -156,7 +156,7 @@ def meant_otherwise(area: Area, view: View) -> str | None:
         return "the rectangle is of a tool to prompt with"
     if not area.labels:
         return area.fault or NAMELESS
-    if view.names.isdisjoint(area.labels):
+    if view.label_names.isdisjoint(area.labels):
         return f'the labeling configuration has no label "{_shown(area.labels[0])}"'
     if not set(area.labels) & set(view.labels):
         return f'the label "{_shown(area.labels[0])}" is not looked for'
@@ -166,7 +166,7 @@ def meant_otherwise(area: Area, view: View) -> str | None:
 def _may_be_any(area: Area, view: View) -> bool:
     """Whether what a region draws may be of any label, as it tells none that there is."""
     told = area.later or _prompts(area, view)
-    return not told and view.names.isdisjoint(area.labels)
+    return not told and view.label_names.isdisjoint(area.labels)
 
 
 def _prompts(area: Area, view: View) -> bool:

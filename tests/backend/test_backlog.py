@@ -1,7 +1,9 @@
 """Events that wait for the broker."""
 
+import errno
 import json
 import logging
+import os
 import threading
 from pathlib import Path
 from typing import cast
@@ -71,13 +73,13 @@ def test_the_next_process_sends_what_waited_when_one_ended(tmp_path: Path) -> No
         before.add(_event(number))
     away.process_ended = True
     _all_sent()
-    (tmp_path / "damaged.json").write_text("{", encoding="utf-8")
+    (tmp_path / "0-damaged.json").write_text("{", encoding="utf-8")
     inbox = SlowInbox()
     inbox.let_go.set()
     Backlog(cast(Inbox, inbox), tmp_path, pause=0.0)
     _all_sent()
     assert [json.loads(text)["tasks"] for text in inbox.taken] == [[0], [1], [2]]
-    assert [file.name for file in tmp_path.iterdir()] == ["damaged.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["0-damaged.json"]
 
 
 def test_where_no_file_can_be_written_what_waits_is_sent_nevertheless(tmp_path: Path) -> None:
@@ -88,6 +90,21 @@ def test_where_no_file_can_be_written_what_waits_is_sent_nevertheless(tmp_path: 
     backlog.add(_event(0))
     _all_sent()
     assert len(inbox.taken) == 1
+
+
+def test_on_a_full_disk_what_waits_leaves_no_half_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    inbox = SlowInbox()
+    inbox.let_go.set()
+    Backlog(cast(Inbox, inbox), tmp_path, pause=0.0).add(_event(0))
+    _all_sent()
+    assert len(inbox.taken) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def _all_sent() -> None:

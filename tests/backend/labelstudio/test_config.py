@@ -40,7 +40,7 @@ def test_a_recorded_configuration_is_understood() -> None:
         ),
         texts=(TextControl("prompt", "image", smart=True),),
         images=frozenset({"image"}),
-        names=frozenset({"cat", "dog", "tree"}),
+        label_names=frozenset({"cat", "dog", "tree"}),
     )
 
 
