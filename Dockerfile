@@ -11,6 +11,11 @@ ENV PIP_NO_CACHE_DIR=1 \
 
 WORKDIR /app
 
+# letters of most scripts, for the captions of pictures
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends fonts-dejavu-core fonts-wqy-microhei \
+    && rm -rf /var/lib/apt/lists/*
+
 # torch alone first: it is large, seldom changes, and comes from an index of its own
 RUN pip install "torch>=2.6,<2.14" --index-url "${TORCH_INDEX}"
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import unicodedata
 from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from scipy import ndimage
+
+from backend.lettering import Font, lettering
 
 # Okabe and Ito's palette, told apart with every kind of colour vision; vivid ones first.
 COLOURS = (
@@ -61,7 +62,7 @@ def _caption(
 ) -> None:
     """Write each caption at its mask's largest part, moved down where another one stands."""
     pen = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(size=max(11, round(max(picture.size) / 45)))
+    size = max(11, round(max(picture.size) / 45))
     taken: list[tuple[int, int, int, int]] = []
     for i, (caption, mask) in enumerate(zip(captions, masks, strict=True)):
         if not mask.any():
@@ -69,7 +70,8 @@ def _caption(
         parts, count = ndimage.label(mask)
         largest = 1 + int(np.argmax(np.bincount(parts.ravel(), minlength=count + 1)[1:]))
         rows, columns = np.nonzero(parts == largest)
-        caption = _fitting(_plain(caption), picture.width - 8, font)
+        caption, font = lettering(caption, size)
+        caption = _fitting(caption, picture.width - 8, font)
         _, _, right, bottom = pen.textbbox((0, 0), caption, font=font)
         w, h = int(right) + 8, int(bottom) + 6
         x = int(np.clip(columns.mean() - w / 2, 0, max(0, picture.width - w)))
@@ -84,14 +86,7 @@ def _caption(
         pen.text((x + 4, y + 2), caption, fill=_ink(COLOURS[i % len(COLOURS)]), font=font)
 
 
-def _plain(text: str) -> str:
-    """Letters without their accents, which Pillow's own font lacks: é is e."""
-    signs = unicodedata.normalize("NFC", text)
-    bare = [(unicodedata.normalize("NFD", sign)[0], sign) for sign in signs]
-    return "".join(letter if letter.isascii() else sign for letter, sign in bare)
-
-
-def _fitting(caption: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def _fitting(caption: str, width: float, font: Font) -> str:
     """A caption as wide as its picture at most: what is before its last word, the score, goes."""
     phrase, _, score = caption.rpartition(" ")
     if not phrase or font.getlength(caption) <= width:

@@ -46,14 +46,6 @@ def test_a_long_caption_leaves_its_score_and_the_rest_of_the_picture_in_sight() 
     assert (band("short 0.50") == 0).all()
 
 
-def test_captions_write_accents_without_boxes() -> None:
-    mask = np.zeros((60, 80), bool)
-    mask[40:, 20:60] = True
-    words = "Glück", "Glu\u0308ck", "Gluck"
-    written = {draw(Image.new("RGB", (80, 60)), [Drawn(one, mask)]).tobytes() for one in words}
-    assert len(written) == 1
-
-
 def test_a_contact_sheet_holds_every_picture() -> None:
     pictures = [Image.new("RGB", (100 + i, 50), (i * 30, 0, 0)) for i in range(7)]
     sheet = contact_sheet(pictures, columns=3, cell=100)
