@@ -44,7 +44,8 @@ MOST_PROMPTS = len(COLOURS)  # so that each has a colour of its own
 KEPT_BYTES = 4 * 2**20  # an image file up to this size travels as it is
 KEPT = "data:application/octet-stream;base64,"
 _JOINERS = "\u200c\u200d"  # within words of Persian and Hindi, and within emoji
-_ENDS = re.compile(r"\n|,(?!\s*(?:(?:but|and)\s+)?not\s)", re.IGNORECASE)  # of phrases
+# of phrases, on any keyboard
+_ENDS = re.compile(r"\n|[,،，、](?!\s*(?:(?:but|and)\s+)?not\s)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

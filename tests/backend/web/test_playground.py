@@ -43,6 +43,8 @@ def upload(width: int, height: int, kind: str, **options: object) -> FileStorage
 
 def test_phrases_stand_on_lines_or_between_commas_and_count_once() -> None:
     assert read_prompts(" a dog,a  cat\r\n\n a dog ,") == ("a dog", "a cat")
+    assert read_prompts("汽车，卡车、a dog، قط") == ("汽车", "卡车", "a dog", "قط")
+    assert read_prompts("汽车， not its shadow") == ("汽车， not its shadow",)
 
 
 @pytest.mark.parametrize(
