@@ -22,7 +22,7 @@ from backend.settings import Settings
 from backend.training import TrainingLane
 from backend.web import auth
 from backend.web.lineage import Lineages
-from backend.web.pages import Pages
+from backend.web.pages import Pages, told
 from backend.web.routes import Routes
 from backend.web.seats import Seats
 
@@ -86,10 +86,8 @@ def create_app(
 
 def _known(error: BackendError) -> ResponseReturnValue:
     log.warning("%s %s: %s: %s", request.method, request.path, error.name, error)
-    answer = {"error": error.name, "detail": str(error)}
-    if error.status == 401:
-        return answer, 401, {"WWW-Authenticate": 'Basic realm="promptbrush"'}
-    return answer, error.status
+    headers = {"WWW-Authenticate": 'Basic realm="promptbrush"'} if error.status == 401 else {}
+    return told(error.name, str(error)), error.status, headers
 
 
 def _broker(error: RedisError) -> ResponseReturnValue:
@@ -98,7 +96,7 @@ def _broker(error: RedisError) -> ResponseReturnValue:
 
 def _http(error: HTTPException) -> ResponseReturnValue:
     name = (error.name or "Error").title().replace(" ", "")
-    return {"error": name, "detail": error.description}, error.code or 500
+    return told(name, error.description or ""), error.code or 500
 
 
 def _nested(_: RecursionError) -> ResponseReturnValue:

@@ -9,7 +9,17 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from flask import Blueprint, Flask, Response, redirect, render_template, request, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    jsonify,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
 from flask.helpers import send_from_directory
 from flask.typing import ResponseReturnValue
 from redis.exceptions import RedisError
@@ -164,6 +174,16 @@ class Pages:
             for one in jobs["projects"]
         ]
         return {**jobs, "ended": jobs["ended"][:ENDED], "projects": projects}
+
+
+def told(name: str, detail: str) -> Response:
+    """What went wrong: a page for browsers, JSON for programs."""
+    answer = {"error": name, "detail": detail}
+    if not _wants_page():
+        as_json = jsonify(answer)
+        as_json.headers["Vary"] = "Accept"
+        return as_json
+    return _guarded(make_response(render_template("complaint.html", **answer)))
 
 
 def _wants_page() -> bool:
