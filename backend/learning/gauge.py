@@ -38,7 +38,7 @@ class Gauge:
         what: Is measured, for the log.
         quiet: Seconds.
         first: How many news it takes to measure. News that are pressing are enough by themselves.
-        growth: How many times as many it takes each time that follows.
+        growth: How many times as many it takes each time that these were enough.
     """
 
     def __init__(
@@ -77,7 +77,8 @@ class Gauge:
             del self._news[project]  # what comes meanwhile counts again
             try:
                 self._measure(project)
-                self._enough[project] = enough * self._growth
+                if heard.count >= enough:  # those that press do not put off the others
+                    self._enough[project] = enough * self._growth
             except (BackendError, OSError) as error:
                 log.warning("%s of project %d is not measured: %s", self._what, project, error)
             except Exception:

@@ -103,7 +103,17 @@ def test_it_takes_twice_as_many_news_each_time_unless_they_are_pressing(clock: C
         gauge.news(1, pressing=came == 5)
         clock.now += 6.0
         gauge.catch_up()
-    assert measured == [1, 3, 5, 13]
+    assert measured == [1, 3, 5, 9, 17]
+
+
+def test_pressing_news_put_off_no_others(clock: Clock) -> None:
+    measured: list[int] = []
+    gauge = Gauge(lambda _: measured.append(came), "it", quiet=5.0, growth=2)
+    for came in range(1, 81):
+        gauge.news(1, pressing=came <= 20)  # who begins types something else each time
+        clock.now += 6.0
+        gauge.catch_up()
+    assert [came for came in measured if came > 20] == [22, 26, 34, 50]
 
 
 def test_a_defect_costs_the_figures_only(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
