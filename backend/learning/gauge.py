@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 from backend.errors import BackendError
 
@@ -20,8 +21,8 @@ SHARE = 20  # a project that takes long is measured for a twentieth of the time 
 class _News:
     """What a project had since it was measured."""
 
-    first: float  # when it came
-    latest: float
+    first: float = inf  # when it came
+    latest: float = inf
     count: int = 0
     pressing: bool = False
 
@@ -31,7 +32,9 @@ class _News:
 
 
 class Gauge:
-    """Measures projects with news when they are quiet; what cannot be, waits for the next news.
+    """Measures projects with news when they are quiet.
+
+    News of what cannot be measured count when the next come, as if they had come with them.
 
     Args:
         measure: Measures a project.
@@ -61,8 +64,8 @@ class Gauge:
     def news(self, project: int, count: int = 1, pressing: bool = False) -> None:
         """Remember that accepted work of a project changed; any thread may say so."""
         now = time.monotonic()
-        heard = self._news.setdefault(project, _News(now, now))
-        heard.latest = now
+        heard = self._news.setdefault(project, _News())
+        heard.first, heard.latest = min(heard.first, now), now
         heard.count += count
         heard.pressing |= pressing
 
@@ -81,7 +84,14 @@ class Gauge:
                     self._enough[project] = enough * self._growth
             except (BackendError, OSError) as error:
                 log.warning("%s of project %d is not measured: %s", self._what, project, error)
+                self._owe(project, heard)
             except Exception:
                 log.exception("%s of project %d is not measured: a defect", self._what, project)
             took = time.monotonic() - begun
             self._rests[project] = begun + SHARE * took
+
+    def _owe(self, project: int, heard: _News) -> None:
+        """Keep news for the next, which may be there already."""
+        later = self._news.setdefault(project, _News())
+        later.count += heard.count
+        later.pressing |= heard.pressing

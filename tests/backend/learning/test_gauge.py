@@ -116,6 +116,24 @@ def test_pressing_news_put_off_no_others(clock: Clock) -> None:
     assert [came for came in measured if came > 20] == [22, 26, 34, 50]
 
 
+def test_what_could_not_be_measured_is_with_the_next_news(clock: Clock) -> None:
+    tried: list[int] = []
+
+    def measure(_: int) -> None:
+        tried.append(int(clock.now // 100))
+        if tried[-1] == 15:
+            raise LabelStudioUnavailable("it does not answer")
+
+    gauge = Gauge(measure, "it", quiet=5.0, growth=2)
+    for came in range(1, 21):
+        clock.now = 100.0 * came
+        gauge.news(1)
+        for _ in range(3):  # however long nothing comes
+            clock.now += 6.0
+            gauge.catch_up()
+    assert tried == [1, 3, 7, 15, 16]
+
+
 def test_a_defect_costs_the_figures_only(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     gauge = Gauge(lambda _: [][1], "the length", quiet=5.0)
     gauge.news(1)
