@@ -103,7 +103,7 @@ def compositions(label: str, best: Sequence[Candidate], vocabulary: Vocabulary) 
     return distinct(
         Candidate(joined(adjective, noun), Source.COMPOSITION)
         for adjective, noun in dict.fromkeys(pairs)
-        if adjective not in noun.split()
+        if f" {adjective} ".casefold() not in f" {noun} ".casefold()
     )
 
 

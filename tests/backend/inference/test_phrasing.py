@@ -49,6 +49,15 @@ def test_an_attribute_is_not_added_twice() -> None:
     assert "red red ball" not in texts
 
 
+def test_an_attribute_of_several_words_or_in_capitals_is_not_added_twice() -> None:
+    words = Vocabulary((("ball",),), (("light blue",), ("with dots",), ("Red",)))
+    best = [Candidate("red ball with dots", Source.PROMPT), Candidate("light blue", Source.TYPED)]
+    texts = [one.text for one in compositions("light blue thing", best, words)]
+    assert texts[0] == "light blue red ball with dots"
+    assert not {"red ball with dots with dots", "Red red ball with dots"} & {*texts}
+    assert not any("light blue light blue" in text for text in texts)
+
+
 def test_attributes_that_follow_do_so() -> None:
     words = Vocabulary((("ball",),), (("with dots",),))
     assert compositions("Part", [], words)[0].text == "part with dots"
