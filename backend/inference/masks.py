@@ -1,4 +1,4 @@
-"""Probabilities to masks that an annotator wants to see."""
+"""Probabilities to masks that an annotator wants to see, and masks at other sizes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -128,3 +130,15 @@ def parts(marked: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int6
     """Connected parts of a mask (h, w), numbered from 1, 0 outside; the size of each, (N,)."""
     numbered, count = ndimage.label(marked)
     return numbered, np.bincount(numbered.ravel(), minlength=count + 1)[1:]
+
+
+def shrunk(mask: NDArray[np.bool_], size: tuple[int, int], least: float = 0.5) -> NDArray[np.bool_]:
+    """A mask at another size: pixels of which it covers at least that share.
+
+    What covers no pixel by that, as a crack in a large photograph, is there nevertheless: then it
+    is the pixels of which it covers half as much as where it covers most.
+    """
+    share = F.interpolate(torch.from_numpy(mask.copy())[None, None].float(), size, mode="area")
+    most = float(share.max())
+    covered: NDArray[np.bool_] = (share[0, 0] >= (most / 2 if 0 < most < least else least)).numpy()
+    return covered

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from backend.inference.asking import Asking
 from backend.inference.features import FeatureCache
+from backend.inference.masks import shrunk
 from backend.inference.predictor import Predictor
 from backend.labelstudio.shapes import Mask
 from backend.learning.calibration import Calibration
 from backend.learning.dataset import Sample
 from backend.learning.drawn import ABSENT, iou
 from backend.learning.forgetting import IMAGES, Kept, Known
-from backend.learning.lessons import shrunk
 from backend.overlay import Drawn, draw
 from backend.prompting import Query
 from models import ImageFeatures, Segmenter

@@ -13,12 +13,12 @@ from scipy import ndimage
 from torch import Tensor
 
 from backend.inference.books import Books, exemplar_id
+from backend.inference.masks import shrunk
 from backend.inference.predictor import Predictor
 from backend.inference.promptbook import FEW
 from backend.inference.recolouring import recoloured
 from backend.labelstudio.shapes import Mask
 from backend.learning.dataset import Account, Part, Sample, part_of
-from backend.learning.lessons import shrunk
 from backend.learning.promotion import LEAST_TASKS
 from backend.learning.train import Source
 from backend.learning.typed import Typed, spellings, typed

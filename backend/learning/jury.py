@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.inference.asking import Asking
-from backend.inference.masks import SPECK, clean, confidences
+from backend.inference.masks import SPECK, clean, confidences, shrunk
 from backend.inference.predictor import Predictor
 from backend.inference.suggest import absent_weight
 from backend.labelstudio.shapes import Mask
 from backend.learning.drawn import iou
 from backend.learning.evidence import Seen
-from backend.learning.lessons import shrunk
 from backend.prompting import Query
 from models.segmenter import resize
 

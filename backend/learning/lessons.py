@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from backend.durable import rewrite
+from backend.inference.masks import shrunk
 from backend.labelstudio.shapes import Mask
 from backend.learning.dataset import Part, Sample, part_of
 from backend.learning.views import views, views_of
@@ -215,18 +215,6 @@ def _form(path: Path) -> tuple[tuple[int, int], Windows]:
         rows, columns = held.get_tensor("grid").tolist()
         windows = tuple((top, left) for top, left in held.get_tensor("windows").tolist())
     return (rows, columns), windows
-
-
-def shrunk(mask: Mask, size: tuple[int, int], least: float = LEAST["present"]) -> Mask:
-    """A mask at another size: pixels of which it covers at least that share.
-
-    What covers no pixel by that, as a crack in a large photograph, is there nevertheless: then it
-    is the pixels of which it covers half as much as where it covers most.
-    """
-    share = F.interpolate(torch.from_numpy(mask.copy())[None, None].float(), size, mode="area")
-    most = float(share.max())
-    covered: Mask = (share[0, 0] >= (most / 2 if 0 < most < least else least)).numpy()
-    return covered
 
 
 def _packed(masks: Sequence[Mask]) -> Tensor:

@@ -14,11 +14,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.inference.masks import SPECK, clean, parts
+from backend.inference.masks import SPECK, clean, parts, shrunk
 from backend.inference.probe import Probe, describe
 from backend.learning.evidence import Seen
 from backend.learning.jury import GRID, Curve, Jury, Rating, Way
-from backend.learning.lessons import shrunk
 
 RIGHT, WRONG = 0.5, 0.1  # share of a part that is accepted, from which, up to which, it is
 LEAST = 5  # wrong parts: fewer do not tell what is wrong

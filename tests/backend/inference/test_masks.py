@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from backend.inference.masks import SPECK, clean, under
+from backend.inference.masks import SPECK, clean, shrunk, under
 
 SIDE = 128
 
@@ -131,3 +131,14 @@ def test_points_only_take_away(
     assert all(kept[place] == mask[place] for place in set(wanted) - set(unwanted))
     if not wanted and not unwanted:
         assert (kept == mask).all()
+
+
+def test_a_thin_mask_in_a_large_image_is_never_taken_for_none() -> None:
+    crack = np.zeros((900, 1200), bool)
+    crack[407:411, 100:900] = True
+    small = shrunk(crack, (60, 80))
+    assert np.flatnonzero(small.any(axis=1)).tolist() == [27]
+    assert np.flatnonzero(small.any(axis=0)).tolist() == list(range(7, 60))
+    assert not shrunk(np.zeros_like(crack), (60, 80)).any()
+    crack[200:300, 200:300] = True  # beside what is large it is the large that counts
+    assert np.flatnonzero(shrunk(crack, (60, 80)).any(axis=1)).tolist() == list(range(13, 20))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend.learning.lessons import Lesson, Lessons, Shelf, shrunk
+from backend.learning.lessons import Lesson, Lessons, Shelf
 from models import Segmenter
 from tests.backend.learning.school import sample
 
@@ -35,17 +35,6 @@ def test_what_an_annotator_changed_is_kept_however_thin(segmenter: Segmenter, fo
     assert made.corrected == ("Missing",)
     assert made.read().corrected[0, 0].any()
     assert made.path != Lessons(folder, "base", segmenter).make(one).path
-
-
-def test_a_thin_mask_in_a_large_image_is_never_taken_for_none() -> None:
-    crack = np.zeros((900, 1200), bool)
-    crack[407:411, 100:900] = True
-    small = shrunk(crack, (60, 80))
-    assert np.flatnonzero(small.any(axis=1)).tolist() == [27]
-    assert np.flatnonzero(small.any(axis=0)).tolist() == list(range(7, 60))
-    assert not shrunk(np.zeros_like(crack), (60, 80)).any()
-    crack[200:300, 200:300] = True  # beside what is large it is the large that counts
-    assert np.flatnonzero(shrunk(crack, (60, 80)).any(axis=1)).tolist() == list(range(13, 20))
 
 
 def test_labels_may_change_places_in_the_labeling_configuration(
