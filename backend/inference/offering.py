@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from backend.inference.masks import shrunk
 from backend.inference.phrasing import Candidate, Source, compositions, own, prompted, words
 from backend.inference.predictor import Predictor
 from backend.inference.promptbook import PromptBook
@@ -96,9 +97,14 @@ def of_label(
 
 
 def small(mask: Mask) -> Mask:
-    """A mask of (H, W) as it is compared: of a large one every second pixel, or third."""
+    """A mask of (H, W) as it is compared: of a large one every second pixel, or third.
+
+    What lies between these, as a crack may, is there nevertheless.
+    """
     step = max(1, -(-max(mask.shape) // LONGEST_SIDE))
-    return np.ascontiguousarray(mask[::step, ::step])
+    some = np.ascontiguousarray(mask[::step, ::step])
+    lost = mask.any() and not some.any()
+    return shrunk(mask, (some.shape[0], some.shape[1])) if lost else some
 
 
 def _near(predictor: Predictor, query: Query, vocabulary: Vocabulary) -> Vocabulary:

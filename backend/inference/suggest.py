@@ -17,12 +17,11 @@ from math import inf
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.errors import NothingToGoBy
-from backend.inference.masks import SPECK
+from backend.inference.masks import SPECK, shrunk
 from backend.inference.phrasing import Candidate, Source, compositions, distinct, plain, worded
 from backend.inference.vocabulary import Vocabulary
 from models import ImageFeatures, Segmenter
@@ -196,8 +195,7 @@ def marked(segmenter: Segmenter, features: ImageFeatures, rows: Tensor, threshol
 
 def iou(found: Tensor, mask: Mask) -> Tensor:
     """Of masks (N, h, w) with the truth (H, W), both at the smaller size: (N,), NaN of nothing."""
-    truth = torch.from_numpy(mask)[None, None].float()
-    there = F.interpolate(truth, found.shape[1:], mode="area")[0, 0] >= 0.5
+    there = torch.from_numpy(shrunk(mask, (found.shape[1], found.shape[2])))
     both = (found & there).flatten(1).sum(dim=1)
     either = (found | there).flatten(1).sum(dim=1)
     return both / either  # 0 / 0 is NaN

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from backend.errors import BadPrompt
 from backend.inference.interactive import Offered, offer
-from backend.inference.offering import NEAREST, of_label
+from backend.inference.offering import NEAREST, of_label, small
 from backend.inference.phrasing import Source
 from backend.inference.predictor import Predictor
 from backend.inference.promptbook import Entry, Origin, Phrase, PromptBook
@@ -102,3 +103,11 @@ def test_where_an_exemplar_finds_nothing_the_image_tells(
     blank = TaskImage(Image.new("RGB", (64, 64)), "blank")
     silent = replace(shown, threshold=0.999)
     assert of_label(predictor, blank, silent, PromptBook(), VOCABULARY) == []
+
+
+def test_a_thin_mask_in_a_large_image_is_there_at_the_size_of_comparison() -> None:
+    crack = np.zeros((3000, 4000), bool)
+    crack[1201:1204, 300:3000] = True
+    assert np.flatnonzero(small(crack).any(axis=1)).tolist() == [300]
+    assert small(crack).shape == small(np.zeros_like(crack)).shape
+    assert not small(np.zeros_like(crack)).any()

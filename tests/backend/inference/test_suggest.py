@@ -9,7 +9,7 @@ import torch
 
 from backend.errors import NothingToGoBy
 from backend.inference.phrasing import Source
-from backend.inference.suggest import ABSENT, MOST_PRESENT, Evidence, as_well, suggest
+from backend.inference.suggest import ABSENT, MOST_PRESENT, Evidence, as_well, iou, suggest
 from backend.inference.vocabulary import Vocabulary
 from demo.evaluate import truth
 from demo.phrases import Query
@@ -114,6 +114,14 @@ def test_a_large_mask_is_compared_at_the_models_size(
 ) -> None:
     large = [replace(one, mask=one.mask.repeat(3, axis=0).repeat(3, axis=1)) for one in stars]
     assert names(model, large)[0] == "red star"
+
+
+def test_a_thin_mask_in_a_large_image_is_found_by_what_finds_it() -> None:
+    crack = np.zeros((900, 1200), bool)
+    crack[407:411, 100:900] = True
+    found = torch.zeros(2, 60, 80, dtype=torch.bool)
+    found[0, 27, 7:60] = True  # and the other finds nothing
+    assert iou(found, crack).tolist() == [1.0, 0.0]
 
 
 def test_what_helps_by_chance_on_one_image_does_no_better() -> None:
