@@ -30,6 +30,7 @@ from torch import Tensor
 from backend.durable import rewrite
 from backend.errors import TooLittleData
 from backend.inference.features import FeatureCache
+from backend.inference.masks import SPECK
 from backend.inference.predictor import Predictor
 from backend.learning.dataset import Part, lot
 from backend.learning.drawn import ABSENT
@@ -45,7 +46,6 @@ log = logging.getLogger(__name__)
 
 PASS = 8  # rows that are computed together; more cost as much each, and memory
 MEMORY = 512 * 2**20  # bytes
-SPECK = 1e-3  # of the image; what serving clears away
 LOOKED_AT = 200  # validation tasks: with ten labels they take as long as the steps between looks
 
 
