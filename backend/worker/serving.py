@@ -40,8 +40,10 @@ class Serving:
 
     def of(self, project: int | None) -> Served:
         """What is active for a project now, as the folder of versions says."""
-        for _ in range(LOOKS if project is not None else 0):
-            version = self._registry.active(int(project or 0), self._digest)
+        if project is None:
+            return self._base
+        for _ in range(LOOKS):
+            version = self._registry.active(project, self._digest)
             if version is None:
                 break
             try:
