@@ -117,6 +117,6 @@ class Decisions:
             read = cls(history)
             if read.active != raw["active"]:
                 raise ValueError("its history does not end with what it says is active")
-        except (KeyError, TypeError, IndexError, StopIteration) as error:
+        except (KeyError, TypeError, IndexError) as error:
             raise ValueError(f"it lacks something: {error!r}") from error
         return read
