@@ -55,7 +55,7 @@ class Phrase:
     text: str
     origin: Origin
     iou: float | None = None  # mean, against accepted masks
-    masks: int = 0  # which those were
+    masks: int = 0  # how many those were
     predicted: int = 0  # masks that annotators got while it was asked with, as far as is known
     accepted: float | None = None  # share of those that they took as they were, or nearly
     times: int = 0  # accepted annotations in which it was typed

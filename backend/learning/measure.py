@@ -2,8 +2,8 @@
 
 Texts, exemplars, their weight and the threshold are chosen on the tasks for training and
 validation, and proved on the held-out ones where those are enough; where they are too few to judge
-anything by, they count as the others do. An exemplar is never judged on
-its own task. What a person set stays as it is.
+anything by, they count as the others do. An exemplar is never judged on its own task. What a person
+set stays as it is.
 
 Little evidence moves little: the weight of exemplars is at first what the words leave to be found,
 and goes towards the best one as masks come; so does a threshold, which stays where it is below five
