@@ -47,6 +47,7 @@ class Offered:
     text: str
     source: Source
     likely: float  # in [0, 1]: how sure the model is, or how well it finds what exemplars find
+    label: str = ""  # that it is for, where it might be taken for another's
 
 
 def answer(
@@ -119,7 +120,8 @@ def offer(
         raise BadPrompt(f'There is no label "{about[:40]}" to find phrases for: {labels}.')
     phrases = of_label(predictor, images[found.image_key], found, book, vocabulary, WAIT)
     likely = ((one, one.iou if isinstance(one, Suggestion) else one.confidence) for one in phrases)
-    return [Offered(one.text, one.source, figure) for one, figure in likely if figure > 0]
+    label = found.called or found.label if len({one.label for one in asked}) > 1 else ""
+    return [Offered(one.text, one.source, figure, label) for one, figure in likely if figure > 0]
 
 
 def _addressed(

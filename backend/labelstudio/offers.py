@@ -103,9 +103,9 @@ def offered(lines: Sequence[str]) -> dict[str, str]:
 
 
 def listed(phrases: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The phrases of a worker's answer, as numbered lines."""
+    """The phrases of a worker's answer, as numbered lines; "Car: red one" says whose it is."""
     return [
-        f"{number} {one['text']} ({one['likely']:.2f})"
+        f"{number} {': '.join(filter(None, (one.get('label'), one['text'])))} ({one['likely']:.2f})"
         for number, one in enumerate(phrases[:MOST], start=1)
     ]
 

@@ -1,20 +1,23 @@
 """Phrases that an annotator is offered, on a scene that the demo checkpoint can see."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from backend.errors import BadPrompt
-from backend.inference.interactive import Offered, offer
+from backend.inference.interactive import Offered, answer, offer
 from backend.inference.offering import NEAREST, of_label, small
 from backend.inference.phrasing import Source
 from backend.inference.predictor import Predictor
 from backend.inference.promptbook import Entry, Origin, Phrase, PromptBook
 from backend.inference.vocabulary import Vocabulary
 from backend.labelstudio.images import TaskImage
+from backend.labelstudio.interaction import Interaction
+from backend.labelstudio.offers import listed
+from backend.labelstudio.offers import offered as on_list
 from backend.prompting import Query
 from demo import WORDS
 from demo.evaluate import truth
@@ -85,6 +88,19 @@ def test_what_was_said_for_a_label_before_is_offered_again(
 def test_an_unknown_label_is_told(unsaid: Query, offered: Callable[..., list[Offered]]) -> None:
     with pytest.raises(BadPrompt, match='no label "moon"'):
         offered(unsaid, "moon")
+
+
+def test_a_phrase_that_is_chosen_for_a_label_is_answered_for_it(
+    predictor: Predictor, shown: Query
+) -> None:
+    star = Query("image", "Star", ("star",), 0.4, ())
+    labels, images = [star, shown], {"image": TaskImage(scene(2).image, "scene 2")}
+    phrases = offer(predictor, labels, images, "widget-7", (), VOCABULARY, PromptBook(7))
+    line, *_ = listed([asdict(one) for one in phrases])
+    chosen = Interaction(prompt=on_list([line])["1"], chose=True)
+    assert "star" in str(chosen.prompt)  # which is nearer to the other label
+    found = answer(predictor, labels, images, chosen)
+    assert (found.query.label, found.mask is not None) == ("widget-7", True)
 
 
 def test_of_many_words_those_that_mean_what_is_shown_are_tried(
