@@ -122,7 +122,15 @@ def _entry(label: str, raw: object) -> Entry:
     known = {name for name in Entry.__dataclass_fields__ if name != "label"}
     held = _object(raw, where, known)
     proof, probe = held.get("proof"), held.get("probe")
+    texts = _each(held, "texts", where, _phrase)
+    negatives = _each(held, "negatives", where, _phrase)
     by_hand = frozenset(_each(held, "by_hand", where, _settable))
+    # who writes a phrase into a book, without where it is from, need not say again that it counts
+    by_hand |= {
+        name
+        for name in ("texts", "negatives")
+        if any("origin" not in phrase for phrase in held.get(name, []))
+    }
     if probe is not None and "probe" in by_hand:
         raise BadPromptBook(
             f"{where}, probe: a person may want none, and makes none: leave it out, or do not name "
@@ -130,9 +138,9 @@ def _entry(label: str, raw: object) -> Entry:
         )
     return Entry(
         label,
-        texts=_each(held, "texts", where, _phrase),
+        texts=texts,
         exemplars=_each(held, "exemplars", where, _shown),
-        negatives=_each(held, "negatives", where, _phrase),
+        negatives=negatives,
         weight=_maybe(_share)(held.get("weight"), f"{where}, weight"),
         threshold=_maybe(_probability)(held.get("threshold"), f"{where}, threshold"),
         confidence=_maybe(_probability)(held.get("confidence"), f"{where}, confidence"),

@@ -150,6 +150,12 @@ def test_a_book_edited_by_hand_counts_at_once(books: Books, tmp_path: Path) -> N
     assert books.serving(7, "base").entry("Widget").threshold == 0.35
 
 
+def test_a_phrase_that_is_written_into_a_book_is_set_by_hand(books: Books) -> None:
+    said = {"texts": [{"text": "a gear"}], "negatives": [{"text": "a wheel"}]}
+    entry = books.imported(7, {"project": 7, "labels": {"Widget": said}}, "edited").entry("Widget")
+    assert entry.by_hand == {"texts", "negatives"}  # else the next measuring may drop them
+
+
 def test_a_copy_of_another_projects_book_tells_whose_exemplars_it_shows(
     books: Books, tmp_path: Path
 ) -> None:
