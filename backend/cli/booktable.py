@@ -6,6 +6,7 @@ from backend.inference.promptbook import Curve, Entry, Phrase, Probed, PromptBoo
 from backend.report import table
 
 BAR = 30  # characters of the longest one in a curve
+LONGEST_TEXTS = 40  # characters of a label's texts beside its figures
 
 
 def head(book: PromptBook) -> str:
@@ -28,13 +29,15 @@ def overview(book: PromptBook) -> str:
     """A line for each label."""
     rows = []
     for label, entry in sorted(book.entries.items()):
-        texts = [phrase.text for phrase in entry.texts if phrase.used]
+        texts = ", ".join(phrase.text for phrase in entry.texts if phrase.used)
+        if len(texts) > LONGEST_TEXTS:
+            texts = f"{texts[: LONGEST_TEXTS - 1]}…"
         used = sum(one.used for one in entry.exemplars)
         proof = entry.proof
         rows.append(
             [
                 label,
-                ", ".join(texts) or "(labeling config)",
+                texts or "(labeling config)",
                 f"{used} of {len(entry.exemplars)}",
                 _weight(entry),
                 _figure(entry.threshold),

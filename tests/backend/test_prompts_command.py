@@ -94,6 +94,14 @@ def test_a_label_is_shown_with_its_proof_and_what_was_left_out(run: Run, books: 
     assert "says nothing of" in run("show", "--label", "Nut", status=1)
 
 
+def test_many_texts_leave_figures_beside_each_other(run: Run) -> None:
+    texts = [f"a thing with {number} wheels" for number in range(30)]
+    told = run("set", "--label", "Widget", *(part for text in texts for part in ("--text", text)))
+    overview, phrases = told.split("\n\n")[1:]
+    assert max(map(len, overview.splitlines())) < 160  # two lines of a terminal
+    assert all(text in phrases for text in texts)
+
+
 def test_what_is_set_is_kept_as_a_version_and_can_be_taken_back(run: Run, books: Books) -> None:
     books.put(7, "measured", MEASURED)
     run("set", "--label", "Widget", "--text", "a gear", "--text", "gears", "--threshold", "0.3")
