@@ -208,8 +208,7 @@ def _import(books: Books, options: argparse.Namespace) -> str:
     piped = str(options.file) == "-"
     name = "what is piped in" if piped else options.file.name
     try:
-        text = sys.stdin.read() if piped else options.file.read_text(encoding="utf-8")
-        raw = booktext.parsed(text.removeprefix("\ufeff"))  # as some editors begin a file
+        raw = booktext.parsed(sys.stdin.buffer.read() if piped else options.file.read_bytes())
     except OSError as error:
         raise BadRequest(f"{options.file} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:

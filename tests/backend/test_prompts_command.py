@@ -217,11 +217,14 @@ def test_an_export_can_be_edited_and_imported(
     file = tmp_path / "book.json"
     run("export", "--out", str(file))
     assert json.loads(run("export", "--version", "1")) == json.loads(file.read_text())
-    # as some editors save it
-    file.write_text(file.read_text().replace(": 0.75", ": 0.5"), encoding="utf-8-sig")
-    assert "counts from the next task on" in run("import", str(file))
-    assert books.book(7).entry("Widget").weight == 0.5
-    monkeypatch.setattr("sys.stdin", io.StringIO(file.read_text().replace(": 0.5", ': "half"')))
+    # as some editors save it, and some shells what is piped into a file
+    exported = file.read_text()
+    for encoding, weight in (("utf-8-sig", 0.5), ("utf-16", 0.25)):
+        file.write_text(exported.replace(": 0.75", f": {weight}"), encoding=encoding)
+        assert "counts from the next task on" in run("import", str(file))
+        assert books.book(7).entry("Widget").weight == weight
+    changed = exported.replace(": 0.5", ': "half"')
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(changed.encode())))
     told = run("import", "-", status=1)
     assert "Widget\", texts, no. 1, iou: expected a number between 0 and 1, not 'half'" in told
     file.write_text("{")
@@ -229,4 +232,4 @@ def test_an_export_can_be_edited_and_imported(
     file.write_text('{"project": 7, "labels": []}')
     assert "book.json is not imported: labels: expected" in run("import", str(file), status=1)
     assert f"{tmp_path} cannot be read" in run("import", str(tmp_path), status=1)
-    assert books.book(7).number == 2
+    assert books.book(7).number == 3
