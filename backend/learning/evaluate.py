@@ -47,6 +47,11 @@ class Score:
         """In a mean."""
         return 1.0 if self.present else ABSENT
 
+    @property
+    def lost(self) -> float:
+        """What the candidate's answer is short of in a mean."""
+        return self.weight * (1 - self.candidate)
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -229,7 +234,7 @@ def _calibrate(
 
 
 def _keep_worst(worst: list[Case], score: Score, sample: Sample, guess: Mask | None) -> None:
-    if len(worst) == WORST and score.candidate >= worst[-1].score.candidate:
+    if len(worst) == WORST and score.lost <= worst[-1].score.lost:
         return
     image = sample.image.image
     scale = min(1.0, SHOWN / max(image.size))
@@ -244,5 +249,5 @@ def _keep_worst(worst: list[Case], score: Score, sample: Sample, guess: Mask | N
     draw(image.resize(size), drawn).save(file, "JPEG", quality=80)
     url = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
     worst.append(Case(score, url))
-    worst.sort(key=lambda case: case.score.candidate)
+    worst.sort(key=lambda case: case.score.lost, reverse=True)
     del worst[WORST:]

@@ -68,3 +68,13 @@ def test_what_is_found_has_one_colour_and_what_is_accepted_another(
     near = {c: int((np.abs(pixels - c).max(axis=2) < 60).sum()) for c in (drawn, other)}
     assert near[drawn] > 50
     assert near[other] < 5
+
+
+def test_masks_that_miss_the_thing_are_shown_before_those_where_nothing_is(
+    segmenter: Segmenter,
+) -> None:
+    """All is found of both labels: of one it is too much by far, the other is not there."""
+    everyday, asked = segmenter.encode_text(["a dog"]), queries(CONFIG, 0.0)
+    held_out = [sample(task) for task in range(1, 8)]
+    found = evaluate(held_out, segmenter, segmenter, segmenter, asked, everyday, 0.5)
+    assert [case.score.label for case in found.worst] == ["Bright"] * 6
