@@ -176,7 +176,7 @@ def _images(root: ET.Element, problems: list[str]) -> Iterator[tuple[str, str]]:
                 "or a valueList does; give each image a tag of its own, as in "
                 'value="$pages[0]"'
             )
-        elif name and value.startswith("$") and len(value) > 1:
+        elif name and FIELDS.fullmatch(value):
             yield name, value[1:]
         elif name and FIELDS.search(value):
             yield name, value

@@ -167,11 +167,12 @@ def test_an_image_that_shows_a_list_is_told_and_costs_the_others_nothing(listed:
         parse_label_config(view(listed, brush('<Label value="cat"/>')))
 
 
-def test_an_image_may_be_an_address_that_names_fields() -> None:
-    image = '<Image name="i" value="https://host/$name"/>'
+@pytest.mark.parametrize("address", ["https://host/$name", "$host/$name", "$image?size=full"])
+def test_an_image_may_be_an_address_that_names_fields(address: str) -> None:
+    image = f'<Image name="i" value="{address}"/>'
     brush = '<BrushLabels name="b" toName="i"><Label value="dog"/></BrushLabels>'
     [control] = parse_label_config(f"<View>{image}{brush}</View>").outputs
-    assert control.image_key == "https://host/$name"
+    assert control.image_key == address
 
 
 def test_a_brush_on_something_else_than_an_image_is_told() -> None:
