@@ -9,7 +9,6 @@ Between processes a brush's RLE is base64, a third of the size of the list that 
 
 from __future__ import annotations
 
-import io
 import logging
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +16,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from backend.labelstudio import brush
+from backend.labelstudio import bitmask, brush
 from backend.labelstudio.config import Control, Kind, LabelConfig
 from backend.labelstudio.origin import new_id
 
 log = logging.getLogger(__name__)
 
-PNG = "data:image/png;base64,"
 EDGE = 100.0 + 1e-6  # percent of the image; sums of rounded numbers may pass 100 by a hair
 LEAST_AREA = 1e-6  # percent x percent: a hundredth of a pixel on an image of 10,000 x 10,000
 
@@ -63,12 +60,8 @@ def brush_value(mask: NDArray[np.bool_]) -> Json:
 
 
 def bitmask_value(mask: NDArray[np.bool_]) -> Json:
-    """A mask, (H, W), as a PNG in a data URL, black on transparent as the editor saves it."""
-    picture = Image.fromarray(mask.astype(np.uint8))
-    picture.putpalette([0, 0, 0] * 2)
-    file = io.BytesIO()
-    picture.save(file, "PNG", bits=1, transparency=0)
-    return {"imageDataURL": PNG + b64encode(file.getvalue()).decode()}
+    """A mask, (H, W), as a PNG in a data URL."""
+    return {"imageDataURL": bitmask.encode(mask)}
 
 
 def rectangle_value(x: float, y: float, width: float, height: float) -> Json:
@@ -183,16 +176,9 @@ def _checked_brush(value: Json, size: Size) -> Json:
 
 def _checked_bitmask(value: Json, size: Size) -> Json:
     url = value["imageDataURL"]
-    if not url.startswith(PNG):
-        raise ValueError(f"its mask does not start with {PNG}")
-    try:
-        with Image.open(io.BytesIO(b64decode(url.removeprefix(PNG))), formats=["PNG"]) as picture:
-            alpha = picture.convert("RGBA").getchannel("A")
-    except OSError as error:
-        raise ValueError("its mask is no PNG") from error
-    if (alpha.height, alpha.width) != size:
-        raise ValueError(f"its mask has {alpha.width} x {alpha.height} pixels")
-    if alpha.getbbox() is None:
+    if not url.startswith(bitmask.PNG):
+        raise ValueError(f"its mask does not start with {bitmask.PNG}")
+    if not bitmask.decode(url, *size).any():
         raise ValueError("its mask is empty")
     return value
 

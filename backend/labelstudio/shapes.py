@@ -11,7 +11,6 @@ is checked here, and only here: its `fault`, or the ValueError of its mask, says
 
 from __future__ import annotations
 
-import io
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -20,10 +19,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from backend.errors import BadRequest
-from backend.labelstudio import brush
+from backend.labelstudio import bitmask, brush
 from backend.labelstudio.geometry import Ellipse, Polygon, Rectangle, Size
 
 OPAQUE = 128  # alpha from which a pixel counts
@@ -224,15 +222,6 @@ def _bitmask(told: object, size: Size) -> Mask:
     Raises:
         ValueError: it is none, or has another size.
     """
-    try:
-        encoded = b64decode(told.partition(",")[2]) if isinstance(told, str) else b""
-        with Image.open(io.BytesIO(encoded), formats=["PNG"]) as picture:
-            width, height = picture.size
-            # before it is decoded: a few bytes may say that they are a picture of gigabytes
-            fits = (height, width) == size
-            alpha = np.asarray(picture.convert("RGBA").getchannel("A")) if fits else None
-    except Exception as error:  # broken files make Pillow's decoders raise nearly anything
-        raise ValueError('its "imageDataURL" is no PNG that can be read') from error
-    if alpha is None:
-        raise ValueError(f"its mask has {width} x {height} pixels, not the image's")
-    return alpha >= OPAQUE
+    if not isinstance(told, str):
+        raise ValueError('its "imageDataURL" is no PNG')
+    return bitmask.decode(told, *size) >= OPAQUE
