@@ -25,6 +25,7 @@ def decode(url: str, height: int, width: int) -> NDArray[np.uint8]:
     Raises:
         ValueError: It is no PNG, or belongs to another image size.
     """
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which no setting raises; ours is the size
     try:
         encoded = b64decode(url.partition(",")[2])
         with Image.open(io.BytesIO(encoded), formats=["PNG"]) as picture:

@@ -123,6 +123,14 @@ def test_a_bitmask_is_black_where_the_mask_is_and_else_transparent() -> None:
     assert set(np.unique(pixels[..., 3])) == {0, 255}
 
 
+def test_a_bitmask_of_a_large_image_is_sent_whatever_pillow_takes_for_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    [region] = sent(labeled("Bitmask"), bitmask_value(MASK))
+    assert region["value"]["imageDataURL"] == bitmask_value(MASK)["imageDataURL"]
+
+
 def not_png(mask: NDArray[np.uint8]) -> Json:
     file = io.BytesIO()
     Image.fromarray(mask).save(file, "BMP")

@@ -51,6 +51,16 @@ def test_a_bitmask_is_its_mask(mask: np.ndarray[Any, Any]) -> None:
     assert (area.mask() == mask).all()
 
 
+def test_a_bitmask_is_read_whatever_pillow_takes_for_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mask = np.eye(HEIGHT, WIDTH, dtype=bool)
+    value = bitmask_value(mask)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    (area,) = areas([region("bitmasklabels", value)])
+    assert (area.mask() == mask).all()
+
+
 def test_the_soft_edge_of_a_stroke_counts_from_half() -> None:
     literal = [0, 1, 127, 128, 200, 255]  # alphas, as RGBA of an image of one row
     bits = f"{4 * len(literal):032b}" + f"{7:05b}" + "".join(f"{n - 1:04b}" for n in (3, 4, 8, 16))
