@@ -245,10 +245,7 @@ class Fetcher:
         And its socket, which a connection forgets before the body of an answer is read.
         """
         scheme, host, port = origin(url)
-        patience = min(self._timeout, until - time.monotonic())
-        if patience <= 0:
-            raise TimeoutError
-        opened = _open_socket(self._addresses(url, host, port), port, patience)
+        opened = _open_socket(self._addresses(url, host, port), port, self._timeout, until)
         if scheme == "http":
             connection = HTTPConnection(host, port)
         else:
@@ -260,17 +257,17 @@ class Fetcher:
         return connection, opened
 
     def _addresses(self, url: str, host: str, port: int) -> list[str]:
-        """The host itself where it is trusted, else its addresses if all of them are public."""
+        """The host's addresses, where it is trusted or all of them are public."""
         entries = {"*", host, f"{host}:{port}"}
         entries |= {f"*{host[at:]}" for at, letter in enumerate(host) if letter == "."}
-        if self._allowed_hosts & entries or (self._home and self._home[1:] == (host, port)):
-            return [host]
-        if self._allowed_hosts:
+        at_home = self._home is not None and self._home[1:] == (host, port)
+        trusted = at_home or bool(self._allowed_hosts & entries)
+        if self._allowed_hosts and not trusted:
             raise ImageRefused(f"{shown(url)} may not be fetched: {host} is not in IMAGE_HOSTS")
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = [str(entry[4][0]) for entry in found]
         for address in addresses:
-            if not is_public(address):
+            if not (trusted or is_public(address)):
                 raise ImageRefused(
                     f"{shown(url)} may not be fetched: {host} is at the private address {address}; "
                     f"add {host} to IMAGE_HOSTS if it can be trusted"
@@ -337,8 +334,17 @@ def _over_by(until: float, opened: socket.socket) -> Iterator[None]:
         raise TimeoutError
 
 
-def _open_socket(addresses: list[str], port: int, timeout: float) -> socket.socket:
-    for address in addresses[:-1]:
-        with suppress(OSError):
-            return socket.create_connection((address, port), timeout)
-    return socket.create_connection((addresses[-1], port), timeout)
+def _open_socket(addresses: list[str], port: int, timeout: float, until: float) -> socket.socket:
+    """To the first address that answers; each may take its share of the time that is left."""
+    first, *others = addresses
+    patience = min(timeout, (until - time.monotonic()) / len(addresses))
+    if patience <= 0:
+        raise TimeoutError
+    try:
+        opened = socket.create_connection((first, port), patience)
+    except OSError:
+        if not others:
+            raise
+        return _open_socket(others, port, timeout, until)
+    opened.settimeout(timeout)
+    return opened

@@ -2,6 +2,7 @@ import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.errors import BackendError, ImageMissing, ImageRefused
+from backend.labelstudio import fetch
 from backend.labelstudio.addresses import shown
 from backend.labelstudio.images import ImageStore
 from backend.labelstudio.tasks import Task, image_url
@@ -192,6 +194,34 @@ def test_the_connection_goes_to_the_address_that_was_checked(
     with pytest.raises(ImageMissing, match="unreachable"):
         store(allowed_hosts=frozenset()).fetch("http://images.example/a.png")
     assert asked == addresses
+
+
+def test_addresses_that_a_firewall_keeps_silent_leave_time_for_the_others(
+    store: Callable[..., ImageStore], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def connect(address: tuple[str, int], timeout: float) -> socket.socket:
+        nonlocal now
+        if address[0] != "127.0.0.1":
+            now += timeout
+            raise TimeoutError
+        opened = socket.socket()
+        opened.connect(address)
+        return opened
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(fetch, "time", SimpleNamespace(monotonic=lambda: now))
+    images = store(allowed_hosts=frozenset({"images.example"}), timeout=10.0)
+    server.reply("/a.png", encoded())
+    silent = [f"192.0.2.{number}" for number in range(5)]
+    resolves_to(monkeypatch, [*silent, "127.0.0.1"])
+    assert images.fetch(f"http://images.example:{server.port}/a.png").image.size == (6, 4)
+    now = 0.0
+    resolves_to(monkeypatch, silent)
+    with pytest.raises(ImageMissing, match="took too long"):
+        images.fetch("http://images.example/b.png")
+    assert now == pytest.approx(2 * 10.0)
 
 
 @pytest.mark.parametrize("entry", ["127.0.0.1", "127.0.0.1:{port}", "*", "LOCALHOST"])
