@@ -17,6 +17,10 @@ T = TypeVar("T")
 PATIENCE = 120.0  # seconds for the backend to start, or to come back
 
 
+class _NotYet(Exception):
+    """Why the backend cannot do now what it is asked for."""
+
+
 class Backend:
     """The running backend over HTTP; it may be away for a while, as when it is restarted."""
 
@@ -30,12 +34,14 @@ class Backend:
     def version(self, project: int, label_config: str) -> str:
         """The version of predictions for a labeling configuration, once a model is loaded."""
 
-        def ask() -> str | None:
+        def ask() -> str:
             body = {"project": str(project), "schema": label_config}
             version = self._call("POST", "/setup", json=body)["model_version"]
-            return None if version is None else str(version)
+            if version is None:
+                raise _NotYet("its model is still loading")
+            return str(version)
 
-        return self._insist(ask, "its model is still loading")
+        return self._insist(ask)
 
     def hand_over(
         self, project: int, label_config: str, tasks: Sequence[Mapping[str, Any]]
@@ -58,23 +64,28 @@ class Backend:
         return bool(self._call("DELETE", "/train", params={"project": project})["stopped"])
 
     def _call(self, method: str, path: str, **rest: Any) -> dict[str, Any]:
-        def ask() -> dict[str, Any] | None:
+        def ask() -> dict[str, Any]:
             try:
                 answer = self._session.request(method, self.address.url + path, timeout=60, **rest)
             except (requests.ConnectionError, requests.Timeout):
-                return None
-            return None if answer.status_code == NotReady.status else _read(answer)
+                raise _NotYet("it does not answer: start it with `promptbrush up`") from None
+            return _read(answer)
 
-        return self._insist(ask, "it does not answer: start it with `promptbrush up`")
+        return self._insist(ask)
 
-    def _insist(self, ask: Callable[[], T | None], problem: str) -> T:
+    def _insist(self, ask: Callable[[], T]) -> T:
         """Ask until there is an answer, as long as patience lasts."""
         end = time.monotonic() + self._patience
-        while (answer := ask()) is None:
-            if time.monotonic() > end:
-                raise BackendError(f"The backend at {self.address.url} cannot be used: {problem}.")
+        while True:
+            try:
+                return ask()
+            except _NotYet as reason:
+                if time.monotonic() > end:
+                    told = str(reason).rstrip(".")
+                    raise BackendError(
+                        f"The backend at {self.address.url} cannot be used: {told}."
+                    ) from None
             time.sleep(min(1.0, self._patience / 5))
-        return answer
 
 
 def _read(answer: requests.Response) -> dict[str, Any]:
@@ -85,4 +96,6 @@ def _read(answer: requests.Response) -> dict[str, Any]:
         told = f"{content['error']}: {content['detail']}"
     except (ValueError, KeyError, TypeError):
         told = f"{answer.status_code}, and not as promptbrush does"
+    if answer.status_code == NotReady.status:
+        raise _NotYet(told)
     raise BackendError(f"{answer.url.partition('?')[0]} answers {told}")

@@ -184,6 +184,7 @@ def test_a_backend_that_stays_away_is_told() -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
+        (told({"error": "QueueUnavailable", "detail": "none."}, status=503), r": none\.$"),
         (told({"error": "NowhereToPush", "detail": "set it"}, status=409), "set it"),
         ({"body": b"<html>", "status": 502}, "502, and not as promptbrush does"),
         ({"body": b"<html>"}, "200, and not as promptbrush does"),
