@@ -7,7 +7,6 @@ phrase that was typed earlier is found in the drafts.
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -100,11 +99,11 @@ def remarks(interaction: Interaction, config: LabelConfig, words: str, failed: b
     failure = f"{typed} {REMARK} {words}".strip()
     note = note_of(config)
     prompt = prompt_of(config)
-    told = [_text_region(note, failure if failed else words)] if note else []
+    told = [text_region(note, failure if failed else words)] if note else []
     if prompt and failed and not note:
-        return [_text_region(prompt, failure)]
+        return [text_region(prompt, failure)]
     if prompt and (interaction.chose or (interaction.remarked and not note)):
-        told.append(_text_region(prompt, typed))
+        told.append(text_region(prompt, typed))
     return told
 
 
@@ -138,10 +137,6 @@ def suggested(result: object, config: LabelConfig) -> set[str]:
     """The phrases that an annotation's `result` has in our lists, or ticked."""
     regions = _mappings(result)
     return {*offers.offered(_lists(regions, config)).values(), *_ticked(regions, config)}
-
-
-def _text_region(control: TextControl, text: str) -> Json:
-    return text_region(control.name, control.to_name, text, uuid.uuid4().hex[:10])
 
 
 @dataclass(frozen=True, slots=True)

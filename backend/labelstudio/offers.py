@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -113,18 +112,12 @@ def listed(phrases: Sequence[Mapping[str, Any]]) -> list[str]:
 def regions(phrases: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[Json]:
     """What fills the controls for suggestions; nothing if there are none that could show one."""
     filled = [
-        text_region(text.name, text.to_name, listed(phrases), _id())
-        for text in config.texts
-        if text.name == SUGGESTIONS
+        text_region(text, listed(phrases)) for text in config.texts if text.name == SUGGESTIONS
     ]
     control = config.choice
     known = {one.phrase: one.value for one in reversed(control.choices)} if control else {}
     there = [known[one["text"]] for one in phrases if one["text"] in known]
     if control and there:
         ticked = there[:1] if control.single else there
-        filled.append(choices_region(control.name, control.to_name, ticked, _id()))
+        filled.append(choices_region(control, ticked))
     return filled
-
-
-def _id() -> str:
-    return uuid.uuid4().hex[:10]

@@ -10,6 +10,7 @@ Between processes a brush's RLE is base64, a third of the size of the list that 
 from __future__ import annotations
 
 import logging
+import uuid
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.labelstudio import bitmask, brush
-from backend.labelstudio.config import Control, Kind, LabelConfig
+from backend.labelstudio.config import ChoiceControl, Control, Kind, LabelConfig, TextControl
 from backend.labelstudio.origin import new_id
 
 log = logging.getLogger(__name__)
@@ -104,29 +105,27 @@ def prediction(answer: Mapping[str, Any], config: LabelConfig, task: object = No
     return {"result": result, **told}
 
 
-def text_region(control_name: str, to_name: str, text: str | Sequence[str], region_id: str) -> Json:
+def text_region(control: TextControl, text: str | Sequence[str]) -> Json:
     """A text, or several, for a text area; the editor fills them in at once: a way to answer.
 
     No text empties the area.
     """
-    texts = [text] if isinstance(text, str) else [*text]
-    return {
-        "id": region_id,
-        "from_name": control_name,
-        "to_name": to_name,
-        "type": "textarea",
-        "value": {"text": [one for one in texts if one]},
-    }
+    texts = [text] if isinstance(text, str) else text
+    return _told(control, "textarea", {"text": [one for one in texts if one]})
 
 
-def choices_region(control_name: str, to_name: str, choices: Sequence[str], region_id: str) -> Json:
+def choices_region(control: ChoiceControl, choices: Sequence[str]) -> Json:
     """What is ticked of choices; the editor does so at once."""
+    return _told(control, "choices", {"choices": [*choices]})
+
+
+def _told(control: TextControl | ChoiceControl, kind: str, value: Json) -> Json:
     return {
-        "id": region_id,
-        "from_name": control_name,
-        "to_name": to_name,
-        "type": "choices",
-        "value": {"choices": [*choices]},
+        "id": uuid.uuid4().hex[:10],
+        "from_name": control.name,
+        "to_name": control.to_name,
+        "type": kind,
+        "value": value,
     }
 
 
