@@ -31,7 +31,7 @@ class RequestTooLarge(BackendError):
 
 
 class BadLabelConfig(BackendError):
-    """The labeling configuration cannot be used: unreadable, or without brush or image tags."""
+    """The labeling configuration cannot be used: unreadable, with no image, or nothing to fill."""
 
     status = 400
 
@@ -109,7 +109,7 @@ class OutOfMemory(BackendError):
 
 
 class InternalError(BackendError):
-    """A defect of ours; the traceback is in the worker's log."""
+    """A defect of ours; the traceback is in the log of the process that met it."""
 
     status = 500
 
@@ -210,4 +210,4 @@ class CheckpointUnavailable(BackendError):
 
 
 class BrokerUnavailable(BackendError):
-    """The embedded broker cannot be started."""
+    """The broker cannot be started, or not be used."""

@@ -1,7 +1,7 @@
 """Label Studio's HTTP API, as much of it as promptbrush uses.
 
-`label-studio-sdk` has all of it, and brings OpenCV and pandas along; what is needed here is a dozen
-calls that fail in words. Answers are Label Studio's JSON as it is.
+`label-studio-sdk` has all of it, and brings OpenCV and pandas along; what is needed here is some
+twenty calls that fail in words. Answers are Label Studio's JSON as it is.
 """
 
 from __future__ import annotations
