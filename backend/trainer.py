@@ -92,6 +92,8 @@ class Trainer:
         self._stopping = stopping
         self._outage = Outage(log)
         self._held: _Held | None = None
+        self._measuring = False
+        self._reading = threading.Lock()
         self._ended = threading.Event()
         self._pauses: dict[int, float] = {}  # by project
         self._follows: dict[tuple[int, str], tuple[int, float]] = {}  # tries, and when again
@@ -111,8 +113,7 @@ class Trainer:
                     self._outage.goes_on(error)
                     run = None
                 if run is None:
-                    for gauge in self._gauges:
-                        gauge.catch_up()
+                    self._measure()
                     self._rest(LOOK)
                 else:
                     self._work(run)
@@ -121,6 +122,13 @@ class Trainer:
             attendant.join()
             with contextlib.suppress(RedisError):
                 self._lane.end_pulse(self._name)
+
+    def _measure(self) -> None:
+        """Measure what can be by itself; events are read meanwhile."""
+        self._measuring = True
+        for gauge in self._gauges:
+            gauge.catch_up()
+        self._measuring = False
 
     # one run
 
@@ -249,7 +257,10 @@ class Trainer:
     # beside the runs
 
     def _attend(self) -> None:
-        """Say that we live; in a run hear whether to go on, and read events meanwhile."""
+        """Say that we live, and in a run hear whether to go on.
+
+        Events are read here while the other thread trains or measures: only so many can wait.
+        """
         while not self._ended.is_set():
             more = False
             try:
@@ -257,7 +268,8 @@ class Trainer:
                 held = self._held
                 if held is not None:
                     held.word = self._lane.renew(held.run, self._name)
-                    more = self._reader.read()
+                if held is not None or self._measuring:
+                    more = self._read()
                 self._outage.ends()
             except RedisError as error:
                 self._outage.goes_on(error)
@@ -266,8 +278,13 @@ class Trainer:
 
     def _read_all(self) -> None:
         """Read every event that is there, before a run begins."""
-        while self._reader.read() and not self._stopping():
+        while self._read() and not self._stopping():
             pass
+
+    def _read(self) -> bool:
+        """Read some events, gives whether there may be more; the threads take turns."""
+        with self._reading:
+            return self._reader.read()
 
     def _insist(self, deed: Callable[[], None]) -> None:
         """Do something as soon as the broker answers."""

@@ -1,10 +1,12 @@
 """What a trainer makes of what keeps a training from going on."""
 
+import time
 from typing import Any, NoReturn, cast
 
 import pytest
 
 from backend.errors import AlreadyTraining, BackendError, LabelStudioUnavailable
+from backend.learning.gauge import Gauge
 from backend.reader import Reader
 from backend.trainer import Trainer
 from backend.training import Run, TrainingLane, Word
@@ -105,3 +107,35 @@ def test_what_was_accepted_before_a_training_was_asked_for_is_read_before_it_beg
         lambda: bool(learnt),
     ).run()
     assert learnt == [[]]
+
+
+def test_events_are_read_while_something_is_measured() -> None:
+    reads: list[str] = []
+    measured: list[bool] = []
+
+    class Idle(Lane):
+        def take(self, trainer: str) -> None:  # type: ignore[override]
+            return None
+
+    class Events:
+        def read(self) -> bool:
+            reads.append("some")
+            return False
+
+    class Slow:
+        def catch_up(self) -> None:
+            before, end = len(reads), time.monotonic() + 10
+            while len(reads) == before and time.monotonic() < end:
+                time.sleep(0.01)
+            measured.append(len(reads) > before)
+
+    Trainer(
+        cast(TrainingLane, Idle()),
+        "one",
+        cast(Reader, Events()),
+        lambda *_: cast(Any, None),
+        lambda _: "",
+        [cast(Gauge, Slow())],
+        lambda: bool(measured),
+    ).run()
+    assert measured == [True]
