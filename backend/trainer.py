@@ -112,23 +112,22 @@ class Trainer:
                 except RedisError as error:
                     self._outage.goes_on(error)
                     run = None
-                if run is None:
-                    self._measure()
-                    self._rest(LOOK)
-                else:
+                if run is not None:
                     self._work(run)
+                elif not self._measure():
+                    self._rest(LOOK)
         finally:
             self._ended.set()
             attendant.join()
             with contextlib.suppress(RedisError):
                 self._lane.end_pulse(self._name)
 
-    def _measure(self) -> None:
-        """Measure what can be by itself; events are read meanwhile."""
+    def _measure(self) -> bool:
+        """Measure a project of each gauge, if there is one; events are read meanwhile."""
         self._measuring = True
-        for gauge in self._gauges:
-            gauge.catch_up()
+        measured = [gauge.catch_up() for gauge in self._gauges]
         self._measuring = False
+        return any(measured)
 
     # one run
 

@@ -69,8 +69,11 @@ class Gauge:
         heard.count += count
         heard.pressing |= pressing
 
-    def catch_up(self) -> None:
-        """Measure the projects that have enough news and are quiet."""
+    def catch_up(self) -> bool:
+        """Measure the next project that has enough news and is quiet; whether there was one.
+
+        One at a time, so that nobody who waits for something else waits for all of them.
+        """
         for project, heard in list(self._news.items()):
             begun, enough = time.monotonic(), self._enough.get(project, self._first)
             if not heard.pressing and heard.count < enough:
@@ -89,6 +92,8 @@ class Gauge:
                 log.exception("%s of project %d is not measured: a defect", self._what, project)
             took = time.monotonic() - begun
             self._rests[project] = begun + SHARE * took
+            return True
+        return False
 
     def _owe(self, project: int, heard: _News) -> None:
         """Keep news for the next, which may be there already."""

@@ -123,11 +123,12 @@ def test_events_are_read_while_something_is_measured() -> None:
             return False
 
     class Slow:
-        def catch_up(self) -> None:
+        def catch_up(self) -> bool:
             before, end = len(reads), time.monotonic() + 10
             while len(reads) == before and time.monotonic() < end:
                 time.sleep(0.01)
             measured.append(len(reads) > before)
+            return True
 
     Trainer(
         cast(TrainingLane, Idle()),
@@ -139,3 +140,31 @@ def test_events_are_read_while_something_is_measured() -> None:
         lambda: bool(measured),
     ).run()
     assert measured == [True]
+
+
+def test_a_training_that_is_asked_for_waits_for_one_measurement_at_most() -> None:
+    done: list[str] = []
+
+    class Asked(Lane):
+        """A training is asked for while the first of two projects is measured."""
+
+        def take(self, trainer: str) -> Run | None:  # type: ignore[override]
+            return super().take(trainer) if done else None
+
+    def learn(*_: Any) -> NoReturn:
+        done.append("trained")
+        raise LabelStudioUnavailable("away")
+
+    gauge = Gauge(lambda project: done.append(f"measured {project}"), "it", quiet=0.0)
+    gauge.news(1)
+    gauge.news(2)
+    Trainer(
+        cast(TrainingLane, Asked()),
+        "one",
+        cast(Reader, NoEvents()),
+        learn,
+        lambda _: "",
+        [gauge],
+        lambda: "trained" in done,
+    ).run()
+    assert done == ["measured 1", "trained"]

@@ -49,9 +49,23 @@ def test_what_cannot_be_measured_costs_the_others_nothing(
     gauge.news(1)
     gauge.news(2)
     clock.now = 9.0
-    gauge.catch_up()
+    while gauge.catch_up():
+        pass
     assert measured == [2]
     assert "project 1 is not measured: it does not answer" in caplog.text
+
+
+def test_projects_are_measured_one_at_a_time(clock: Clock) -> None:
+    measured: list[int] = []
+    gauge = Gauge(measured.append, "it", quiet=5.0)
+    gauge.news(1)
+    gauge.news(2)
+    clock.now = 9.0
+    assert gauge.catch_up()
+    assert measured == [1]
+    assert gauge.catch_up()
+    assert measured == [1, 2]
+    assert not gauge.catch_up()
 
 
 def test_news_while_it_measures_count_again(clock: Clock) -> None:
