@@ -26,7 +26,7 @@ DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # more than 8 bits a
 
 
 def displayed(image: Image.Image) -> Image.Image:
-    """The image as people see it: EXIF orientation applied, three channels of bytes.
+    """The image as people see it: EXIF orientation applied, on white, three channels of bytes.
 
     Of more than eight bits the brightest value is white: Pillow would make all from 255 on white.
     """
@@ -38,6 +38,9 @@ def displayed(image: Image.Image) -> Image.Image:
         levels = np.nan_to_num(np.asarray(upright, np.float32), posinf=0.0).clip(min=0.0)
         levels *= 255 / max(float(levels.max()), 1e-9)
         upright = Image.fromarray(levels.astype(np.uint8))
+    elif upright.has_transparency_data:
+        drawn = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn)
     return upright.convert("RGB")
 
 

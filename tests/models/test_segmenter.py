@@ -300,6 +300,16 @@ def test_a_mask_is_what_its_probabilities_mark_at_full_size(
     assert torch.equal(mask | ((full - threshold).abs() < 1e-6), (full >= threshold - 1e-6))
 
 
+def test_what_is_transparent_is_seen_on_white(segmenter: Segmenter) -> None:
+    shown = Image.new("RGB", (64, 64), "white")
+    shown.paste("red", (16, 16, 40, 40))
+    hidden = Image.new("RGBA", (64, 64), (0, 0, 255, 0))  # blue that nobody sees
+    hidden.paste("red", (16, 16, 40, 40))
+    expected, found = segmenter.encode_image([shown, hidden])
+    for ours, theirs in zip(found.parts, expected.parts, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_images_of_more_than_eight_bits_are_not_all_white(segmenter: Segmenter) -> None:
     ramp = np.linspace(0, 255, 64).astype(np.uint8)[None].repeat(64, axis=0)
     (expected,) = segmenter.encode_image(Image.fromarray(ramp))
