@@ -1,7 +1,8 @@
 """Hugging Face folders to models and back.
 
-A checkpoint is a folder, or the id of one on the hub: `config.json`, weights, `tokenizer.json` (or
-`vocab.json` with `merges.txt`) and `preprocessor_config.json` (or `processor_config.json`).
+A checkpoint is a folder, or the id of one on the hub: `config.json`, weights (in one file, or in
+several with an index), `tokenizer.json` (or `vocab.json` with `merges.txt`) and
+`preprocessor_config.json` (or `processor_config.json`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 CONFIG = "config.json"
 SAFETENSORS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
+INDEX = ".index.json"  # after either name: tells which files hold which weights, of large ones
 LFS_POINTER = b"version https://git-lfs"  # how the file begins that git clones without Git LFS
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"  # transformers 5 writes the former into it, and nothing else
@@ -94,12 +96,18 @@ def _snapshot(name: str, *, local_files_only: bool = False) -> Path:
     for weights in (SAFETENSORS, PICKLED):
         folder = huggingface_hub.snapshot_download(
             name,
-            allow_patterns=[CONFIG, weights, *TEXT_FILES],
+            allow_patterns=[CONFIG, weights, weights + INDEX, _shards(weights), *TEXT_FILES],
             local_files_only=local_files_only,
         )
-        if (Path(folder) / weights).is_file():
+        if _of_weights(Path(folder)):
             return Path(folder)
     raise CheckpointError(f"Checkpoint {name!r} has neither {SAFETENSORS} nor {PICKLED}.")
+
+
+def _shards(weights: str) -> str:
+    """What the files are called that the weights are in where one would be too large."""
+    stem, _, suffix = weights.partition(".")
+    return f"{stem}-*-of-*.{suffix}"
 
 
 def _why(name: str, error: Exception) -> str:
@@ -178,10 +186,34 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: there are none, they cannot be read, or a file holds something else.
     """
-    paths = (folder / name for name in (SAFETENSORS, PICKLED))
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
+    names = _of_weights(folder)
+    if not names:
         raise CheckpointError(f"Checkpoint {folder} has neither {SAFETENSORS} nor {PICKLED}.")
+    weights: dict[str, Tensor] = {}
+    for name in names:
+        weights |= _read(folder / name)
+    return weights
+
+
+def _of_weights(folder: Path) -> list[str]:
+    """The names of the files with the weights: of one, of those that an index names, or of none."""
+    for name in (SAFETENSORS, PICKLED):
+        if (folder / name).is_file():
+            return [name]
+        if (folder / (name + INDEX)).is_file():
+            named = read_json(folder, name + INDEX).get("weight_map")
+            files = list(named.values()) if isinstance(named, dict) else []
+            if not files or not all(isinstance(f, str) and Path(f).name == f for f in files):
+                raise CheckpointError(
+                    f"{folder / (name + INDEX)} cannot be used: its weight_map does not name "
+                    "files beside it."
+                )
+            return sorted(set(files))
+    return []
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file, by name."""
     try:
         with path.open("rb") as file:
             begins = file.read(len(LFS_POINTER))
@@ -192,9 +224,10 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             f"{path} is a pointer to the weights, not the weights: fetch them with `git lfs pull`."
         )
     try:
-        if path.name == SAFETENSORS:
+        if path.suffix == ".safetensors":
             return load_file(path)
         raw = torch.load(path, map_location="cpu", weights_only=True)
+        raw = raw.get("state_dict", raw)  # of a training's state
         return {str(name): tensor for name, tensor in raw.items() if isinstance(tensor, Tensor)}
     except UnpicklingError as error:
         raise CheckpointError(
@@ -300,7 +333,7 @@ def save(model: nn.Module, config: Mapping[str, Any], folder: Path, dtype: torch
 def digest(folder: Path) -> str:
     """SHA-256 (hex) of everything in the folder that decides its masks."""
     total = hashlib.sha256()
-    for name in (CONFIG, SAFETENSORS, PICKLED, *TEXT_FILES):
+    for name in dict.fromkeys((CONFIG, SAFETENSORS, PICKLED, *TEXT_FILES, *_of_weights(folder))):
         path = folder / name
         if path.is_file():
             with path.open("rb") as file:

@@ -37,6 +37,59 @@ def test_an_old_pickled_file_with_position_ids_loads(copy: Path, segmenter: Segm
         torch.testing.assert_close(model.state_dict()[name], tensor, rtol=0, atol=0)
 
 
+def test_a_pickled_training_state_has_its_weights_under_their_own_key(copy: Path) -> None:
+    weights = pickled(copy)
+    torch.save({"epoch": 3, "state_dict": weights}, copy / "pytorch_model.bin")
+    model = CLIPSegForImageSegmentation.from_pretrained(copy)
+    assert torch.equal(model.state_dict()["clip.logit_scale"], weights["clip.logit_scale"])
+
+
+def in_shards(folder: Path, name: str) -> list[Path]:
+    """The folder's weights in two files and an index, as large checkpoints have them."""
+    weights = pickled(folder)
+    stem, suffix = name.split(".")
+    shards = [folder / f"{stem}-0000{number}-of-00002.{suffix}" for number in (1, 2)]
+    where = {one: shards[place % 2] for place, one in enumerate(weights)}
+    for shard in shards:
+        part = {one: tensor for one, tensor in weights.items() if where[one] == shard}
+        save_file(part, shard) if suffix == "safetensors" else torch.save(part, shard)
+    index = {"metadata": {}, "weight_map": {one: shard.name for one, shard in where.items()}}
+    (folder / f"{name}.index.json").write_text(json.dumps(index))
+    return shards
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_weights_in_several_files_load_and_are_named_where_one_is_missing(
+    copy: Path, segmenter: Segmenter, name: str
+) -> None:
+    first, _ = in_shards(copy, name)
+    model = CLIPSegForImageSegmentation.from_pretrained(copy)
+    for key, tensor in segmenter.model.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[key], tensor, rtol=0, atol=0)
+    before = checkpoint.digest(copy)
+    first.write_bytes(first.read_bytes() + b" ")
+    assert checkpoint.digest(copy) != before
+    first.unlink()
+    with pytest.raises(CheckpointError, match=rf"{first.name} cannot be read: No such file"):
+        CLIPSegForImageSegmentation.from_pretrained(copy)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}",
+        '{"weight_map": []}',
+        '{"weight_map": {"a": "../b"}}',
+        '{"weight_map": {"a": ["b"]}}',
+    ],
+)
+def test_an_index_that_names_no_files_beside_it_is_named(copy: Path, content: str) -> None:
+    pickled(copy)
+    (copy / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"index\.json cannot be used: its weight_map"):
+        CLIPSegForImageSegmentation.from_pretrained(copy)
+
+
 def test_a_pickled_file_that_would_run_code_is_refused(copy: Path, tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:

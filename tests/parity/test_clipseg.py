@@ -184,6 +184,15 @@ def test_what_we_save_the_reference_loads_whole(tmp_path: Path) -> None:
         torch.testing.assert_close(again.state_dict()[name], tensor, rtol=0, atol=0)
 
 
+def test_what_the_reference_saves_in_several_files_loads(tmp_path: Path) -> None:
+    theirs = reference()
+    theirs.save_pretrained(tmp_path, max_shard_size="100KB")
+    assert len(list(tmp_path.glob("model-*-of-*.safetensors"))) > 2
+    ours = CLIPSegForImageSegmentation.from_pretrained(tmp_path).state_dict()
+    for name, tensor in theirs.state_dict().items():
+        torch.testing.assert_close(ours[name], tensor, rtol=0, atol=0)
+
+
 def test_the_published_size_has_the_published_names() -> None:
     config = transformers.CLIPSegConfig(
         vision_config={"patch_size": 16}, use_complex_transposed_convolution=True
