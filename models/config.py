@@ -242,6 +242,17 @@ class GroupViTVisionConfig(PretrainedConfig):
     assign_eps: float = 1.0
     assign_mlp_ratio: list[float] = field(default_factory=lambda: [0.5, 4])
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        stages = len(self.depths)
+        if min(len(self.num_group_tokens), len(self.num_output_groups)) < stages:
+            raise ValueError(
+                f"num_group_tokens {self.num_group_tokens} and num_output_groups "
+                f"{self.num_output_groups} must have a number for each of {stages} stages (depths)."
+            )
+        if not any(self.num_group_tokens[:stages]):
+            raise ValueError("no stage has group tokens (num_group_tokens): nothing is grouped.")
+
 
 @_config
 class GroupViTConfig(_TwoTowers):

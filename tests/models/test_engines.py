@@ -67,6 +67,22 @@ def test_a_strip_of_an_image_is_squeezed_before_its_windows_are_too_many(
     assert masks.shape == (1, *size[::-1])
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_group_tokens": [0, 0]}, "no stage has group tokens"),
+        ({"num_group_tokens": [4]}, "must have a number for each of 2 stages"),
+        ({"num_output_groups": []}, "must have a number for each of 2 stages"),
+    ],
+)
+def test_a_configuration_that_groups_nothing_is_refused(
+    groupvit: Segmenter, changes: dict[str, list[int]], message: str
+) -> None:
+    raw = groupvit.model.config.to_dict()
+    with pytest.raises(ValueError, match=message):
+        GroupViTConfig.from_dict({**raw, "vision_config": {**raw["vision_config"], **changes}})
+
+
 def test_labels_compete_for_every_pixel(groupvit: Segmenter) -> None:
     features = groupvit.encode_image(picture(100, 60))
     (both,) = groupvit.segment(features, groupvit.encode_text(["dog", "cat"]))
