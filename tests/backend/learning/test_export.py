@@ -88,9 +88,10 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 
 def images_of(*keys: str) -> str:
-    """A labeling configuration with an image for each field."""
+    """A labeling configuration with an image for each field, or address with fields."""
     shown = "".join(
-        f'<Image name="i{n}" value="${key}"/><BrushLabels name="b{n}" toName="i{n}">'
+        f'<Image name="i{n}" value="{key if "$" in key else f"${key}"}"/>'
+        f'<BrushLabels name="b{n}" toName="i{n}">'
         '<Label value="Red Car"/></BrushLabels>'
         for n, key in enumerate(keys)
     )
@@ -101,10 +102,10 @@ def images_of(*keys: str) -> str:
     ("keys", "names"),
     [
         (("left", "right"), ("3-left", "3-right")),
-        (("Left", "Top Side"), ("3-left", "3-top-side")),
+        (("Left", "$top/Left Side"), ("3-left", "3-top-left-side")),
         (("left", "Left"), ("3-left", "3-left-2")),
         (("Left", "left"), ("3-left-2", "3-left")),
-        (("a.b", "a-b", "a b", "a-b-2"), ("3-a-b-3", "3-a-b", "3-a-b-4", "3-a-b-2")),
+        (("a.b", "$a-b", "$a b", "$a-b-2"), ("3-a-b", "3-a-b-2", "3-a-b-3", "3-a-b-2-2")),
         (("x" * 70 + "1", "x" * 70 + "2"), (f"3-{'x' * 60}", f"3-{'x' * 60}-2")),
     ],
 )
