@@ -276,7 +276,7 @@ def _choices(named: list[ET.Element], pictured: set[str]) -> Iterator[ChoiceCont
         name, to_name = tag.get("name", ""), tag.get("toName", "")
         if not _offers(tag) or to_name not in pictured:
             continue
-        if choices := choices_in(tag):
+        if choices := choices_in(tag, _says(tag, "allowNested") is True):
             single = tag.get("choice", "single").lower() != "multiple"
             yield ChoiceControl(name, to_name, choices, single)
 

@@ -189,11 +189,12 @@ def _ticked(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[s
     for region in regions:
         choices = _value(region).get("choices")
         if region.get("from_name") == config.choice.name and isinstance(choices, list):
+            values = [tuple(one) if isinstance(one, list) else one for one in choices]
             ticked += [
                 known.phrase
-                for one in choices
+                for value in values
                 for known in config.choice.choices
-                if known.value == one
+                if known.value == value
             ]
     return ticked
 

@@ -36,9 +36,12 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A `<Choice>` as results carry it, and the phrase that people read."""
+    """A `<Choice>` as results carry it, and the phrase that people read.
 
-    value: str
+    Where choices nest, results carry the way to each, from the outermost one on.
+    """
+
+    value: str | tuple[str, ...]
     phrase: str
 
 
@@ -72,17 +75,31 @@ def labels_in(
     return tuple(labels.values())
 
 
-def choices_in(tag: ET.Element) -> tuple[Choice, ...]:
-    """The usable choices below a tag."""
-    choices: dict[str, Choice] = {}
-    for child in tag.iter():
-        if child.tag.lower() != "choice" or is_skipped(child):
+def choices_in(tag: ET.Element, nested: bool) -> tuple[Choice, ...]:
+    """The usable choices below a tag.
+
+    Of choices inside others the editor knows nothing unless they are `nested`; then those that hold
+    others are ticked by what they hold alone.
+    """
+    choices: dict[str | tuple[str, ...], Choice] = {}
+    ways: dict[ET.Element, tuple[str, ...]] = {tag: ()}  # to each tag, as results carry them
+    for holder in tag.iter():
+        way = ways[holder]
+        for child in holder:
+            shown = child.get("value", "")
+            value = child.get("alias") or shown  # as with labels
+            ways[child] = (*way, value) if _is_choice(child) else way
+        if not _is_choice(holder) or is_skipped(holder) or not way[-1].strip():
             continue
-        shown = child.get("value", "")
-        value = child.get("alias") or shown  # as with labels
-        if value.strip():
-            choices.setdefault(value, Choice(value, shown if shown.strip() else value))
+        if not any(map(_is_choice, holder)) if nested else len(way) == 1:
+            shown = holder.get("value", "")
+            told = way if nested else way[0]
+            choices.setdefault(told, Choice(told, shown if shown.strip() else way[-1]))
     return tuple(choices.values())
+
+
+def _is_choice(tag: ET.Element) -> bool:
+    return tag.tag.lower() == "choice"
 
 
 def is_skipped(tag: ET.Element) -> bool:

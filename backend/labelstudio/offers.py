@@ -115,7 +115,7 @@ def regions(phrases: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[J
         text_region(text, listed(phrases)) for text in config.texts if text.name == SUGGESTIONS
     ]
     control = config.choice
-    known = {one.phrase: one.value for one in reversed(control.choices)} if control else {}
+    known = {one.phrase: one for one in reversed(control.choices)} if control else {}
     there = [known[one["text"]] for one in phrases if one["text"] in known]
     if control and there:
         ticked = there[:1] if control.single else there

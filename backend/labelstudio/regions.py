@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from backend.labelstudio import bitmask, brush
 from backend.labelstudio.config import ChoiceControl, Control, Kind, LabelConfig, TextControl
+from backend.labelstudio.labels import Choice
 from backend.labelstudio.origin import new_id
 
 log = logging.getLogger(__name__)
@@ -114,9 +115,10 @@ def text_region(control: TextControl, text: str | Sequence[str]) -> Json:
     return _told(control, "textarea", {"text": [one for one in texts if one]})
 
 
-def choices_region(control: ChoiceControl, choices: Sequence[str]) -> Json:
+def choices_region(control: ChoiceControl, choices: Sequence[Choice]) -> Json:
     """What is ticked of choices; the editor does so at once."""
-    return _told(control, "choices", {"choices": [*choices]})
+    ticked = [one.value if isinstance(one.value, str) else [*one.value] for one in choices]
+    return _told(control, "choices", {"choices": ticked})
 
 
 def _told(control: TextControl | ChoiceControl, kind: str, value: Json) -> Json:

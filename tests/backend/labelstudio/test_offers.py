@@ -29,7 +29,7 @@ def text(name: str, *lines: str) -> dict[str, Any]:
     return {"type": "textarea", "from_name": name, "value": {"text": [*lines]}}
 
 
-def ticked(*choices: str) -> dict[str, Any]:
+def ticked(*choices: str | list[str]) -> dict[str, Any]:
     return {"type": "choices", "from_name": "suggestions", "value": {"choices": [*choices]}}
 
 
@@ -75,6 +75,28 @@ def test_a_choice_is_ticked_by_its_alias_and_asked_by_what_people_read() -> None
     assert one["value"] == {"choices": ["b"]}
     assert read([text("prompt", "!"), ticked("b")], choices).prompt == "blue"
     assert read([text("prompt", "!"), ticked("red")], choices).prompt == "red"
+
+
+GROUPED = """<Choices name="suggestions" toName="i" choice="multiple"{}><Choice value="cool">
+<Choice value="blue"/><Choice value="green" alias="g"/></Choice><View><Choice value="warm" alias="w"
+model_skip="true"><Choice value="red"/></Choice></View><Choice value="a star"/></Choices>"""
+
+
+def test_choices_that_nest_are_ticked_and_told_by_the_way_to_each() -> None:
+    choices = GROUPED.format(' allowNested="true"')
+    [one] = offers.regions(PHRASES, config(choices))
+    assert one["value"] == {"choices": [["cool", "blue"], ["a star"], ["w", "red"]]}
+    assert offers.words(config(choices)) == ("blue", "green", "red", "a star")  # groups are none
+    for way, phrase in ((["cool", "g"], "green"), (["w", "red"], "red"), (["a star"], "a star")):
+        assert read([text("prompt", "!"), ticked(way)], choices).prompt == phrase
+    whole = ticked(["cool"], ["cool", "blue"], ["cool", "g"])  # as a ticked group is sent
+    assert read([text("prompt", "!"), whole], choices).prompt == "blue"
+
+
+def test_choices_inside_others_are_none_unless_they_may_nest() -> None:
+    control = config(GROUPED.format("")).choice
+    assert control is not None
+    assert [one.value for one in control.choices] == ["cool", "a star"]
 
 
 @pytest.mark.parametrize(
