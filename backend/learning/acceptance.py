@@ -125,15 +125,18 @@ class Figures:
 class Acceptance:
     """A project's accepted work beside what was predicted."""
 
-    def __init__(self, works: Sequence[Work] = ()) -> None:
+    def __init__(self, works: Sequence[Work] = (), looked: object = None) -> None:
+        """`looked` tells what was looked for when the works were measured."""
         self.works = tuple(works)
+        self.looked = looked
 
     @classmethod
     def of(cls, folder: Path, project: int) -> Self:
         """What was measured last, in the folder of all projects' versions; nothing if never."""
         path = folder / str(project) / FILE
         try:
-            return cls([_read(one) for one in json.loads(path.read_bytes())["annotations"]])
+            content = json.loads(path.read_bytes())
+            return cls([_read(one) for one in content["annotations"]], content.get("looked"))
         except FileNotFoundError:
             return cls()
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -208,7 +211,8 @@ class Acceptance:
 def measure(studio: Studio, project: int, folder: Path) -> Acceptance:
     """Hold a project's accepted work against what was predicted, and keep that.
 
-    What was measured before and has not changed is not asked for again.
+    What was measured before and has not changed is not asked for again, unless the labeling
+    configuration lets something else be looked for than it did then.
 
     Raises:
         LabelStudioError: Label Studio cannot be asked.
@@ -216,10 +220,12 @@ def measure(studio: Studio, project: int, folder: Path) -> Acceptance:
         BadLabelConfig: the project has nothing to fill.
     """
     looked = views(parse_label_config(studio.project(project)["label_config"]))
+    told = _told(looked)
+    held = Acceptance.of(folder, project)
     before = {
         (work.annotation, work.updated_at): work
-        for work in Acceptance.of(folder, project).works
-        if work.by_hand or work.known
+        for work in held.works
+        if held.looked == told and (work.by_hand or work.known)
     }
     works = []
     for task in studio.annotated_tasks(project):
@@ -229,11 +235,22 @@ def measure(studio: Studio, project: int, folder: Path) -> Acceptance:
                 works.append(before.get(same) or _work(task["id"], annotation, looked, studio))
     place = folder / str(project)
     with locked(place / ".lock"):
-        content = {"annotations": [asdict(work) for work in works]}
+        content = {"looked": told, "annotations": [asdict(work) for work in works]}
         rewrite(place / FILE, json.dumps(content).encode())
-        accepted = Acceptance(works)
+        accepted = Acceptance(works, told)
         keep(place, accepted.scores())
     return accepted
+
+
+def _told(looked: Sequence[View]) -> list[dict[str, Any]]:
+    """What was looked for, as the file has it."""
+    return [
+        {
+            name: sorted(value) if isinstance(value, frozenset) else value
+            for name, value in {**asdict(view), "labels": [*view.labels]}.items()
+        }
+        for view in looked
+    ]
 
 
 def _read(raw: Json) -> Work:

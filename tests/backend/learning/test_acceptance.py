@@ -35,11 +35,12 @@ class Studio:
 
     def __init__(self, *annotations: Json) -> None:
         self.annotations = list(annotations)
+        self.labels = ["Car", "Dog"]
         self.predictions: dict[int, Json] = {}
         self.asked: list[int] = []
 
     def project(self, project: int) -> Json:
-        return {"id": project, "label_config": label_config(["Car", "Dog"])}
+        return {"id": project, "label_config": label_config(self.labels)}
 
     def annotated_tasks(self, project: int) -> Iterator[Json]:
         for one in self.annotations:
@@ -198,6 +199,18 @@ def test_what_was_measured_is_not_asked_for_again_until_it_changes(tmp_path: Pat
     del studio.annotations[0]
     assert only(measure(studio, PROJECT, tmp_path))[1].untouched == 0
     assert studio.asked == [2]
+
+
+def test_labels_that_come_and_go_are_measured_anew(tmp_path: Path) -> None:
+    studio = Studio(annotation(1, region("Car", 5), parent=1))
+    studio.predicts(1, region("Car", 5), region("Dog", 3))
+    for labels in (["Car", "Dog"], ["Car"], ["Dog", "Car"]):
+        studio.labels = labels
+        rows = measure(studio, PROJECT, tmp_path).rows()
+        assert [row.label for row in rows] == labels
+    studio.asked.clear()
+    measure(studio, PROJECT, tmp_path)
+    assert studio.asked == []
 
 
 ENDLESS = "[" * 100_000
