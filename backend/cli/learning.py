@@ -18,6 +18,7 @@ from backend.cli.options import (
     whole,
 )
 from backend.errors import BackendError, BadRequest
+from backend.inference.vocabulary import Vocabulary, vocabulary
 from backend.settings import Settings
 
 MEASURED = "Prompts were measured for it, and are asked from the next task on."
@@ -138,21 +139,23 @@ def _stop(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _suggest(options: argparse.Namespace) -> int:
+    if options.vocabulary is not None:
+        Vocabulary.read(options.vocabulary)  # what is wrong is told of the file, not of the setting
     settings = settings_of(
         LABEL_STUDIO_URL=options.label_studio,
         LABEL_STUDIO_API_KEY=options.api_key,
         PROMPTBRUSH_CHECKPOINT=options.checkpoint,
         PROMPTBRUSH_VOCABULARY=options.vocabulary,
     )
-    from backend.inference.predictor import Predictor
-    from backend.learning import commands
-    from backend.learning.registry import Registry
-    from backend.worker.runtime import feature_cache, load, vocabulary
-    from backend.worker.serving import Serving
-
     words, project = vocabulary(settings), options.project
     if project is None and (options.image is None or options.label or options.folder):
         raise BadRequest("Give --project ID, or --image FILE alone to be told what is in it.")
+    from backend.inference.predictor import Predictor
+    from backend.learning import commands
+    from backend.learning.registry import Registry
+    from backend.worker.runtime import feature_cache, load
+    from backend.worker.serving import Serving
+
     work = None if project is None else accepted(settings, options)
     base, digest = load(settings.checkpoint, settings.device, settings.dtype)
     features = feature_cache(settings, base, digest, settings.feature_cache_mb)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Self
 
 from backend.errors import BadVocabulary
+from backend.settings import DEMOS, Settings
+from demo import WORDS
 
 EVERYDAY = Path(__file__).with_name("everyday.txt")
 MOST_WORDS = 2000  # each costs a pass of the text tower once, and of the decoder on each image
@@ -99,6 +101,16 @@ class Vocabulary:
 
 
 NO_WORDS = Vocabulary(())
+
+
+def vocabulary(settings: Settings) -> Vocabulary:
+    """Words to suggest: those that are set, what the demo knows, or everyday ones.
+
+    Raises:
+        BadVocabulary: the file that is set cannot be used.
+    """
+    usual = WORDS if settings.checkpoint in DEMOS else EVERYDAY
+    return Vocabulary.read(settings.vocabulary or usual)
 
 
 def _names(line: str) -> Names:

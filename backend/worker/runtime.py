@@ -19,7 +19,7 @@ from backend.inference.clusters import Clusters
 from backend.inference.features import FeatureCache, FeatureStore
 from backend.inference.pipeline import Pipeline
 from backend.inference.scores import ProjectScores
-from backend.inference.vocabulary import EVERYDAY, Vocabulary
+from backend.inference.vocabulary import vocabulary
 from backend.labelstudio.images import ImageStore
 from backend.learning.commands import Accepted, Learner
 from backend.learning.registry import Registry
@@ -29,7 +29,7 @@ from backend.worker.device import watched
 from backend.worker.jobs import BatchWorker
 from backend.worker.serving import Serving
 from backend.worker.suggesting import Suggester
-from demo import CHECKPOINT, GROUPVIT, WORDS
+from demo import CHECKPOINT, GROUPVIT
 from models import CheckpointError, Segmenter, UnusableDtype, checkpoint
 
 log = logging.getLogger(__name__)
@@ -83,16 +83,6 @@ def learner_of(settings: Settings, project: int, accepted: Accepted) -> Learner:
     base, digest = load(settings.checkpoint, settings.device, settings.dtype)
     features = feature_cache(settings, base, digest, 0)
     return Learner(settings, base, digest, features, project, accepted)
-
-
-def vocabulary(settings: Settings) -> Vocabulary:
-    """Words to suggest: those that are set, what the demo knows, or everyday ones.
-
-    Raises:
-        BadVocabulary: the file that is set cannot be used.
-    """
-    usual = WORDS if settings.checkpoint in DEMOS else EVERYDAY
-    return Vocabulary.read(settings.vocabulary or usual)
 
 
 def run(settings: Settings, name: str | None = None) -> None:

@@ -131,4 +131,5 @@ def test_the_command_tells_what_cannot_be_done(
     many = tmp_path / "many.txt"
     many.write_text("\n".join(map(str, np.arange(100_000))))
     assert "holds 100,000 words" in told("--vocabulary", str(many))
-    assert "no such file" in told("--vocabulary", str(tmp_path / "none.txt"))
+    gone = tmp_path / "none.txt"
+    assert f"The vocabulary {gone} cannot be read: No such file" in told("--vocabulary", str(gone))
