@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from backend.inference.promptbook import Curve, Entry, Phrase, Probed, PromptBook
-from backend.report import table
+from backend.report import table, terminal_width
 
 BAR = 30  # characters of the longest one in a curve
 LONGEST_TEXTS = 40  # characters of a label's texts beside its figures
@@ -50,7 +52,7 @@ def overview(book: PromptBook) -> str:
             ]
         )
     asked = ["label", "texts", "exemplars", "weight", "threshold", "confidence", "probe"]
-    return table([*asked, "IoU", "before", "on", "by hand"], rows)
+    return _table([*asked, "IoU", "before", "on", "by hand"], rows)
 
 
 def of_label(entry: Entry) -> str:
@@ -71,7 +73,7 @@ def of_label(entry: Entry) -> str:
     ]
     if phrases:
         titles = ["text", "from", "IoU", "masks", "typed", "accepted", "used"]
-        parts.append(table(titles, phrases))
+        parts.append(_table(titles, phrases))
     shown = [
         [
             one.id,
@@ -85,7 +87,7 @@ def of_label(entry: Entry) -> str:
     ]
     if shown:
         titles = ["exemplar", "from", "IoU alone", "gain", "masks", "used"]
-        parts.append(table(titles, shown))
+        parts.append(_table(titles, shown))
     if entry.recoloured:
         parts.append(
             "As exemplars are few, images are asked with them in other colours, too, and keep to "
@@ -101,6 +103,10 @@ def of_label(entry: Entry) -> str:
     if entry.probe is not None:
         parts.append(_probed(entry.probe))
     return "\n\n".join(parts)
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return table(titles, rows, width=terminal_width())
 
 
 def _probed(probe: Probed) -> str:

@@ -1,5 +1,6 @@
 import io
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -100,6 +101,19 @@ def test_many_texts_leave_figures_beside_each_other(run: Run) -> None:
     overview, phrases = told.split("\n\n")[1:]
     assert max(map(len, overview.splitlines())) < 160  # two lines of a terminal
     assert all(text in phrases for text in texts)
+
+
+def test_a_terminal_is_not_written_beyond_and_a_pipe_gets_lines_whole(
+    run: Run, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.put(7, "measured", MEASURED)
+    monkeypatch.setenv("COLUMNS", "80")
+    piped = run("show", "--label", "Widget")
+    assert max(map(len, piped.splitlines())) > 80
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    shown = run("show", "--label", "Widget")
+    assert all(len(line) <= 80 for line in shown.splitlines() if not line.startswith("A probe"))
+    assert set(piped.split()) == set(shown.split())
 
 
 def test_what_is_set_is_kept_as_a_version_and_can_be_taken_back(run: Run, books: Books) -> None:
