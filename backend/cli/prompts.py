@@ -87,7 +87,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="give it back to measuring and to the labeling configuration",
     )
     rollback = add("rollback", _rollback, "make an older version count again")
-    rollback.add_argument("--to", type=int, metavar="N", help="(the one before)")
+    rollback.add_argument(
+        "--to", type=int, metavar="N", help="(the one before: done twice, it undoes itself)"
+    )
     export = add("export", _export, "the book with its exemplars, as JSON")
     export.add_argument("--version", type=int, metavar="N", help="(the newest)")
     export.add_argument("--out", type=Path, metavar="FILE", help="(the terminal)")
@@ -192,7 +194,8 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 def _rollback(books: Books, options: argparse.Namespace) -> str:
-    return _moved(books.rollback(options.project, options.to))
+    book = books.rollback(options.project, options.to)
+    return f"{_moved(book)}\n\n{head(book)}"
 
 
 def _export(books: Books, options: argparse.Namespace) -> str:

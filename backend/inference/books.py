@@ -137,7 +137,7 @@ class Books:
     def change(
         self,
         project: int,
-        by: str,
+        by: str | None,
         edit: Callable[[PromptBook], PromptBook],
         *,
         base: str | None = None,
@@ -150,7 +150,7 @@ class Books:
 
         Args:
             project: The project's id.
-            by: What is done, in words.
+            by: What is done, in words; None where the new book's note tells.
             edit: Gives the new book for the old one.
             base: The checkpoint that new figures were measured with; None leaves the old note.
             tuned: The project's version that they were measured with.
@@ -165,7 +165,7 @@ class Books:
                 return now
             number = 1 + max(self._numbers(project), default=0)
             at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            note = Note(at, by, base, tuned)
+            note = Note(at, new.note.by if by is None else by, base, tuned)
             new = replace(new, project=project, number=number, note=note)
             unfinished = folder / f"{UNFINISHED}{uuid.uuid4().hex}"
             write(unfinished, _text(booktext.written(new)))
@@ -188,13 +188,15 @@ class Books:
         def back(now: PromptBook) -> PromptBook:
             if number is None:
                 older = [one for one in self._numbers(project) if one < now.number]
-                return self._readable(project, older)
-            return PromptBook(project) if number == 0 else self.version(project, number)
+                found = self._readable(project, older)
+            else:
+                found = PromptBook(project) if number == 0 else self.version(project, number)
+            told = f"rolled back to version {found.number}"
+            return replace(found, note=replace(found.note, by=told))
 
         if not self._numbers(project):
             raise NoSuchVersion(f"Project {project} has no prompt book to roll back.")
-        told = "the one before" if number is None else f"version {number}"
-        return self.change(project, f"rolled back to {told}", back)
+        return self.change(project, None, back)
 
     def exported(self, project: int, number: int | None = None) -> Json:
         """A version with the numbers that it names, to be imported elsewhere."""

@@ -78,7 +78,7 @@ def read(raw: object, number: int = 0) -> PromptBook:
             base=_maybe(_text)(note.get("base"), "note, base"),
             tuned=_maybe(_text)(note.get("tuned"), "note, tuned"),
         ),
-        entries={_text(label, "labels"): _entry(label, one) for label, one in labels.items()},
+        entries={_label(label): _entry(label, one) for label, one in labels.items()},
     )
 
 
@@ -122,8 +122,8 @@ def _entry(label: str, raw: object) -> Entry:
     known = {name for name in Entry.__dataclass_fields__ if name != "label"}
     held = _object(raw, where, known)
     proof, probe = held.get("proof"), held.get("probe")
-    texts = _each(held, "texts", where, _phrase)
-    negatives = _each(held, "negatives", where, _phrase)
+    texts = _once_each(_each(held, "texts", where, _phrase))
+    negatives = _once_each(_each(held, "negatives", where, _phrase))
     by_hand = frozenset(_each(held, "by_hand", where, _settable))
     # who writes a phrase into a book, without where it is from, need not say again that it counts
     by_hand |= {
@@ -153,6 +153,21 @@ def _entry(label: str, raw: object) -> Entry:
         confidences=_each(held, "confidences", where, _point),
         masks=_whole(held.get("masks", 0), f"{where}, masks"),
     )
+
+
+def _label(raw: object) -> str:
+    label = _text(raw, "labels")
+    if not label.strip():
+        raise BadPromptBook(f"labels: {label!r} names no label")
+    return label
+
+
+def _once_each(phrases: tuple[Phrase, ...]) -> tuple[Phrase, ...]:
+    """The first of each text: one that stands twice would count twice."""
+    found: dict[str, Phrase] = {}
+    for one in phrases:
+        found.setdefault(one.text, one)
+    return tuple(found.values())
 
 
 def _phrase(raw: object, where: str) -> Phrase:

@@ -115,8 +115,11 @@ def test_going_back_is_a_version_too(books: Books) -> None:
     books.put(7, "two", GASKET)
     back = books.rollback(7)
     assert (back.number, back.entries) == (3, {"Widget": WIDGET})
-    assert books.rollback(7, 2).entries == {"Widget": WIDGET, "Gasket": GASKET}
+    assert books.rollback(7).entries == {"Widget": WIDGET, "Gasket": GASKET}  # undone
     assert books.rollback(7, 0).entries == {}
+    assert books.rollback(7, 1).entries == {"Widget": WIDGET}
+    told = [book.note.by for book in books.history(7)[2:]]
+    assert told == [f"rolled back to version {number}" for number in (1, 2, 0, 1)]
     with pytest.raises(NoSuchVersion, match="no version 9"):
         books.rollback(7, 9)
     with pytest.raises(NoSuchVersion, match="no prompt book"):
@@ -148,6 +151,14 @@ def test_a_book_edited_by_hand_counts_at_once(books: Books, tmp_path: Path) -> N
     edited = file(tmp_path, 1).read_text().replace("0.3", "0.35")
     file(tmp_path, 1).write_text(edited)
     assert books.serving(7, "base").entry("Widget").threshold == 0.35
+
+
+def test_a_text_that_stands_twice_in_an_import_counts_once(books: Books) -> None:
+    texts = [{"text": "a cog"}, {"text": "cogs"}, {"text": " a cog ", "used": False}]
+    raw = {"project": 7, "labels": {"Widget": {"texts": texts, "negatives": texts[:1] * 2}}}
+    entry = books.imported(7, raw, "imported").entry("Widget")
+    assert [(one.text, one.used) for one in entry.texts] == [("a cog", True), ("cogs", True)]
+    assert [one.text for one in entry.negatives] == ["a cog"]
 
 
 def test_a_phrase_that_is_written_into_a_book_is_set_by_hand(books: Books) -> None:
