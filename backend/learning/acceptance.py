@@ -212,7 +212,8 @@ def measure(studio: Studio, project: int, folder: Path) -> Acceptance:
     """Hold a project's accepted work against what was predicted, and keep that.
 
     What was measured before and has not changed is not asked for again, unless the labeling
-    configuration lets something else be looked for than it did then.
+    configuration lets something else be looked for than it did then; where the prediction is gone
+    since, what was measured stays.
 
     Raises:
         LabelStudioError: Label Studio cannot be asked.
@@ -225,14 +226,17 @@ def measure(studio: Studio, project: int, folder: Path) -> Acceptance:
     before = {
         (work.annotation, work.updated_at): work
         for work in held.works
-        if held.looked == told and (work.by_hand or work.known)
+        if work.by_hand or work.known
     }
     works = []
     for task in studio.annotated_tasks(project):
         for annotation in task["annotations"]:
             if not annotation.get("was_cancelled"):
-                same = annotation["id"], str(annotation.get("updated_at"))
-                works.append(before.get(same) or _work(task["id"], annotation, looked, studio))
+                work = before.get((annotation["id"], str(annotation.get("updated_at"))))
+                if work is None or held.looked != told:
+                    now = _work(task["id"], annotation, looked, studio)
+                    work = work if work and work.known and not now.known else now
+                works.append(work)
     place = folder / str(project)
     with locked(place / ".lock"):
         content = {"looked": told, "annotations": [asdict(work) for work in works]}

@@ -213,6 +213,17 @@ def test_labels_that_come_and_go_are_measured_anew(tmp_path: Path) -> None:
     assert studio.asked == []
 
 
+def test_what_became_of_a_prediction_that_is_deleted_stays_known(tmp_path: Path) -> None:
+    studio = Studio(annotation(1, parent=1))
+    studio.predicts(1, region("Car", 5))
+    rejected = measure(studio, PROJECT, tmp_path).rows()
+    assert [(row.label, row.accepted) for row in rejected] == [("Car", False)]
+    studio.predictions.clear()
+    studio.annotations[0]["parent_prediction"] = None  # as Label Studio leaves it
+    studio.labels = ["Car", "Dog", "Cat"]
+    assert measure(studio, PROJECT, tmp_path).rows() == rejected
+
+
 ENDLESS = "[" * 100_000
 ROW = {"label": "Car", "predicted": True, "score": 0.8, "iou": 1.0, "untouched": True}
 
