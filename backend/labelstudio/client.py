@@ -217,15 +217,13 @@ class LabelStudio:
         """
         created = 0
         for some in _chunks(predictions, PREDICTIONS_AT_ONCE):
-            answer = self._api.call(
-                "POST", f"/api/projects/{project}/import/predictions", json=some
-            )
+            answer = self._object("POST", f"/api/projects/{project}/import/predictions", json=some)
             created += int(answer["created"])
         return created
 
     def create_prediction(self, project: int, prediction: Mapping[str, Any]) -> None:
         """Add one with its `cluster`, which Label Studio drops where many are added at once."""
-        self._api.call("POST", "/api/predictions/", json={"project": project, **prediction})
+        self._object("POST", "/api/predictions/", json={"project": project, **prediction})
 
     # ML backends and webhooks
 

@@ -103,7 +103,8 @@ class Studio:
             ]
             return {"tasks": rows[: int(query["page_size"][0])], "total": len(rows)}
         if path == "/api/predictions/":
-            return self.create_prediction(body["project"], body)
+            self.create_prediction(body["project"], body)
+            return body
         project = int(path.split("/")[3])
         if path.endswith("/import/predictions") and method == "POST":
             return {"created": self.create_predictions(project, body)}

@@ -350,6 +350,17 @@ def test_json_of_something_else_is_told(server: Server, content: object) -> None
         list(studio.tasks(7))
 
 
+def test_an_answer_without_a_word_has_saved_no_prediction(server: Server) -> None:
+    """As of a proxy while Label Studio is away."""
+    for path in ("/api/projects/3/import/predictions", "/api/predictions/"):
+        server.reply(path)
+    studio, one = LabelStudio(server.url, LEGACY), {"task": 1, "result": []}
+    with pytest.raises(LabelStudioError, match="not as Label Studio"):
+        studio.create_predictions(3, [one])
+    with pytest.raises(LabelStudioError, match="not as Label Studio"):
+        studio.create_prediction(3, one)
+
+
 def test_silence_and_absence_are_told_apart(server: Server) -> None:
     server.reply("/api/version", wait=1.0)
     with pytest.raises(LabelStudioUnavailable, match=r"within 0\.1 seconds"):
