@@ -174,12 +174,7 @@ class Pusher:
                 for late in lates:
                     late.answer.pop("cluster", None)
             config = parse_label_config(row["label_config"])
-            there = {
-                row["id"]
-                for row in self._studio.tasks(
-                    project, ids=[late.task for late in lates], include=("id",)
-                )
-            }
+            left = self._existing(project, lates)
         except BadLabelConfig as error:
             self._drop(project, lates, f"the labeling configuration cannot be used: {error}")
             return
@@ -188,10 +183,6 @@ class Pusher:
                 raise
             self._drop(project, lates, "the project was deleted")
             return
-        self._drop(
-            project, [late for late in lates if late.task not in there], "the task was deleted"
-        )
-        left = [late for late in lates if late.task in there]
         twins: list[Late] = []  # of tasks that were asked for in two groups, and answered alike
         for version in dict.fromkeys(late.version for late in left):
             mine = [late for late in left if late.version == version]
@@ -249,11 +240,22 @@ class Pusher:
         self, project: int, lates: Sequence[Late], config: LabelConfig, reason: str
     ) -> None:
         """Drop an answer that cannot be saved; of several, find out which by trying each alone."""
+        left = self._existing(project, lates)
         if len(lates) == 1:
-            self._drop(project, lates, reason)
-            return
-        for late in lates:
-            self._create(project, [late], config)
+            self._drop(project, left, reason)
+        elif left and len(left) < len(lates):
+            self._create(project, left, config)
+        else:
+            for late in left:
+                self._create(project, [late], config)
+
+    def _existing(self, project: int, lates: Sequence[Late]) -> list[Late]:
+        """Drop the answers of tasks that were deleted; gives the others."""
+        rows = self._studio.tasks(project, ids=[late.task for late in lates], include=("id",))
+        there = {row["id"] for row in rows}
+        deleted = [late for late in lates if late.task not in there]
+        self._drop(project, deleted, "the task was deleted")
+        return [late for late in lates if late.task in there]
 
     def _done(self, project: int, lates: Sequence[Late]) -> None:
         self._acknowledge(project, lates, "pushed", {})

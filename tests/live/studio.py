@@ -73,10 +73,10 @@ class Studio:
 
     def _save(self, project: int, rows: Sequence[dict[str, Any]]) -> None:
         self._reach(project)
+        self.before_saving()
         strangers = [row["task"] for row in rows if row["task"] not in self.images]
         if strangers:
             raise LabelStudioRefused(f"task {strangers[0]} is not in the project", 400)
-        self.before_saving()
         with self._lock:
             self.saved += rows
         self.after_saving()

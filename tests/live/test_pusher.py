@@ -46,6 +46,23 @@ def test_a_deleted_task_is_dropped_with_a_word(queue: PredictionQueue) -> None:
     assert pending(queue.connection) == 0
 
 
+def test_tasks_that_are_deleted_while_they_are_saved_are_told_as_such(
+    queue: PredictionQueue,
+) -> None:
+    studio = Studio(LABEL_CONFIG, dict.fromkeys(range(1, 6), ""))
+    queue.submit_background(payloads(1, 2, 3, 4, 5), GROUP)
+    Hand(queue.connection).work()
+
+    def delete() -> None:
+        for task in (2, 4):
+            studio.images.pop(task, None)
+
+    studio.before_saving = delete
+    push_all(queue, studio)
+    assert studio.copies() == {(task, VERSION): 1 for task in (1, 3, 5)}
+    assert queue.progress(GROUP)["reasons"] == dict.fromkeys((2, 4), "the task was deleted")
+
+
 @pytest.mark.parametrize("sampling", ["Sequential sampling", UNCERTAINTY])
 def test_clusters_are_sent_where_the_next_task_is_chosen_by_them(
     queue: PredictionQueue, sampling: str
