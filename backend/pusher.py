@@ -151,6 +151,9 @@ class Pusher:
         projects: dict[int, list[Late]] = {}
         addresses = self._deliveries.addresses(jobs)
         bodies = self._deliveries.bodies(jobs)
+        gone = [job for job, body in zip(jobs, bodies, strict=True) if body is None]
+        if gone:  # brought before, or evicted
+            self._deliveries.acknowledge(gone, "dropped")
         for job, address, body in zip(jobs, addresses, bodies, strict=True):
             if address is not None and body is not None:
                 project, task = address

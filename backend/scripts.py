@@ -225,15 +225,28 @@ end
 """
 )
 
+# An answer that is gone, as where a full broker evicts, no longer tells of which task it was.
 ACKNOWLEDGE = (
     _HEAD
     + """
-local outcome = ARGV[1]
+local outcome, gone = ARGV[1], {}
 for i = 2, #ARGV, 2 do
   local job, reason = ARGV[i], ARGV[i + 1]
   if leave('pushing', job) then
-    if reason ~= '' then call('HSET', P .. 'answer:' .. job, 'reason', reason) end
-    settle(job, outcome)
+    if not exists(P .. 'answer:' .. job) then
+      gone[job] = true
+    else
+      if reason ~= '' then call('HSET', P .. 'answer:' .. job, 'reason', reason) end
+      settle(job, outcome)
+    end
+  end
+end
+if next(gone) then
+  for _, group in ipairs(call('SMEMBERS', P .. 'groups')) do
+    local pending = call('HGETALL', P .. 'pending:' .. group)
+    for i = 1, #pending, 2 do
+      if gone[pending[i + 1]] then call('HDEL', P .. 'pending:' .. group, pending[i]) end
+    end
   end
 end
 """

@@ -63,6 +63,23 @@ def test_tasks_that_are_deleted_while_they_are_saved_are_told_as_such(
     assert queue.progress(GROUP)["reasons"] == dict.fromkeys((2, 4), "the task was deleted")
 
 
+def test_answers_that_the_broker_evicted_are_not_on_their_way_for_good(
+    queue: PredictionQueue,
+) -> None:
+    studio = Studio(LABEL_CONFIG, {1: "", 2: "", 3: ""})
+    queue.submit_background(payloads(1, 2, 3), GROUP)
+    Hand(queue.connection).work()
+    _, evicted, _ = queue.connection.lrange(f"{PREFIX}outbox", 0, -1)
+    queue.connection.delete(f"{PREFIX}answer:{as_text(evicted)}")
+    push_all(queue, studio)
+    assert studio.copies() == {(1, VERSION): 1, (3, VERSION): 1}
+    assert queue.deliveries.unpushed() == pending(queue.connection) == 0
+    queue.submit_background(payloads(2), GROUP)
+    Hand(queue.connection).work()
+    push_all(queue, studio)
+    assert studio.copies() == {(task, VERSION): 1 for task in (1, 2, 3)}
+
+
 @pytest.mark.parametrize("sampling", ["Sequential sampling", UNCERTAINTY])
 def test_clusters_are_sent_where_the_next_task_is_chosen_by_them(
     queue: PredictionQueue, sampling: str
