@@ -119,7 +119,13 @@ class Doctor:
     def _of_credentials(self) -> Finding:
         """Whether the backend takes the user and password that are set here."""
         url, headers = f"{self._address.url}/versions", self._address.headers
-        answer = requests.get(url, headers=headers, auth=as_given, timeout=PATIENCE)
+        try:
+            answer = requests.get(url, headers=headers, auth=as_given, timeout=PATIENCE)
+        except requests.RequestException:
+            return problem(
+                "authentication",
+                f"not looked at: {url} does not answer within {PATIENCE} s, though /health does",
+            )
         if answer.status_code == 401:
             return problem(
                 "authentication",

@@ -182,6 +182,20 @@ def test_a_backend_that_hangs_is_not_taken_for_another_program(
     assert "does not answer within" in slow.told
 
 
+def test_a_backend_that_hangs_beyond_its_health_ends_no_examination(
+    examine: Examine, project: int, backend: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose broker hangs: it tells so at /health, and takes long for everything else."""
+    monkeypatch.setattr("backend.doctor.PATIENCE", 0.1)
+    backend.reply("/health", json.dumps(HEALTH | {"broker": "DOWN"}).encode())
+    backend.reply("/versions", wait=0.5)
+    findings = examine(project)
+    faults = {one.link: one.told for one in findings if one.grade is Grade.PROBLEM}
+    assert set(faults) == {"authentication", "broker"}
+    assert "/versions" in faults["authentication"]
+    assert findings[-1].link == "image"
+
+
 def test_other_credentials_than_the_backends_are_told(examine: Examine, project: int) -> None:
     links = {f.link for f in examine(project, basic_auth_pass="other") if f.grade is Grade.PROBLEM}
     assert links == {"authentication", "webhook"}
