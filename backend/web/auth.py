@@ -14,7 +14,7 @@ OPEN = frozenset({"/health"})
 
 def check(path: str, header: str | None, user: str, password: str) -> None:
     """Pass, or raise Unauthorized."""
-    if header is None and path in OPEN:
+    if header is None and path.rstrip("/") in OPEN:
         return
     scheme, _, packed = (header or "").partition(" ")
     if scheme.lower() != "basic":

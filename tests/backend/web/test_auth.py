@@ -57,6 +57,7 @@ def test_what_is_no_or_another_credential_is_refused(
 ) -> None:
     assert status(client, "/versions", header) == 401
     assert status(client, "/health", header) == (200 if header is None else 401)
+    assert status(client, "/health/", header) == (200 if header is None else 401)
 
 
 def test_who_sends_nothing_is_told_what_is_asked_for(client: FlaskClient) -> None:
