@@ -23,9 +23,9 @@ from flask import (
 from flask.helpers import send_from_directory
 from flask.typing import ResponseReturnValue
 from redis.exceptions import RedisError
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from backend.errors import BackendError, QueueUnavailable
+from backend.errors import BackendError, BadRequest, QueueUnavailable
 from backend.labelstudio.fetch import too_large
 from backend.queue import PredictionQueue
 from backend.report import duration
@@ -113,6 +113,8 @@ class Pages:
                 shown = self._playground.ask(self._playground.read(form, picked))
         except RequestEntityTooLarge:
             error = too_large("The upload", max_bytes)
+        except (OSError, ClientDisconnected):
+            error = BadRequest("The upload did not come whole: send it again.")
         except BackendError as refused:
             error = refused
         except RedisError as silent:

@@ -252,6 +252,26 @@ def test_a_form_that_cannot_be_used_is_answered_with_the_reason(
     assert queue.submitted == []
 
 
+@pytest.mark.parametrize("headers", [{}, BROWSER])
+def test_an_upload_that_stops_halfway_is_answered_with_the_page(
+    client: FlaskClient, headers: dict[str, str]
+) -> None:
+    class Stopping(io.BytesIO):
+        def readinto(self, buffer: object, /) -> int:
+            raise BlockingIOError
+
+    answer = client.post(
+        "/playground",
+        input_stream=Stopping(bytes(100)),
+        content_type="multipart/form-data; boundary=b",
+        environ_overrides={"CONTENT_LENGTH": "100", "wsgi.input_terminated": True},
+        headers=headers,
+    )
+    assert answer.status_code == 400
+    assert "did not come whole" in answer.text
+    assert 'id="ask"' in answer.text
+
+
 def test_what_was_typed_is_still_there_after_an_error(client: FlaskClient) -> None:
     form = {"prompts": "my phrase", "threshold": "7", "choice": "03-portrait.jpg"}
     page = client.post("/playground", data=form).text
