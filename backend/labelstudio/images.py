@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from backend.diskcache import DiskCache
-from backend.errors import ImageMissing, ImageRefused, ImageUnreadable
+from backend.errors import ImageMissing, ImageRefused, ImageUnreadable, OutOfMemory
 from backend.labelstudio.addresses import local_file, shown
 from backend.labelstudio.fetch import Fetcher, too_large
 from backend.settings import Settings
@@ -145,6 +145,7 @@ def open_image(data: bytes, name: str, max_pixels: int) -> Image.Image:
 
     Raises:
         ImageUnreadable: It is empty, cut short, no image, or has more than `max_pixels`.
+        OutOfMemory: There is too little memory for it.
     """
     if not data:
         raise ImageUnreadable(f"{name} is an empty file")
@@ -173,6 +174,11 @@ def open_image(data: bytes, name: str, max_pixels: int) -> Image.Image:
     except UnidentifiedImageError as error:
         kind = "is a web page or a drawing" if data.lstrip()[:1] == b"<" else "is no image"
         raise ImageUnreadable(f"{name} {kind}: expected one of {', '.join(formats)}") from error
+    except MemoryError as error:
+        raise OutOfMemory(
+            f"{name} takes more memory to decode than this machine has left: let less run beside, "
+            "or refuse such images by IMAGE_MAX_MEGAPIXELS"
+        ) from error
     except Exception as error:  # broken files make Pillow's decoders raise nearly anything
         raise ImageUnreadable(f"{name} is damaged or cut short: {error}") from error
 

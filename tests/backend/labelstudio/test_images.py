@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from backend.errors import ImageMissing, ImageRefused, ImageUnreadable
+from backend.errors import ImageMissing, ImageRefused, ImageUnreadable, OutOfMemory
 from backend.labelstudio.images import ImageStore, open_image
 
 Server = Any  # conftest.py has it
@@ -206,6 +206,15 @@ def test_damaged_files_never_raise_anything_else() -> None:
             damaged[rng.integers(0, len(whole), 8)] = rng.integers(0, 255, 8)
             with contextlib.suppress(ImageUnreadable):
                 assert open_image(damaged.tobytes(), "x", 10**6).mode == "RGB"
+
+
+def test_a_lack_of_memory_is_not_taken_for_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_: Image.Image) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(OutOfMemory, match=r"photo\.x .* IMAGE_MAX_MEGAPIXELS"):
+        open_image(encoded(), "photo.x", 10**6)
 
 
 def test_too_many_pixels_are_refused_before_decoding() -> None:
