@@ -81,16 +81,7 @@ class LabelStudio:
 
     def project(self, project: int) -> Json:
         """A project, its labeling configuration included."""
-        try:
-            return self._object("GET", f"/api/projects/{project}")
-        except LabelStudioRefused as error:
-            if error.answered == NOT_FOUND:
-                raise LabelStudioRefused(
-                    f"There is no project {project} at {self.url}, or the token's user may not see "
-                    "it: its number is in the address of its page",
-                    NOT_FOUND,
-                ) from None
-            raise
+        return self._of_project(project, f"/api/projects/{project}")
 
     def create_project(self, title: str, label_config: str) -> Json:
         """A new project."""
@@ -153,7 +144,7 @@ class LabelStudio:
         """A page of tasks, asked for again as often as that, when Label Studio says."""
         while True:
             try:
-                page: list[Json] = self._object("GET", "/api/tasks", params=query)["tasks"]
+                page: list[Json] = self._of_project(query["project"], "/api/tasks", query)["tasks"]
                 return page
             except LabelStudioUnavailable as error:
                 if error.after is None or not waits:
@@ -186,7 +177,7 @@ class LabelStudio:
                 # it is computed where it is filtered by
                 "query": json.dumps(_task_query(max(found, default=0), scored=True)),
             }
-            page = self._object("GET", "/api/tasks", params=query)["tasks"]
+            page = self._of_project(project, "/api/tasks", query)["tasks"]
             found |= {row["id"]: float(row["predictions_score"]) for row in page}
             if len(page) < PAGE:
                 return found
@@ -258,6 +249,19 @@ class LabelStudio:
     def delete_webhook(self, webhook: int) -> None:
         """Remove a webhook."""
         self._api.call("DELETE", f"/api/webhooks/{webhook}/")
+
+    def _of_project(self, project: int, path: str, query: Json | None = None) -> Json:
+        """What is had of a project; that there is none is told with its number."""
+        try:
+            return self._object("GET", path, params=query)
+        except LabelStudioRefused as error:
+            if error.answered == NOT_FOUND:
+                raise LabelStudioRefused(
+                    f"There is no project {project} at {self.url}, or the token's user may not see "
+                    "it: its number is in the address of its page",
+                    NOT_FOUND,
+                ) from None
+            raise
 
     def _object(self, method: str, path: str, **rest: Any) -> Json:
         return self._api.call_for(dict, method, path, **rest)

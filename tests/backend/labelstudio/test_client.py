@@ -350,6 +350,21 @@ def test_json_of_something_else_is_told(server: Server, content: object) -> None
         list(studio.tasks(7))
 
 
+def test_a_project_that_is_gone_is_named_whatever_is_asked_of_it(server: Server) -> None:
+    for path in ("/api/projects/7", "/api/tasks"):
+        server.decide(path, lambda _: refusal(404, detail="No Project matches the given query."))
+    studio = LabelStudio(server.url, LEGACY)
+    asks: list[Callable[[], object]] = [
+        lambda: studio.project(7),
+        lambda: list(studio.tasks(7)),
+        lambda: studio.scores(7),
+    ]
+    for ask in asks:
+        with pytest.raises(LabelStudioRefused, match="There is no project 7 at") as refused:
+            ask()
+        assert refused.value.answered == 404
+
+
 def test_an_answer_without_a_word_has_saved_no_prediction(server: Server) -> None:
     """As of a proxy while Label Studio is away."""
     for path in ("/api/projects/3/import/predictions", "/api/predictions/"):
