@@ -36,6 +36,7 @@ class Report:
     failures: int
     lost: int = 0  # that lack a prediction though nothing waits
     trouble: str | None = None  # why pushing rests
+    outdated: bool = False  # whether the project asks for other labels or prompts by now
 
     @property
     def postfix(self) -> str:
@@ -57,6 +58,11 @@ class Report:
             lines.append(
                 f"{self.lost} still lack one, though nothing is worked on: the queue's broker may "
                 "have lost them. Run this again."
+            )
+        if self.outdated:
+            lines.append(
+                "The labeling configuration was changed meanwhile: run this again for predictions "
+                "that go with it."
             )
         if self.failures:
             reasons = Counter(self.failed.values())
@@ -91,7 +97,8 @@ def prelabel(
             bar.n = max(0, report.handed - report.pending)
             bar.set_postfix_str(report.postfix)
             if not report.pending:
-                return replace(report, lost=watch.lost(studio, report, poll))
+                outdated = studio.project(project)["label_config"] != label_config
+                return replace(report, lost=watch.lost(studio, report, poll), outdated=outdated)
             if not wait:
                 return report
             time.sleep(poll)

@@ -119,6 +119,17 @@ def test_what_label_studio_asked_for_itself_is_not_taken_to_be_lost() -> None:
     assert (report.handed, report.lost) == (10, 0)
 
 
+def test_a_labeling_configuration_that_is_changed_meanwhile_is_told() -> None:
+    class Changing(Studio):
+        def project(self, project: int) -> dict[str, Any]:
+            row = super().project(project)
+            return row if self._numbers else row | {"label_config": "<View></View>"}
+
+    report = prelabel(Changing(tasks=10), Busy(pace=10), 7, poll=0)
+    assert (report.handed, report.lost) == (10, 0)
+    assert "labeling configuration was changed meanwhile" in str(report)
+
+
 def test_what_the_queue_lost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backend.prelabel.SAVING", 0.0)
     """As where a broker without persistence was started again."""
