@@ -239,6 +239,8 @@ class Doctor:
             )
         elif not webhook["is_active"] or not webhook["send_for_all_actions"]:
             yield problem(link, f"it is switched off, or for some events only: {CONNECT}")
+        elif not webhook["send_payload"]:
+            yield problem(link, f"it sends events without what happened in them: {CONNECT}")
         elif len(wiring.webhooks) > 1:
             yield problem(link, f"every event is sent {len(wiring.webhooks)} times: {CONNECT}")
         elif blocked := self._blocked(studio, webhook):

@@ -257,6 +257,10 @@ def _idle_webhook(studio: FakeLabelStudio) -> None:
     next(iter(studio.webhooks.values()))["is_active"] = False
 
 
+def _empty_webhook(studio: FakeLabelStudio) -> None:
+    next(iter(studio.webhooks.values()))["send_payload"] = False
+
+
 def _blocked_webhook(studio: FakeLabelStudio) -> None:
     studio.refuses_webhooks = BLOCKED
 
@@ -297,6 +301,7 @@ def _nothing_to_fill(studio: FakeLabelStudio) -> None:
         (_bare_webhook, Grade.PROBLEM, "webhook", "401"),
         (_doubled_webhook, Grade.PROBLEM, "webhook", "2 times"),
         (_idle_webhook, Grade.PROBLEM, "webhook", "promptbrush connect"),
+        (_empty_webhook, Grade.PROBLEM, "webhook", "without what happened"),
         (_blocked_webhook, Grade.PROBLEM, "webhook", "LABEL_STUDIO_SSRF_PROTECTION_ENABLED=false"),
         (_old_version, Grade.WARNING, "version", "promptbrush connect"),
         (_hidden_predictions, Grade.PROBLEM, "version", "Settings > Annotation"),
