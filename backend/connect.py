@@ -214,10 +214,10 @@ def _explain(refusal: LabelStudioRefused, address: Address) -> NoReturn:
             f"Studio with {' and '.join(LABEL_STUDIO_NEEDS)} in its environment, then run this "
             "again."
         )
-    elif "authentication parameters" in said:
+    elif "authentication parameters" in said or "401 Client Error" in said:
         remedy = (
-            f"The backend at {address.url} wants another user and password: run this with the "
-            "BASIC_AUTH_USER and BASIC_AUTH_PASS that the backend was started with."
+            f"The backend at {address.url} asks for a user and password, and got none or wrong "
+            "ones: run this with the BASIC_AUTH_USER and BASIC_AUTH_PASS that it was started with."
         )
     elif "health check failed" in said:
         remedy = (

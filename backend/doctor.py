@@ -186,8 +186,9 @@ class Doctor:
             told = f"Label Studio says {ours['readable_state']}: {ours['error_message'] or ''}"
             yield problem(
                 link,
-                f"{told.rstrip(': ')}. It has to reach {ours['url']} itself, and to be started "
-                f"with {' and '.join(LABEL_STUDIO_NEEDS)} if that is a private address",
+                f"{told.rstrip(': ')}: {CONNECT}, which gives it the address and the credentials "
+                f"that are set here. It has to reach {ours['url']} itself, and to be started with "
+                f"{' and '.join(LABEL_STUDIO_NEEDS)} if that is a private address",
             )
         elif not ours["is_interactive"]:
             yield problem(link, f"it is not interactive, so prompts are not sent: {CONNECT}")

@@ -110,6 +110,10 @@ def test_what_cannot_be_used_of_a_labeling_configuration_is_told(
         (BLOCKED, "LABEL_STUDIO_ML_BLOCK_LOCAL_IP=false"),
         ("Can't connect to ML backend x, health check failed.", "--host 0.0.0.0"),
         ("... authentication parameters were not ...", "BASIC_AUTH_PASS"),
+        (
+            "it doesn't look like a valid ML backend. Reason: 401 Client Error: UNAUTHORIZED for",
+            "BASIC_AUTH_PASS",
+        ),
         ("it doesn't look like a valid ML backend. Reason: 404", "its log says why"),
     ],
 )

@@ -294,6 +294,7 @@ def _nothing_to_fill(studio: FakeLabelStudio) -> None:
         (_unconnected, Grade.PROBLEM, "connection", "promptbrush connect --project"),
         (_not_interactive, Grade.PROBLEM, "connection", "promptbrush connect"),
         (_disconnected, Grade.PROBLEM, "connection", "LABEL_STUDIO_ML_BLOCK_LOCAL_IP=false"),
+        (_disconnected, Grade.PROBLEM, "connection", "promptbrush connect again, which gives it"),
         (_doubled, Grade.PROBLEM, "connection", "promptbrush connect"),
         (_second_to_another, Grade.PROBLEM, "connection", "http://other:9090"),
         (_second_to_another, Grade.PROBLEM, "connection", "Settings > Webhooks"),
