@@ -83,7 +83,8 @@ class Event:
     annotations: tuple[int, ...] = ()
     saved: tuple[Annotated, ...] = ()
     label_config: str | None = None
-    project_updated_at: str = ""  # ISO 8601, of the configuration too; "" is not known
+    project_created_at: str = ""  # ISO 8601, as all times; "" is not known
+    project_updated_at: str = ""  # of the configuration too
 
     @classmethod
     def from_json(cls, raw: object) -> Self:
@@ -109,6 +110,7 @@ class Event:
             annotations=_ids(body.get("annotations")) or tuple(one.annotation for one in saved),
             saved=saved,
             label_config=_text(known.get("label_config")) or None,
+            project_created_at=_text(known.get("created_at")),
             project_updated_at=_text(known.get("updated_at")),
         )
 

@@ -4,10 +4,14 @@
     MODEL_DIR/<project>/collected/gone/annotation-<id>      deleted, as tasks are: an empty file
     MODEL_DIR/<project>/collected/project.json              labeling configuration, and counts
     MODEL_DIR/set-aside/<event>.json                        of no use to us, and for people to see
+    MODEL_DIR/set-aside/<project>-<created>/                collected of a project that there was
 
 Events may come twice, late and in any order: an older state never replaces a newer one, and what
 was deleted stays so, however late its creation is heard of. Writers of a project take turns;
 readers need no lock. That holds one file per annotation, so as much as Label Studio itself holds.
+
+A Label Studio that is set up anew counts from 1 again: its tasks and annotations have the numbers
+of others. That a project was created later than the one of its number tells so.
 """
 
 from __future__ import annotations
@@ -74,6 +78,7 @@ class _Project:
     """The content of `project.json`."""
 
     label_config: str | None = None
+    created_at: str = ""
     updated_at: str = ""
     counts: Counts = Counts()
 
@@ -99,6 +104,18 @@ class Collected:
         folder = self._of(project)
         with locked(folder / ".lock"):
             (folder / GONE).mkdir(exist_ok=True)
+            held = _project(_held(folder / PROJECT))
+            created = moment(event.get("project_created_at") or held.created_at)
+            if created < moment(held.created_at):
+                log.warning(
+                    "an event is of the project %d that was created at %s, and is left out: there "
+                    "is a newer one of that number.",
+                    project,
+                    created,
+                )
+                return held.counts, held.counts
+            anew = bool(held.created_at) and created > moment(held.created_at)
+            before = self._anew(project, held) if anew else held
             match event.get("kind"):
                 case Kind.ANNOTATED:
                     saved, gone = _news(folder, event.get("saved") or ()), set()
@@ -109,13 +126,12 @@ class Collected:
                 case _:
                     saved, gone = {}, set()
             lost = [path for path in _files(folder) if _marks(path) & gone] if gone else []
-            before = _project(_held(folder / PROJECT))
             after = replace(
                 _configured(before, event),
                 counts=_counted(before.counts, saved, lost),
             )
             # counted first: who is killed in between counts something twice rather than never
-            if after != before:
+            if after != held:
                 rewrite(folder / PROJECT, json.dumps(asdict(after)).encode())
             try:
                 for path, content in saved.items():
@@ -135,6 +151,27 @@ class Collected:
                 )
                 raise
             return before.counts, after.counts
+
+    def _anew(self, project: int, former: _Project) -> _Project:
+        """Set aside what is of a former project of that number; gives the new one.
+
+        Who is killed before the new one is written down does it again.
+        """
+        folder = self._of(project)
+        aside = self._folder / ASIDE / f"{project}-{moment(former.created_at):%Y-%m-%dT%H-%M-%S}"
+        log.warning(
+            "project %d was made anew in Label Studio: what was collected of the one before it is "
+            "in %s, and is not learnt from any more.",
+            project,
+            aside,
+        )
+        aside.mkdir(parents=True, exist_ok=True)
+        rewrite(aside / PROJECT, json.dumps(asdict(former)).encode())
+        for path in _files(folder):
+            path.replace(aside / path.name)
+        for mark in (folder / GONE).iterdir():
+            mark.unlink()
+        return _Project(counts=former.counts)
 
     def set_aside(self, name: str, event: Mapping[str, Any]) -> Path:
         """Keep an event from which nothing can be learnt, and give the file it is in.
@@ -204,6 +241,7 @@ def _news(folder: Path, saved: Iterable[Mapping[str, Any]]) -> dict[Path, Json]:
 
 def _configured(before: _Project, event: Mapping[str, Any]) -> _Project:
     """The project with an event's labeling configuration, unless that is an older one."""
+    before = replace(before, created_at=event.get("project_created_at") or before.created_at)
     xml, when = event.get("label_config"), event.get("project_updated_at") or ""
     if not xml or (when and moment(when) < moment(before.updated_at)):
         return before
@@ -288,4 +326,9 @@ def _check(content: object, form: Mapping[str, Any]) -> None:
 def _project(held: Json | None) -> _Project:
     if held is None:
         return _Project()
-    return _Project(held["label_config"], held["updated_at"], Counts(**held["counts"]))
+    return _Project(
+        held["label_config"],
+        str(held.get("created_at", "")),
+        held["updated_at"],
+        Counts(**held["counts"]),
+    )

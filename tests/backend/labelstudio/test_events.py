@@ -122,5 +122,6 @@ def test_what_learning_weighs_is_kept_and_the_project_only_by_its_configuration(
     for name in ("ground_truth", "completed_by", "updated_at", "lead_time", "parent_prediction"):
         assert getattr(saved, name) == body["annotation"][name]
     assert event.label_config == body["project"]["label_config"]
+    assert event.project_created_at == body["project"]["created_at"]
     assert event.project_updated_at == body["project"]["updated_at"]
     assert body["project"]["token"] not in str(event)

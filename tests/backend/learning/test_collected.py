@@ -200,6 +200,54 @@ def test_the_newest_labeling_configuration_counts(tmp_path: Path) -> None:
         assert collected.label_config(PROJECT) == "<View>new</View>"
 
 
+def made(at: str, *events: dict[str, Any]) -> list[dict[str, Any]]:
+    """Events of the project that was created then."""
+    return [{**one, "project_created_at": at} for one in events]
+
+
+FORMER = made("2026-01-01T00:00:00Z", saved(1, task=1), saved(2, task=2), saved(3), deleted(3))
+ANEW = made("2026-11-21T22:56:46Z", saved(3, task=3, at=4), saved(2, task=1, at=5))
+
+
+@settings(max_examples=50)
+@given(st.permutations([*FORMER, *ANEW]))
+def test_of_a_project_that_was_made_anew_nothing_of_the_one_before_it_counts(
+    tmp_path_factory: pytest.TempPathFactory, events: list[dict[str, Any]]
+) -> None:
+    """A Label Studio that is set up anew gives the same numbers to other things."""
+    collected = after(tmp_path_factory.mktemp("models"), events)
+    assert regions(collected) == {2: ["region of 5"], 3: ["region of 4"]}
+
+
+def test_what_was_collected_of_the_project_before_is_kept_for_people(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = event(Kind.PROJECT_CHANGED, label_config=XML, project_updated_at="2026-01-01T00:00:01Z")
+    after(tmp_path, [*made("2026-01-01T00:00:00Z", told), *FORMER])
+    aside = tmp_path / "set-aside" / f"{PROJECT}-2026-01-01T00-00-00"
+    before, now = Collected(tmp_path).take(ANEW[0])
+    assert (now - before) == Counts(accepted=1)
+    assert Collected(tmp_path).label_config(PROJECT) is None
+    assert {path.name for path in aside.iterdir()} == {"project.json", "1-1.json", "2-2.json"}
+    assert json.loads((aside / "project.json").read_text())["label_config"] == XML
+    assert str(aside) in caplog.text
+
+
+def test_setting_a_project_aside_goes_on_where_it_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    collected = after(tmp_path, FORMER)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            collected.take(ANEW[0])
+    after(tmp_path, ANEW)
+    assert regions(collected) == {2: ["region of 5"], 3: ["region of 4"]}
+
+
 def test_a_file_that_cannot_be_read_costs_the_others_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
