@@ -105,7 +105,7 @@ return runs + 1
 )
 
 # What is due later is put off while there are more news, but not for ever. Totals that have shrunk
-# were lost, and began anew.
+# were lost, and began anew. A run that has not told where it is yet will learn of what there is.
 _NEWS = (
     _HEAD
     + """
@@ -116,6 +116,9 @@ if told > total then told = before end
 call('HSET', P .. 'told', project, total)
 local count = total - told
 if count == 0 then return 0 end
+if call('HEXISTS', P .. 'running', project) > call('HEXISTS', P .. 'now', project) then
+  return count
+end
 local news = call('HINCRBY', P .. 'news', project, count)
 if after == 0 or news < after then return count end
 local due, old = now(), tonumber(call('ZSCORE', P .. 'waiting', project) or math.huge)
@@ -252,7 +255,8 @@ class TrainingLane:
         That is `quiet` seconds after the latest of them, or at once after twice as many. Where
         `after` is 0 they are counted only. What the lane has not heard of is counted, so that
         nothing is lost with who should have told it: up to a `total` of all that ever happened in
-        the project, and where it has heard of nothing, from what had happened `before`. The
+        the project, and where it has heard of nothing, from what had happened `before`. A run that
+        is held and has not told where it is learns of them itself: they make no other one due. The
         pipeline's result is how many there are.
         """
         pipeline.eval(_NEWS, 0, *map(str, (project, before, total, after, quiet)))

@@ -125,9 +125,28 @@ def test_more_news_put_a_training_off_but_never_one_that_was_asked_for(
     assert state(lane)["next"]["in_seconds"] > 80
     lane.request(7)
     news(lane, redis, 1, quiet=90)
-    assert taken(lane).name == "train-7-1"
+    run = taken(lane)
+    assert run.name == "train-7-1"
+    lane.tell(run, state="measuring")
     news(lane, redis, 5)  # during the run: one more, later
     assert state(lane)["next"]["job"] == "train-7-2"
+
+
+def test_news_that_a_run_begins_with_make_no_other_one_due(
+    lane: TrainingLane, redis: Redis
+) -> None:
+    for _ in range(2):
+        lane.request(7)
+        run = taken(lane)
+        news(lane, redis, 28)
+        assert (state(lane)["news"], state(lane)["next"]) == (0, None)
+        lane.tell(run, state="measuring")
+        news(lane, redis, 3)
+        assert (state(lane)["news"], state(lane)["next"]) == (3, None)
+        lane.end(run, ONE, "done")
+    news(lane, redis, 2)
+    assert state(lane)["news"] == 5
+    assert state(lane)["next"]["job"] == "train-7-3"
 
 
 def test_with_zero_news_are_counted_only(lane: TrainingLane, redis: Redis) -> None:
