@@ -107,14 +107,12 @@ class Pages:
         shown: Shown | None = None
         error: BackendError | None = None
         try:
-            form = dict(request.form)
+            form = _form()
             with self._seats.one():
                 picked = self._playground.pick(form, request.files.get("image"))
                 shown = self._playground.ask(self._playground.read(form, picked))
         except RequestEntityTooLarge:
             error = too_large("The upload", max_bytes)
-        except (OSError, ClientDisconnected):
-            error = BadRequest("The upload did not come whole: send it again.")
         except BackendError as refused:
             error = refused
         except RedisError as silent:
@@ -176,6 +174,18 @@ class Pages:
             for one in jobs["projects"]
         ]
         return {**jobs, "ended": jobs["ended"][:ENDED], "projects": projects}
+
+
+def _form() -> dict[str, str]:
+    """The fields of the form that is sent, as it comes in.
+
+    Raises:
+        BadRequest: it ends on its way.
+    """
+    try:
+        return dict(request.form)
+    except (OSError, ClientDisconnected):
+        raise BadRequest("The upload did not come whole: send it again.") from None
 
 
 def told(name: str, detail: str) -> Response:

@@ -1,6 +1,7 @@
 """What a trainer makes of what keeps a training from going on."""
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
 import pytest
@@ -41,6 +42,26 @@ class NoEvents:
         return False
 
 
+def work(
+    lane: object,
+    reader: object,
+    learn: Callable[..., Any],
+    gauges: Sequence[Gauge],
+    stopping: Callable[[], bool],
+) -> None:
+    """A trainer's life, until it is to stop."""
+    trainer = Trainer(
+        cast(TrainingLane, lane),
+        "one",
+        cast(Reader, reader),
+        learn,
+        lambda _: "",
+        gauges,
+        stopping,
+    )
+    trainer.run()
+
+
 @pytest.mark.parametrize(
     ("errors", "pauses"),
     [
@@ -65,15 +86,7 @@ def test_a_training_waits_as_long_as_label_studio_asks_for_or_ever_longer(
     def learn(*_: Any) -> NoReturn:
         raise left.pop(0)
 
-    Trainer(
-        cast(TrainingLane, lane),
-        "one",
-        cast(Reader, NoEvents()),
-        learn,
-        lambda _: "",
-        [],
-        lambda: not left,
-    ).run()
+    work(lane, NoEvents(), learn, [], lambda: not left)
     assert lane.pauses == pauses
 
 
@@ -97,15 +110,7 @@ def test_what_was_accepted_before_a_training_was_asked_for_is_read_before_it_beg
         learnt.append([*waiting])
         raise LabelStudioUnavailable("away")
 
-    Trainer(
-        cast(TrainingLane, Asked()),
-        "one",
-        cast(Reader, Events()),
-        learn,
-        lambda _: "",
-        [],
-        lambda: bool(learnt),
-    ).run()
+    work(Asked(), Events(), learn, [], lambda: bool(learnt))
     assert learnt == [[]]
 
 
@@ -130,15 +135,9 @@ def test_events_are_read_while_something_is_measured() -> None:
             measured.append(len(reads) > before)
             return True
 
-    Trainer(
-        cast(TrainingLane, Idle()),
-        "one",
-        cast(Reader, Events()),
-        lambda *_: cast(Any, None),
-        lambda _: "",
-        [cast(Gauge, Slow())],
-        lambda: bool(measured),
-    ).run()
+    work(
+        Idle(), Events(), lambda *_: cast(Any, None), [cast(Gauge, Slow())], lambda: bool(measured)
+    )
     assert measured == [True]
 
 
@@ -158,13 +157,5 @@ def test_a_training_that_is_asked_for_waits_for_one_measurement_at_most() -> Non
     gauge = Gauge(lambda project: done.append(f"measured {project}"), "it", quiet=0.0)
     gauge.news(1)
     gauge.news(2)
-    Trainer(
-        cast(TrainingLane, Asked()),
-        "one",
-        cast(Reader, NoEvents()),
-        learn,
-        lambda _: "",
-        [gauge],
-        lambda: "trained" in done,
-    ).run()
+    work(Asked(), NoEvents(), learn, [gauge], lambda: "trained" in done)
     assert done == ["measured 1", "trained"]
