@@ -14,8 +14,10 @@ demo: .venv/installed
 up: .venv/installed
 	$(BIN)/promptbrush up
 
+# real processes, which wait for each other, need the cores for themselves
 test: .venv/installed-dev out/label-studio-ml
-	$(BIN)/pytest -m "not e2e and not gpu"
+	$(BIN)/pytest -m "not live and not e2e and not gpu" -n auto --maxprocesses 8 --dist worksteal
+	$(BIN)/pytest -m live
 
 e2e: .venv/installed-dev
 	@command -v chromium >/dev/null || { echo "make e2e needs Chromium: apt-get install chromium"; exit 1; }
