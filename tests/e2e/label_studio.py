@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from backend.showcase import free_port
 
 OUT = Path(__file__).parents[2] / "out/e2e"
 REQUIREMENT = "label-studio==1.23.*"
+DATA = "data"  # in the folder of one that runs
 EMAIL, PASSWORD = "annotator@example.com", "a-password-for-tests"
 LEGACY_TOKEN = "0e2e" * 10
 
@@ -83,6 +85,18 @@ def installed() -> Path:
     return command
 
 
+def prepared() -> Path:
+    """Its data folder as a first start leaves it, when it has made a database, most of a minute."""
+    folder = OUT / "label-studio-data"
+    stamp = folder / "prepared"
+    if not stamp.is_file() or stamp.read_text() != REQUIREMENT:
+        shutil.rmtree(folder, ignore_errors=True)
+        with _started(folder, OPEN):
+            pass
+        stamp.write_text(REQUIREMENT)
+    return folder / DATA
+
+
 @contextmanager
 def running(folder: Path, settings: dict[str, str]) -> Iterator[Server]:
     """A Label Studio of its own in an empty folder, where its data and its log are.
@@ -90,12 +104,20 @@ def running(folder: Path, settings: dict[str, str]) -> Iterator[Server]:
     `settings` are variables of its environment; what this process has of the kind does not
     reach it.
     """
+    shutil.copytree(prepared(), folder / DATA)
+    with _started(folder, settings) as (url, log):
+        yield Server(url, log, {"legacy": LEGACY_TOKEN, "personal": _personal_token(url)})
+
+
+@contextmanager
+def _started(folder: Path, settings: dict[str, str]) -> Iterator[tuple[str, Path]]:
+    """The address and the log of one that runs on a folder."""
     command, port = installed(), free_port()
     url, log = f"http://127.0.0.1:{port}", folder / "label-studio.log"
     folder.mkdir(parents=True, exist_ok=True)
     inherited = {k: v for k, v in os.environ.items() if not re.match("LABEL_STUDIO_|HEARTEX_", k)}
     arguments = ["--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
-    arguments += ["--data-dir", str(folder / "data"), "--username", EMAIL, "--password", PASSWORD]
+    arguments += ["--data-dir", str(folder / DATA), "--username", EMAIL, "--password", PASSWORD]
     arguments += ["--user-token", LEGACY_TOKEN, "--enable-legacy-api-token"]
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -109,7 +131,7 @@ def running(folder: Path, settings: dict[str, str]) -> Iterator[Server]:
         )
     try:
         _await(url, process, log)
-        yield Server(url, log, {"legacy": LEGACY_TOKEN, "personal": _personal_token(url)})
+        yield url, log
     finally:
         process.terminate()
         try:
