@@ -113,6 +113,12 @@ class Pages:
                 shown = self._playground.ask(self._playground.read(form, picked))
         except RequestEntityTooLarge:
             error = too_large("The upload", max_bytes)
+        except QueueUnavailable as full:
+            error, upload = full, request.files.get("image")
+            if upload and not picked:  # no seat was free
+                form["choice"] = self._playground.save(upload)
+                if not form["choice"]:
+                    error = QueueUnavailable(f"{full} Your image could not be kept: add it again.")
         except BackendError as refused:
             error = refused
         except RedisError as silent:

@@ -21,6 +21,7 @@ from werkzeug.datastructures import FileStorage
 
 from backend.delivery import Answer
 from backend.errors import (
+    BackendError,
     BadRequest,
     DeadlineExceeded,
     ImageMissing,
@@ -43,6 +44,7 @@ NOT_FOUND = "not found at this threshold"
 MOST_PROMPTS = len(COLOURS)  # so that each has a colour of its own
 KEPT_BYTES = 4 * 2**20  # an image file up to this size travels as it is
 KEPT = "data:application/octet-stream;base64,"
+PATIENCE = 2.0  # seconds for which who is sent away may keep a thread from others
 _JOINERS = "\u200c\u200d"  # within words of Persian and Hindi, and within emoji
 # of phrases, on any keyboard
 _ENDS = re.compile(r"\n|[,،，、](?!\s*(?:(?:but|and)\s+)?not\s)", re.IGNORECASE)
@@ -146,6 +148,19 @@ class Playground:
         image = self._open(content, name)
         return Picked(image, _sendable(content, image), sample)
 
+    def save(self, upload: FileStorage) -> str:
+        """An uploaded file as the next form holds it, for who is sent away; "" where it cannot be.
+
+        A small one is not looked at. For a large one others' images are not waited for long.
+        """
+        content = upload.read()
+        if len(content) <= KEPT_BYTES:
+            return _kept(content)
+        try:
+            return _sendable(content, self._open(content, "", PATIENCE))
+        except BackendError:  # told when it is asked
+            return ""
+
     def read(self, form: Mapping[str, str], picked: Picked) -> Asked:
         """What a form asks of its image.
 
@@ -193,13 +208,17 @@ class Playground:
                 "The image above did not come back whole: add it again."
             ) from None
 
-    def _open(self, content: bytes, name: str) -> Image.Image:
+    def _open(self, content: bytes, name: str, patience: float = -1) -> Image.Image:
         max_bytes = self._settings.image_max_mb * 2**20
         if len(content) > max_bytes:
             raise too_large(name, max_bytes)
-        with self._decoding:
+        if not self._decoding.acquire(timeout=patience):
+            raise DeadlineExceeded(f"Others' images took more than {patience:g} s to decode.")
+        try:
             image = open_image(content, name, self._settings.image_max_megapixels * 10**6)
             image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        finally:
+            self._decoding.release()
         return image
 
 
@@ -249,6 +268,10 @@ def _sendable(content: bytes, image: Image.Image) -> str:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=95)
         content = file.getvalue()
+    return _kept(content)
+
+
+def _kept(content: bytes) -> str:
     return KEPT + b64encode(content).decode()
 
 

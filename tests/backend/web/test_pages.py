@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from backend.settings import Settings
 from backend.web import app as module
-from backend.web.playground import KEPT
+from backend.web.playground import KEPT, KEPT_BYTES
 from tests.backend.web.finding import BROWSER, EVIL, HEIGHT, MISSING, WIDTH, PlaygroundQueue
 
 
@@ -323,6 +323,26 @@ def test_visitors_who_wait_never_take_all_threads(queue: PlaygroundQueue) -> Non
     assert "wait already" in refused[0].text
     queue.answer = queue.find
     assert ask(client).status_code == 200  # the seat is free again
+
+
+def test_who_finds_no_seat_can_press_again_with_everything_still_there(
+    queue: PlaygroundQueue,
+) -> None:
+    client = module.create_app(Settings(threads=5), queue).test_client()  # type: ignore[arg-type]
+    refused: list[str] = []
+
+    def find(payload: dict[str, Any]) -> dict[str, Any]:
+        refused.append(ask(client, prompts="my phrase", choice="03-portrait.jpg").text)
+        refused.append(ask(client, image=(io.BytesIO(bytes(KEPT_BYTES + 1)), "mine.png")).text)
+        return queue.find(payload)
+
+    queue.answer = find
+    ask(client)
+    page, unkept = refused
+    (checked,) = re.findall(r'name="choice" value="([^"]+)" checked', page)
+    assert b64decode(checked.removeprefix(KEPT)) == picture()[0].read()
+    assert ">my phrase</textarea>" in page
+    assert ("add it again" in page, "add it again" in unkept) == (False, True)
 
 
 def test_without_a_worker_nobody_waits(client: FlaskClient, queue: PlaygroundQueue) -> None:

@@ -132,6 +132,35 @@ def test_a_large_file_is_sent_as_a_smaller_image(playground: Playground) -> None
         assert max(image.size) == LONGEST_SIDE
 
 
+def test_the_file_of_who_is_sent_away_is_saved(playground: Playground) -> None:
+    small = upload(30, 20, "PNG").read()
+    kept = playground.save(FileStorage(io.BytesIO(small), "mine.png"))
+    assert b64decode(kept.removeprefix(KEPT)) == small
+    large = upload(2600, 2000, "PNG", compress_level=0)
+    saved = playground.save(large)
+    assert saved.startswith(KEPT)
+    assert max(playground.pick({"choice": saved}, None).image.size) == LONGEST_SIDE
+    assert playground.save(FileStorage(io.BytesIO(bytes(KEPT_BYTES + 1)), "mine.png")) == ""
+
+
+def test_who_is_sent_away_waits_for_no_other_image_for_long(
+    playground: Playground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[str] = []
+
+    def opening(content: bytes, *_: object) -> Image.Image:
+        saved.append(playground.save(FileStorage(io.BytesIO(bytes(KEPT_BYTES + 1)), "mine.png")))
+        saved.append(playground.save(upload(30, 20, "PNG")))
+        return Image.open(io.BytesIO(content))
+
+    monkeypatch.setattr("backend.web.playground.open_image", opening)
+    monkeypatch.setattr("backend.web.playground.PATIENCE", 0.01)
+    playground.pick({}, upload(30, 20, "PNG"))
+    large, small = saved
+    assert large == ""
+    assert small.startswith(KEPT)
+
+
 @pytest.mark.parametrize("choice", ["", "../card.py", "/etc/passwd", "data:image/png;base64,AAAA"])
 def test_only_the_demo_images_can_be_chosen(playground: Playground, choice: str) -> None:
     with pytest.raises(ImageMissing, match="No image is chosen"):
