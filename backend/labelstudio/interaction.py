@@ -50,9 +50,10 @@ class Interaction:
         """Understand `params.context` of a request and the `drafts` of its task."""
         regions = _regions(context)
         shapes = _shapes(regions)
+        saved = _draft(drafts, regions)
         if not shapes:
-            return cls(**asdict(_typed(regions, config)))
-        typed = _typed(_draft(drafts, regions), config)
+            return cls(**asdict(_typed(regions, config, saved)))
+        typed = _typed(saved, config)
         if typed.wonders is not None or typed.mistaken:  # no phrase was chosen yet
             typed = replace(typed, prompt=None)
         newest = shapes[-1][0]
@@ -150,12 +151,17 @@ class _Typed:
     wonders: str | None = None
 
 
-def _typed(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> _Typed:
+def _typed(
+    regions: Sequence[Mapping[str, Any]],
+    config: LabelConfig,
+    saved: Sequence[Mapping[str, Any]] = (),
+) -> _Typed:
     """The newest phrase of the prompt's text area.
 
     All texts and choices of an annotation come together, in no useful order, so the name decides.
     A phrase may have been chosen of those that were offered; an empty prompt takes what is ticked,
-    and else asks what there is.
+    and else asks what there is. A list in the prompt itself is gone with what was written over it,
+    and stands in what was `saved` before.
     """
     control = prompt_of(config)
     lines = [line for region in regions for line in _lines(region, control)]
@@ -168,6 +174,8 @@ def _typed(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> _Typed:
     if typed is None:
         return _Typed(None, remarked)
     lists = _lists(regions, config)
+    if not offers.offered(lists):
+        lists = _lists(saved, config)
     chosen = offers.chosen(typed, lists, ticked)
     if chosen is not None:
         return _Typed(chosen, remarked, chose=True)

@@ -178,6 +178,28 @@ def test_a_number_before_a_list_in_the_prompt_itself_chooses() -> None:
     assert (asked.prompt, asked.chose) == ("red", True)
 
 
+@pytest.mark.parametrize(
+    ("typed", "prompt", "told"),
+    [("3", "red", None), ("7", "7", "no phrase 7"), ("a red dog", "a red dog", None)],
+)
+def test_a_number_that_was_written_over_a_list_chooses_of_it(
+    typed: str, prompt: str, told: str | None
+) -> None:
+    before = [{"result": [text("prompt", f"? ⚠ {offers.BETWEEN.join(LINES)}")]}]
+    asked = Interaction.read({"result": [text("prompt", typed)]}, before, config())
+    assert (asked.prompt, asked.chose) == (prompt, prompt == "red")
+    assert (told or "") in (asked.mistaken or "")
+    assert bool(asked.mistaken) is bool(told)
+
+
+def test_the_list_that_is_there_counts_and_not_the_one_before() -> None:
+    before = [{"result": [text("suggestions", "2 old (0.90)", "6 older (0.80)")]}]
+    regions = {"result": [text("suggestions", *LINES), text("prompt", "2")]}
+    assert Interaction.read(regions, before, config(AREA)).prompt == "a star"
+    regions = {"result": [text("suggestions", *LINES), text("prompt", "6")]}
+    assert "no phrase 6" in (Interaction.read(regions, before, config(AREA)).mistaken or "")
+
+
 def test_an_exclamation_mark_takes_what_is_ticked() -> None:
     asked = read([text("prompt", "!"), ticked("red", "nothing of ours")], CHOICES.format(""))
     assert (asked.prompt, asked.chose) == ("red", True)
