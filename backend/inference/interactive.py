@@ -70,6 +70,7 @@ def answer(
     """
     if interaction.mistaken:
         raise BadPrompt(interaction.mistaken)
+    asked = [predictor.readable(one) for one in asked]  # of what is typed, it is told
     query, has_phrase = _addressed(predictor, asked, interaction)
     query = query.showing_all()  # for who asks for it looks at it
     image = images[query.image_key]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Self
@@ -124,6 +125,8 @@ class Predictor:
     def askings(self, asked: Sequence[Query]) -> tuple[dict[Query, Asking], dict[str, str]]:
         """What to ask for each query that can be asked; why others cannot, by label.
 
+        Of a query with some texts that cannot be asked, the others are; it is told, too.
+
         Raises:
             BadPrompt: none can be.
         """
@@ -134,10 +137,28 @@ class Predictor:
                 askings[query] = self.asking(query)
             except BadPrompt as error:
                 refused[query.label] = str(error)
-                log.warning("label %r is left out: %s", query.label, error)
+                rest = self.readable(query)
+                with suppress(BadPrompt):  # nothing is left of it
+                    askings[rest] = self.asking(rest)
+                left = "a text of label" if rest in askings else "label"
+                log.warning("%s %r is left out: %s", left, query.label, error)
         if refused and not askings:
             raise BadPrompt(next(iter(refused.values())))
         return askings, refused
+
+    def readable(self, query: Query) -> Query:
+        """A query without its texts that are empty or longer than the model reads.
+
+        As it is where nothing would be left to ask with.
+        """
+        prompts, negatives = self._read(query.prompts), self._read(query.negatives)
+        if not prompts and query.shown is None:
+            return query
+        return replace(query, prompts=prompts, negatives=negatives)
+
+    def _read(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        reads = self.segmenter.reads(texts)
+        return tuple(text for text, can in zip(texts, reads, strict=True) if can)
 
     def settled(self, features: ImageFeatures, asking: Asking, threshold: float) -> Tensor:
         """The condition (C,) that counts on an image."""

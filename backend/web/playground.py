@@ -95,7 +95,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A prompt's mask: colour as #rrggbb, score, share of the image; or why there is none."""
+    """A prompt's mask: colour as #rrggbb, score, share of the image; why it, or a part, lacks."""
 
     prompt: str
     colour: str | None = None
@@ -298,7 +298,8 @@ def _shown(
             continue
         size = region["original_height"], region["original_width"]
         mask = brush.decode(region["value"]["rle"], *size) >= 128
-        rows.append(Row(prompt, _hex(COLOURS[len(drawn)]), region["score"], float(mask.mean())))
+        colour, score, share = _hex(COLOURS[len(drawn)]), region["score"], float(mask.mean())
+        rows.append(Row(prompt, colour, score, share, refused.get(prompt, "")))
         drawn.append(Drawn(f"{prompt} {region['score']:.2f}", mask))
     picture = draw(asked.picked.image, drawn)
     return Shown(

@@ -135,6 +135,24 @@ def test_an_unusable_phrase_is_told(ask: Callable[..., Found]) -> None:
         ask("red " * 500)
 
 
+def test_a_text_of_a_label_that_cannot_be_asked_spoils_no_phrase(
+    predictor: Predictor, scene: Scene
+) -> None:
+    images = {"image": TaskImage(scene.image, f"{id(scene)}")}
+    long = "red " * 100
+    xml = CONFIG.replace('"Star"/>', f'"Star" negative_values="{long}, a red circle"/>')
+    asked = queries(parse_label_config(xml), 0.4)
+
+    def answer(phrase: str) -> Found:
+        request = Interaction(phrase, to_name="image")
+        return interactive.answer(predictor, asked, images, request)
+
+    for phrase in ("Star", "Star: a blue star"):
+        assert iou(found(answer(phrase)), like(scene, BLUE_STAR)) > 0.7
+    with pytest.raises(BadPrompt, match="token"):  # whoever types it can shorten it
+        answer(f"Star: a blue star, not {long}")
+
+
 # rectangles
 
 

@@ -126,6 +126,15 @@ def test_a_label_that_cannot_be_asked_costs_the_others_nothing(pipeline: Pipelin
     assert "token" in answer["refused"]["long"]
 
 
+def test_what_a_label_is_not_costs_nothing_but_itself_where_it_is_too_long(
+    pipeline: Pipeline,
+) -> None:
+    config = CONFIG.format(long=f"a dog, not {'red ' * 100}")
+    ((answer, _),) = pipeline.answer([payload(label_config=config)])
+    assert {r["label"] for r in answer["regions"]} == {"dog", "long", "cat"}
+    assert "token" in answer["refused"]["long"]
+
+
 def test_a_changed_book_counts_from_the_next_task_on(
     segmenter: Segmenter, pipeline: Pipeline, store: Callable[..., ImageStore], tmp_path: Path
 ) -> None:

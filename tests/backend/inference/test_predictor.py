@@ -98,6 +98,22 @@ def test_what_cannot_be_asked_cannot_be_excluded(predictor: Predictor, scene: Sc
         )
 
 
+def test_of_a_label_with_a_text_that_cannot_be_asked_the_others_are(predictor: Predictor) -> None:
+    long, shown = "red " * 500, predictor.condition(["a dog"]).numpy()
+    part = Query("image", "Part", ("thing", long), 0.4, (), negatives=(long, "a dog"))
+    seen = Query("image", "Seen", (long,), 0.4, (), weights=((0.5, 0.0),), shown=shown)
+    gone = Query("image", "Gone", (long,), 0.4, (), negatives=("a dog",))
+    narrow = replace(seen, label="Narrow", shown=shown[:3])
+    askings, refused = predictor.askings([part, seen, gone, narrow])
+    assert [(one.label, one.prompts, one.negatives) for one in askings] == [
+        ("Part", ("thing",), ("a dog",)),
+        ("Seen", (), ()),
+    ]
+    assert set(refused) == {"Part", "Seen", "Gone", "Narrow"}
+    with pytest.raises(BadPrompt, match="token"):
+        predictor.askings([gone])
+
+
 def test_a_pixel_is_of_the_likeliest_of_labels_that_compete(
     predictor: Predictor, scene: Scene
 ) -> None:

@@ -113,6 +113,15 @@ def test_a_phrase_that_cannot_be_asked_is_told_beside_the_others(
     assert "not found at" not in page
 
 
+def test_a_part_of_a_phrase_that_cannot_be_asked_is_told_beside_its_mask(
+    client: FlaskClient, queue: PlaygroundQueue
+) -> None:
+    queue.answer = lambda payload: queue.find(payload) | {"refused": {"a dog": f"long {EVIL}"}}
+    page = ask(client, prompts="a dog, a cat").text
+    assert page.count("Without a part: long &lt;script&gt;") == 1
+    assert page.count("50.0 %") == 2
+
+
 def test_the_image_comes_back_for_further_phrases(
     client: FlaskClient, queue: PlaygroundQueue
 ) -> None:
