@@ -176,10 +176,13 @@ def _typed(
     lists = _lists(regions, config)
     if not offers.offered(lists):
         lists = _lists(saved, config)
-    chosen = offers.chosen(typed, lists, ticked)
+    label, said = offers.addressed(typed, config)
+    chosen = offers.chosen(said, lists, ticked)
     if chosen is not None:
+        if label:
+            chosen = f"{label}: {offers.addressed(chosen, config)[1]}"
         return _Typed(chosen, remarked, chose=True)
-    mistaken = offers.mistaken(typed, lists, ticked, config)
+    mistaken = offers.mistaken(said, lists, ticked, config)
     return _Typed(typed, remarked, mistaken=mistaken, wonders=offers.about(typed, config))
 
 

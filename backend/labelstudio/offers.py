@@ -3,8 +3,8 @@
 "?" in the prompt asks what is in the image, "Car?" how the label might be said. The answer fills a
 text area named "suggestions" with numbered phrases, and ticks those of a `<Choices>` of that name
 that are there. A number in the prompt chooses a phrase of the list, "!" what is ticked: the editor
-asks nothing by itself when something is ticked. Without such controls the list goes where remarks
-go.
+asks nothing by itself when something is ticked. "Car: 2" and "Car: !" choose it for that label.
+Without such controls the list goes where remarks go.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ MOST = 5  # phrases in a list
 BETWEEN = " · "  # phrases of a list in one line
 
 _LISTED = re.compile(r"(\d+) (.+) \(\d\.\d\d\)")  # an annotator's own "2 dents" is none
+_OF_A_LABEL = re.compile("(.+)[:：](.+)", re.DOTALL)
 
 Json = dict[str, Any]
 
@@ -34,10 +35,7 @@ def about(prompt: str, config: LabelConfig) -> str | None:
     typed = _plain(prompt)
     if not typed.endswith(WONDER):
         return None
-    said = typed.casefold()
-    known = [label for control in config.outputs for label in control.labels]
-    labels = {_plain(one.value).casefold(): one.value for one in known}
-    labels |= {_plain(one.shown).casefold(): one.value for one in known if one.shown}
+    said, labels = typed.casefold(), _labels(config)
     if said in labels and said != WONDER:
         return None
     named = [
@@ -48,6 +46,17 @@ def about(prompt: str, config: LabelConfig) -> str | None:
     if named:
         return labels[max(named, key=len)]
     return typed.rstrip(f"{WONDER} ").removesuffix(":").strip()
+
+
+def addressed(prompt: str, config: LabelConfig) -> tuple[str, str]:
+    """The label that a prompt names before its last colon, and what it says of it.
+
+    "" and the prompt where it names none, or is a label's own name.
+    """
+    parts, labels = _OF_A_LABEL.fullmatch(prompt), _labels(config)
+    if not parts or _folded(parts[1]) not in labels or _folded(prompt) in labels:
+        return "", prompt
+    return parts[1].strip(), parts[2].strip()
 
 
 def words(config: LabelConfig) -> tuple[str, ...]:
@@ -87,6 +96,17 @@ def mistaken(
     if prompt.lstrip("-").isdecimal() and known and prompt not in known:
         return f"The list has no phrase {prompt[:9]}: type one of {', '.join(known)}, or a phrase."
     return None
+
+
+def _labels(config: LabelConfig) -> dict[str, str]:
+    """The labels to fill by what is typed for them: what people read comes before an alias."""
+    known = [label for control in config.outputs for label in control.labels]
+    labels = {_folded(one.value): one.value for one in known}
+    return labels | {_folded(one.shown): one.value for one in known if one.shown}
+
+
+def _folded(typed: str) -> str:
+    return _plain(typed).casefold()
 
 
 def _plain(typed: str) -> str:

@@ -228,6 +228,34 @@ def test_what_chooses_nothing_is_no_phrase(typed: str, told: str) -> None:
     assert (later.prompt, later.mistaken) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("typed", "prompt", "chose", "mistaken"),
+    [
+        ("Car: 2", "Car: a star", True, False),
+        ("car：２", "car: a star", True, False),
+        ("Big Bus: 1", "Big Bus: blue", True, False),
+        ("bb: 1", "bb: blue", True, False),
+        ("Big Bus: 3", "Big Bus: red van", True, False),  # of a list for another label
+        ("车：红： 2", "车：红: a star", True, False),
+        ("Car: !", "Car: red", True, False),
+        ("Car: 9", "Car: 9", False, True),
+        ("Car: 2 doors", "Car: 2 doors", False, False),
+        ("van: 2", "van: 2", False, False),  # no label
+        ("Lot: 2", "Lot: 2", False, False),  # a label of that name
+    ],
+)
+def test_a_phrase_may_be_chosen_for_a_label(
+    typed: str, prompt: str, chose: bool, mistaken: bool
+) -> None:
+    labels = """<Label value="Car"/><Label value="Big Bus" alias="bb"/><Label value="Lot"/>
+    <Label value="Lot: 2"/><Label value="车：红"/>"""
+    xml = CONFIG.format(controls=NOTE + CHOICES.format("")).replace('<Label value="dog"/>', labels)
+    listed = text("note", *LINES[:2], "3 Car: red van (0.50)")
+    context = {"result": [listed, ticked("red"), text("prompt", typed)]}
+    asked = Interaction.read(context, None, parse_label_config(xml))
+    assert (asked.prompt, asked.chose, asked.mistaken is not None) == (prompt, chose, mistaken)
+
+
 def test_what_can_be_done_where_nothing_is_ticked_is_told() -> None:
     tickable = read([text("suggestions", *LINES), text("prompt", "!")], CHOICES.format(""))
     assert tickable.mistaken == "Nothing is ticked: tick a phrase first, or type one."
