@@ -12,14 +12,15 @@ from backend.learning.evaluate import Evaluation
 from backend.learning.promotion import Verdict
 from backend.report import printable
 
+WIDTH = 420  # of a chart, in pixels: on a phone, letters of a wider one are too small to read
 STYLE = """
 :root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
   overflow-wrap: anywhere }
 div { overflow-x: auto; margin: 1rem 0 } table { border-collapse: collapse }
 th, td { padding: .2rem .8rem; text-align: left }
-td + td, th + th { text-align: right; overflow-wrap: normal } th:first-child { min-width: 8rem }
-tr + tr td { border-top: 1px solid #8884 }
+* + td, th + th { text-align: right; overflow-wrap: normal } th:first-child { min-width: 8rem }
+tr + tr > * { border-top: 1px solid #8884 } [scope=row] { font-weight: normal }
 figure { display: inline-block; margin: 0 1rem 1rem 0 } img, svg { max-width: 100% }
 """
 
@@ -58,7 +59,7 @@ def page(
         f"<p><strong>{'Promoted' if verdict.promoted else 'Rejected'}</strong>: "
         f"{escape(verdict.reason)}</p>",
         "<h2>IoU on held-out tasks</h2>",
-        _table(["label", "active", "candidate", "difference", "images"], labels),
+        _table("IoU", ["label", "active", "candidate", "difference", "images"], labels),
         "<p>Where a label is not, to find nothing counts 1, and anything else 0.</p>",
         f"<p>{escape(_everyday(evaluation))}</p>",
         "<h2>Training</h2>",
@@ -68,16 +69,16 @@ def page(
         "<h2>Worst answers</h2>",
         figures or "<p>None.</p>",
         "<h2>Data</h2>",
-        _table(["images for", "count"], used),
-        _table(["left out because", "count", "such as task"], left) if left else "",
+        _table("Images", ["images for", "count"], used),
+        _table("Left out", ["left out because", "count", "such as task"], left) if left else "",
         "<h2>Settings</h2>",
-        _table(["setting", "value"], [[name, str(value)] for name, value in settings.items()]),
+        _table("Settings", ["setting", "value"], [[one, str(settings[one])] for one in settings]),
     ]
     return (
         f'<!DOCTYPE html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title>"
-        f"<style>{STYLE}</style>{''.join(parts)}</html>\n"
+        f"<style>{STYLE}</style><main>{''.join(parts)}</main></html>\n"
     )
 
 
@@ -91,12 +92,17 @@ def _everyday(evaluation: Evaluation) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+def _table(name: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table that a keyboard can move sideways, where a screen is narrower than it."""
+    cells = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        f'<tr><th scope="row">{escape(first)}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in rest)
+        + "</tr>"
+        for first, *rest in rows
     )
-    return f"<div><table><tr>{cells}</tr>{body}</table></div>"
+    table = f"<table><tr>{cells}</tr>{body}</table>"
+    return f'<div tabindex="0" role="group" aria-label="{name}">{table}</div>'
 
 
 def _figure(drawing: str, caption: str) -> str:
@@ -110,11 +116,12 @@ def _training(history: Sequence[tuple[int, float, float]]) -> str:
     ious = [(float(step), iou) for step, _, iou in history]
     losses = [(float(step), loss) for step, loss, _ in history if step]
     return _figure(
-        chart("IoU on validation tasks", [Series("IoU", ious)], "step", low=0, high=1),
+        chart("IoU on validation tasks", [Series("IoU", ious)], "step", low=0, high=1, width=WIDTH),
         "mean IoU on validation tasks: of the points after the first, the weights of the highest "
         "are taken",
     ) + _figure(
-        chart("loss", [Series("loss", losses, COLOURS[1])], "step", low=0), "loss, smoothed"
+        chart("loss", [Series("loss", losses, COLOURS[1])], "step", low=0, width=WIDTH),
+        "loss, smoothed",
     )
 
 
@@ -127,7 +134,7 @@ def _calibration(evaluation: Evaluation) -> str:
         Series("candidate", [(said, right) for said, right, _ in candidate.points()]),
     ]
     return _figure(
-        chart("reliability", series, "probability", low=0, high=1, width=420, height=380),
+        chart("reliability", series, "probability", low=0, high=1, width=WIDTH, height=380),
         "share of pixels that have the label, by the probability that they were given; expected "
         f"calibration error {active.error():.3f} -> {candidate.error():.3f}, of pixels given 0.1 "
         "or more",

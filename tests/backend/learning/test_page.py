@@ -1,5 +1,7 @@
 """A training's report."""
 
+import re
+
 from backend.learning.evaluate import Case, Evaluation, Score
 from backend.learning.page import page
 from backend.learning.promotion import decide
@@ -24,7 +26,10 @@ def test_what_a_version_gains_is_told_where_a_label_is_not_too() -> None:
     told = [Score(1, "Car", True, 0.5, 0.4), *(Score(n, "Car", False, 0, n % 2) for n in range(4))]
     found = Evaluation(told)
     html = page("Version 1", decide(found), found, HISTORY, {"images": {}, "left_out": {}}, {})
-    rows = [row.split("</td><td>") for row in html.split("<tr><td>")]
+    rows = [
+        row.replace("</th>", "</td>").split("</td><td>")
+        for row in html.split('<tr><th scope="row">')
+    ]
     assert ["0.500", "0.400", "-0.100"] in [row[1:4] for row in rows if row[0] == "Car"]
     assert ["0.000", "0.500", "+0.500"] in [
         row[1:4] for row in rows if row[0] == "Car, where it is not"
@@ -39,6 +44,14 @@ def test_where_nothing_judged_there_are_no_figures() -> None:
     html = page("Version 1", verdict, found, HISTORY, {"images": {}, "left_out": {}}, {})
     assert "0.000" not in html.partition("<h2>Training")[0]
     assert (found.to_json()["iou"], found.to_json()["active_iou"]) == (None, None)
+
+
+def test_a_table_wider_than_the_screen_can_be_moved_by_keyboard() -> None:
+    html = report()
+    assert html.count("<table>") == 4
+    places = re.findall(r'<div tabindex="0" role="group" aria-label="([^"]+)"><table>', html)
+    assert places == ["IoU", "Images", "Left out", "Settings"]
+    assert html.count("<main>") == html.count("</main>") == 1
 
 
 def test_a_name_that_turns_the_text_around_leaves_what_follows_readable() -> None:
