@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from models import checkpoint
@@ -29,9 +29,12 @@ def displayed(image: Image.Image) -> Image.Image:
     """The image as people see it: EXIF orientation applied, on white, three channels of bytes.
 
     Of more than eight bits the brightest value is white: Pillow would make all from 255 on white.
+    An image that is all that already is given back as it is, since copies of large ones fill the
+    memory.
     """
     try:
-        upright = ImageOps.exif_transpose(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        upright = ImageOps.exif_transpose(image) if turned else image
     except Exception:  # unreadable EXIF; such an image is shown as it is stored
         upright = image
     if upright.mode in DEEP_MODES:
@@ -41,7 +44,7 @@ def displayed(image: Image.Image) -> Image.Image:
     elif upright.has_transparency_data:
         drawn = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn)
-    return upright.convert("RGB")
+    return upright if upright.mode == "RGB" else upright.convert("RGB")
 
 
 @dataclass(frozen=True, slots=True)

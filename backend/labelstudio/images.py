@@ -10,7 +10,7 @@ from typing import Self
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from backend.diskcache import DiskCache
 from backend.errors import ImageMissing, ImageRefused, ImageUnreadable, OutOfMemory
@@ -201,11 +201,14 @@ def _nearly_whole(data: bytes) -> Image.Image | None:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turned as browsers show it, since that is how masks must fit."""
+    """Turned as browsers show it, since that is how masks must fit; itself if that is as it is."""
+    image.load()
     for name in ("exif", *_UNHEARD) if image.format == "WEBP" else _UNHEARD:
         image.info.pop(name, None)
     try:
-        return ImageOps.exif_transpose(image)
+        # Pillow would copy what needs no turn, and a large photograph is 400 MB
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
     except Exception:  # unreadable EXIF; browsers show such an image as it is stored
         return image
 
@@ -219,7 +222,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         drawn = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
-    plain = image.convert("RGB")
+    plain = image if image.mode == "RGB" else image.convert("RGB")
     if (plain.info.get("icc_profile") or b"")[16:20] != b"RGB ":  # None is a damaged one
         plain.info.pop("icc_profile", None)  # it tells of inks, or of greys
     return plain

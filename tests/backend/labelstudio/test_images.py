@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from backend.errors import ImageMissing, ImageRefused, ImageUnreadable, OutOfMemory
 from backend.labelstudio.images import ImageStore, open_image
+from models.image_processor import displayed
 
 Server = Any  # conftest.py has it
 
@@ -140,7 +141,33 @@ def told_elsewhere() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("place", told_elsewhere())
 def test_an_orientation_that_browsers_do_not_follow_is_not_followed(place: str) -> None:
-    assert open_image(told_elsewhere()[place], "x", 100).size == (6, 4)
+    opened = open_image(told_elsewhere()[place], "x", 100)
+    assert opened.size == displayed(opened).size == (6, 4)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
+def test_a_photograph_fills_the_memory_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred megapixels take 400 MB, each time they are copied."""
+    data, copies = encoded("white", kind), list[Image.Image]()
+    copy = Image.Image.copy
+
+    def counted(image: Image.Image) -> Image.Image:
+        copies.append(image)
+        return copy(image)
+
+    monkeypatch.setattr(Image.Image, "copy", counted)
+    opened = open_image(data, "x", 100)
+    assert displayed(opened) is opened
+    assert (opened.mode, copies) == ("RGB", [])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_what_is_upright_is_not_turned_again(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    opened = open_image(saved(noise(64, 40), kind, exif=exif), "x", 10**4)
+    assert opened.size == (40, 64)
+    assert (np.asarray(displayed(opened)) == np.asarray(opened)).all()
 
 
 def test_an_animation_gives_its_first_frame() -> None:
