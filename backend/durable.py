@@ -35,6 +35,15 @@ def rewrite(path: Path, content: bytes) -> None:
 
     Nobody else may write it meanwhile.
     """
+    replace(path, content)
+    sync(path.parent)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """As `rewrite`, but for its name, which is on the disk once its folder is synced.
+
+    So that who puts many files into a folder waits for that once.
+    """
     new = path.with_name(f".new-{path.name}")
     try:
         write(new, content)
@@ -43,7 +52,6 @@ def rewrite(path: Path, content: bytes) -> None:
             new.unlink()
         raise
     new.replace(path)
-    sync(path.parent)
 
 
 def sync(folder: Path) -> None:

@@ -11,12 +11,13 @@ import contextlib
 import errno
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import LockError
+from redis.lock import Lock
 
 from backend.errors import BackendError
 from backend.inbox import Inbox
@@ -34,7 +35,11 @@ EVENTS = 50  # taken together
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds until what could not be kept is tried again
 LOCK, READING = "promptbrush:training:reader", 60  # one reads, an event in so many seconds at most
 
+# What one annotation's event has in common with another's.
+SHARED = ("project", "label_config", "project_created_at", "project_updated_at")
+
 Json = dict[str, Any]
+Named = tuple[str, Json]  # an event with the inbox's id of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +102,12 @@ class Reader:
             events = self._inbox.oldest(EVENTS, self._after)
             read: list[str] = []
             told: dict[int, _Told] = {}
-            for name, event in events:
-                with contextlib.suppress(LockError):  # another reads: that is seen below
-                    lock.reacquire()
-                try:
-                    taken = self._taken(name, event)
-                except OSError as error:
-                    self._wait(event.get("project"), error)
-                    continue
-                read.append(name)
-                if taken is not None:
-                    project = event["project"]
-                    told[project] = told[project].and_then(taken) if project in told else taken
+            for alike in _alike(events):
+                for name, event, taken in self._take(alike, lock):
+                    read.append(name)
+                    if taken is not None:
+                        project = event["project"]
+                        told[project] = told[project].and_then(taken) if project in told else taken
             if not lock.owned():  # another reads on from here by now, and tells
                 return True
             after, quiet = self._settings.train_after, self._settings.train_quiet
@@ -132,6 +131,42 @@ class Reader:
             except LockError:
                 log.debug("reading took longer than the lock is held")
 
+    def _take(self, alike: Sequence[Named], lock: Lock) -> Iterator[tuple[str, Json, _Told | None]]:
+        """Keep what events tell, as one, or one by one where that fails; gives those it is done of.
+
+        What is read at a time waits for the disk once, and not once for each.
+        """
+        if len(alike) > 1:
+            _hold(lock)
+            saved = [one for _, event in alike for one in event["saved"]]
+            try:
+                taken = self._kept({**alike[-1][1], "saved": saved})
+            except Exception as error:  # which of them is to blame is found out below
+                log.debug("%d events are read one by one: %r", len(alike), error)
+            else:
+                yield from ((name, event, taken) for name, event in alike)
+                return
+        for name, event in alike:
+            _hold(lock)
+            try:
+                taken = self._taken(name, event)
+            except OSError as error:
+                self._wait(event.get("project"), error)
+                continue
+            yield name, event, taken
+
+    def _kept(self, event: Json) -> _Told | None:
+        """Keep what an event tells; None if it tells nothing of a project.
+
+        Raises:
+            OSError: it cannot be kept now.
+        """
+        if event["project"] is None:
+            return None
+        before, after = self._collected.take(event)
+        pressing = after != before and self._says_something_new(event)
+        return _Told(before.total, after.total, pressing)
+
     def _taken(self, name: str, event: Json) -> _Told | None:
         """Keep what an event tells, or set it aside; None if it tells nothing of a project.
 
@@ -139,11 +174,7 @@ class Reader:
             OSError: it cannot be kept now.
         """
         try:
-            if event["project"] is None:
-                return None
-            before, after = self._collected.take(event)
-            pressing = after != before and self._says_something_new(event)
-            return _Told(before.total, after.total, pressing)
+            return self._kept(event)
         except Exception as error:  # whatever it is: unless the disk is to blame, it would be again
             if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
                 raise
@@ -201,3 +232,19 @@ class Reader:
         new = said - known
         known |= said
         return bool(new)
+
+
+def _alike(events: Sequence[Named]) -> list[list[Named]]:
+    """Events that differ in nothing but the one annotation that was saved, together."""
+    found: dict[object, list[Named]] = {}
+    for name, event in events:
+        one = event.get("kind") == Kind.ANNOTATED and len(event.get("saved") or ()) == 1
+        rest = tuple((part, event.get(part)) for part in SHARED)
+        found.setdefault(rest if one else name, []).append((name, event))
+    return list(found.values())
+
+
+def _hold(lock: Lock) -> None:
+    """Go on reading; that another does by now is seen when all is read."""
+    with contextlib.suppress(LockError):
+        lock.reacquire()

@@ -25,6 +25,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from backend import durable
 from backend.durable import as_json, rewrite, sync
 from backend.filelock import locked
 from backend.labelstudio.events import Kind, moment
@@ -132,13 +133,16 @@ class Collected:
             )
             # counted first: who is killed in between counts something twice rather than never
             if after != held:
-                rewrite(folder / PROJECT, json.dumps(asdict(after)).encode())
+                durable.replace(folder / PROJECT, json.dumps(asdict(after)).encode())
             try:
                 for path, content in saved.items():
-                    rewrite(path, json.dumps(content).encode())
+                    durable.replace(path, json.dumps(content).encode())
+                if saved or after != held:
+                    sync(folder)
                 for mark in gone:
                     (folder / GONE / mark).touch()
-                sync(folder / GONE)  # of an empty file there is nothing but its name
+                if gone:
+                    sync(folder / GONE)  # of an empty file there is nothing but its name
                 for path in lost:
                     path.unlink()
             except OSError:

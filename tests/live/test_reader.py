@@ -190,6 +190,30 @@ def test_events_that_take_long_together_are_read_once(
     assert (desk.waiting(), desk.kept(7), desk.news(7)) == (0, 4, 4)
 
 
+def test_a_burst_waits_for_the_disk_once_for_each_annotation(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script may submit fifty a second, and a disk take five milliseconds each time."""
+    for number in range(1, reader.EVENTS + 1):
+        desk.accepted(number, project=7 + number % 2)
+    waits: list[int] = []
+    monkeypatch.setattr("os.fsync", waits.append)
+    while desk.reader.read():
+        pass
+    assert len(waits) <= reader.EVENTS + 4  # for two projects' own files, and their folders
+    assert (desk.kept(7), desk.kept(8)) == (reader.EVENTS // 2, reader.EVENTS // 2)
+    assert (desk.news(7), desk.news(8)) == (reader.EVENTS // 2, reader.EVENTS // 2)
+
+
+def test_one_that_can_never_be_read_takes_none_of_a_burst_with_it(desk: Desk) -> None:
+    desk.accepted(1, project=7)
+    desk.inbox.add(foreign())
+    desk.accepted(2, project=7)
+    desk.reader.read()
+    assert (desk.kept(7), desk.news(7), desk.waiting()) == (2, 2, 0)
+    assert len(list((desk.folder / "set-aside").iterdir())) == 1
+
+
 def test_one_that_cannot_be_kept_holds_up_no_other_of_its_project(desk: Desk) -> None:
     desk.accepted(1, project=7)
     desk.reader.read()

@@ -189,6 +189,18 @@ def test_many_deletions_at_once_wait_for_the_disk_a_few_times(
     assert [task["id"] for task in collected.tasks(PROJECT)] == [6000]
 
 
+def test_an_import_waits_for_the_disk_once_for_each_annotation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collected = after(tmp_path, [saved(1)])
+    rows = [saved(number, task=number)["saved"][0] for number in range(2, 102)]
+    waits: list[int] = []
+    monkeypatch.setattr("os.fsync", waits.append)
+    collected.take(event(Kind.ANNOTATED, saved=rows))
+    assert len(waits) <= len(rows) + 2  # the files, the project's, and their folder
+    assert collected.counts(PROJECT).accepted == 101
+
+
 def test_the_newest_labeling_configuration_counts(tmp_path: Path) -> None:
     told = [("<View>new</View>", "2026-11-21T22:00:09Z"), (XML, "2026-11-21T22:00:01Z")]
     for order in itertools.permutations(told):
