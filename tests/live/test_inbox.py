@@ -2,8 +2,10 @@
 
 import json
 import logging
+import random
+from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 from redis import Redis
 
 from backend.backlog import Backlog
-from backend.inbox import STREAM, Inbox
+from backend.inbox import STREAM, Inbox, written
 from backend.labelstudio.events import Annotated, Event, Kind
+from backend.labelstudio.starter import label_config
 from tests.live.conftest import wait_until
 
 pytestmark = pytest.mark.live
@@ -33,7 +36,8 @@ def full(redis: Redis) -> Iterator[None]:
 
 
 def event(number: int, size: int = 10) -> Event:
-    region = {"id": "r", "value": {"rle": "x" * size}}
+    rle = b64encode(random.Random(number).randbytes(size)).decode()[:size]  # which stays as long
+    region = {"id": "r", "value": {"rle": rle}}
     saved = Annotated(number, number, {"image": "a"}, (region,), False)
     return Event(Kind.ANNOTATED, "ANNOTATION_CREATED", 1, (number,), (number,), (saved,))
 
@@ -61,9 +65,27 @@ def test_the_oldest_fall_out_where_there_is_no_room(inbox: Inbox, redis: Redis) 
     assert (inbox.counts()["count"], inbox.counts()["bytes"]) == (0, 0)
 
 
+def test_the_same_labeling_configuration_in_each_event_takes_little_room(redis: Redis) -> None:
+    redis.flushdb()
+    inbox = Inbox(redis)
+    xml = label_config([f"Part number {number}" for number in range(1000)])
+    for number in range(1, 3):
+        inbox.add(replace(event(number, size=0), label_config=xml))
+    counts = inbox.counts()
+    assert (counts["count"], counts["dropped"]) == (2, 0)
+    assert counts["bytes"] < len(xml) / 2
+    assert [told["label_config"] for _, told in inbox.oldest(9)] == [xml, xml]
+
+
+def test_what_an_earlier_version_left_there_is_read(inbox: Inbox, redis: Redis) -> None:
+    redis.xadd(STREAM, {"event": written(event(1))})
+    inbox.add(event(2))
+    assert [told["tasks"] for _, told in inbox.oldest(9)] == [[1], [2]]
+
+
 def test_an_event_larger_than_all_room_costs_the_others_nothing(inbox: Inbox) -> None:
     inbox.add(event(1))
-    inbox.add(event(2, size=6000))
+    inbox.add(event(2, size=9000))
     assert [told["tasks"] for _, told in inbox.oldest(9)] == [[1]]
     assert inbox.counts()["dropped"] == 1
 
