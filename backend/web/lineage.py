@@ -81,14 +81,10 @@ class Lineages:
 
         And how many more projects have some.
         """
-        found = [
-            (project, self._versions.versions(project)) for project in self._versions.projects()
-        ]
-        found = [(project, versions) for project, versions in found if versions]
-        found.sort(key=lambda one: one[1][-1].created, reverse=True)
+        made = {project: self._versions.latest(project) for project in self._versions.projects()}
+        found = sorted(filter(made.get, made), key=made.__getitem__, reverse=True)
         shown = found[:MOST_PROJECTS]
-        lineages = [self._lineage(project, versions, base) for project, versions in shown]
-        return lineages, len(found) - len(shown)
+        return [self._lineage(project, base) for project in shown], len(found) - len(shown)
 
     def accepted(self, project: int) -> Acceptance:
         """What became of a project's predictions; read again when it was measured again."""
@@ -116,7 +112,8 @@ class Lineages:
     def _reports(self, project: int) -> Path:
         return self._folder / str(project) / REPORTS
 
-    def _lineage(self, project: int, versions: list[Version], base: str | None) -> Lineage:
+    def _lineage(self, project: int, base: str | None) -> Lineage:
+        versions = self._versions.versions(project)
         served = self._versions.active(project, base)
         accepted = self.accepted(project)
         figures = accepted.figures()

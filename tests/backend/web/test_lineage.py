@@ -8,9 +8,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from backend.learning.card import Card
-from backend.learning.versions import Versions
+from backend.learning.versions import CARD, Versions
 from backend.settings import Settings
 from backend.web import app as module
+from backend.web.lineage import MOST_PROJECTS
 from tests.backend.learning.history import BASE, make
 from tests.backend.web.finding import BROWSER, PlaygroundQueue
 
@@ -153,3 +154,33 @@ def test_figures_follow_what_is_measured(client: FlaskClient, tmp_path: Path) ->
     assert "90 % of 10" in " ".join(rows(client))
     (tmp_path / "3/acceptance.json").write_text('{"annotations": []}')
     assert "% of 10" not in " ".join(rows(client))
+
+
+def test_of_many_projects_only_those_that_are_shown_are_read_for_each_page(
+    client: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = Versions(tmp_path)
+    for project in range(1, MOST_PROJECTS + 11):
+        versions.keep(project, f"{project}".encode(), Card(BASE))
+    first = rows(client)
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        read.append(path)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    assert rows(client) == first
+    assert len([path for path in read if path.name == CARD]) == MOST_PROJECTS
+
+
+def test_a_version_that_came_since_the_last_page_brings_its_project_to_the_top(
+    client: FlaskClient, tmp_path: Path
+) -> None:
+    versions = Versions(tmp_path)
+    for project in range(1, MOST_PROJECTS + 11):
+        versions.keep(project, f"{project}".encode(), Card(BASE))
+    rows(client)
+    new = versions.keep(1, b"newer", Card(BASE))
+    assert rows(client)[1].startswith(new.id[:8])
