@@ -320,14 +320,15 @@ class TrainingLane:
 
     def overview(self, project: int | None = None) -> Json:
         """The trainers that live, and each project's state, for JSON; of one project or of all."""
+        time = self._now()
         with self._connection.pipeline() as pipeline:
             pipeline.zrange(f"{PREFIX}training:waiting", 0, -1, withscores=True)
             for name in ("running", "runs", "news", "now", "last", "follow"):
                 pipeline.hgetall(f"{PREFIX}training:{name}")
-            pipeline.zcount(f"{PREFIX}training:trainers", self._now() - LEASE, "+inf")
+            pipeline.zcount(f"{PREFIX}training:trainers", time - LEASE, "+inf")
             waiting, *hashes, trainers = pipeline.execute()
         running, runs, news, now, last, follow = map(_by_project, hashes)
-        due = {int(one): at for one, at in waiting}
+        due = {int(one): max(0.0, at - time) for one, at in waiting}  # in how many seconds
         known = sorted({*due, *running, *news, *last})
         return {
             "trainers": trainers,
@@ -359,8 +360,7 @@ class TrainingLane:
             ended_last = {"job": job, **json.loads(last[project])}
         asked = None
         if project in due:
-            seconds = max(0.0, due[project] - self._now())
-            asked = {"job": run_name(project, number + 1), "in_seconds": round(seconds, 1)}
+            asked = {"job": run_name(project, number + 1), "in_seconds": round(due[project], 1)}
         if project in running:
             told = json.loads(now.get(project, "{}"))
             held = running[project] and self._connection.exists(f"{PREFIX}training:lease:{project}")

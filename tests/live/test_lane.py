@@ -218,3 +218,24 @@ def test_trainers_are_counted_while_they_live(lane: TrainingLane, redis: Redis) 
     lane.end_pulse(OTHER)
     redis.zadd("promptbrush:training:trainers", {"dead": time.time() - 2 * training.LEASE})
     assert lane.overview()["trainers"] == 1
+
+
+def test_of_many_projects_that_wait_is_told_with_as_many_questions_as_of_one(
+    lane: TrainingLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    execute: Any = Redis.execute_command
+
+    def counted(*given: Any, **options: Any) -> Any:
+        asked.append(given)
+        return execute(*given, **options)
+
+    monkeypatch.setattr(Redis, "execute_command", counted)
+    counts = []
+    for last in (1, 30):
+        for project in range(1, last + 1):
+            lane.request(project)
+        asked.clear()
+        assert len(lane.overview()["projects"]) == last
+        counts.append(len(asked))
+    assert counts[0] == counts[1]
