@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from backend.learning.evaluate import Evaluation, Score
 from backend.learning.forgetting import LEAST_KEPT, Kept
-from backend.learning.promotion import MOST_LOST, decide
+from backend.learning.promotion import Verdict, decide
 
 scores = st.floats(0, 1)
 
@@ -60,17 +60,24 @@ def test_a_label_that_turns_the_text_around_leaves_the_reason_readable() -> None
     assert reason == 'the label "a??b" falls from 0.500 to 0.400 (5 images)'
 
 
-def test_two_tasks_are_too_few_to_tell() -> None:
-    assert "too few" in decide(evaluation([(0.0, 1.0), (0.0, 1.0)])).reason
-    assert not decide(Evaluation()).promoted
+def test_two_tasks_are_too_few_to_tell_and_three_that_agree_are_enough() -> None:
+    assert "2 held-out tasks are too few" in decide(evaluation([(0.0, 1.0)] * 2)).reason
+    assert decide(evaluation([(0.0, 1.0)] * 3)).promoted
+    nobody = decide(Evaluation())
+    assert not nobody.promoted
+    assert nobody.reason == "no held-out task judges it, where 3 have to"
 
 
-def test_a_label_that_would_fall_is_protected() -> None:
+def test_a_label_that_would_fall_is_protected_and_one_that_hardly_does_is_not() -> None:
     better = evaluation([(0.1, 0.9)] * 9)
-    fallen = [Score(task, "Dog", True, 0.8, 0.8 - 2 * MOST_LOST) for task in range(9)]
-    verdict = decide(Evaluation([*better.scores, *fallen]))
-    assert not verdict.promoted
-    assert 'the label "Dog" falls' in verdict.reason
+
+    def falling(by: float) -> Verdict:
+        fallen = [Score(task, "Dog", True, 0.8, 0.8 - by) for task in range(9)]
+        return decide(Evaluation([*better.scores, *fallen]))
+
+    assert falling(0.04).promoted
+    assert not falling(0.06).promoted
+    assert 'the label "Dog" falls' in falling(0.06).reason
 
 
 def test_one_that_forgets_is_rejected() -> None:
