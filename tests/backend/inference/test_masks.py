@@ -1,6 +1,7 @@
 import tracemalloc
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -24,14 +25,16 @@ def as_probabilities(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
 def test_a_speck_goes_and_the_object_stays() -> None:
     mask = disc(30)
     mask[3, 3] = True
-    cleaned = clean(as_probabilities(mask), 0.4) >= 0.4
-    assert (cleaned == disc(30)).all()
+    probabilities = as_probabilities(mask)
+    assert ((clean(probabilities, 0.4) >= 0.4) == disc(30)).all()
+    assert (probabilities == as_probabilities(mask)).all()  # it is cleaned at other levels, too
 
 
-def test_a_small_hole_is_filled_and_a_large_one_stays() -> None:
+@pytest.mark.parametrize("threshold", [0.4, 0.7])
+def test_a_small_hole_is_filled_and_a_large_one_stays(threshold: float) -> None:
     mask = disc(40) & ~disc(15)
     mask[64, 64 + 28] = False
-    cleaned = clean(as_probabilities(mask), 0.4) >= 0.4
+    cleaned = clean(as_probabilities(mask), threshold) >= threshold
     assert (cleaned == (disc(40) & ~disc(15))).all()
 
 
@@ -42,10 +45,11 @@ def test_a_small_hole_that_was_taken_away_stays() -> None:
     assert cleaned[64, 64:66].tolist() == [False, True]
 
 
-def test_a_notch_at_the_border_of_the_image_is_no_hole() -> None:
+@pytest.mark.parametrize("notch", [(0, 5), (-1, 5), (5, 0), (5, -1)])
+def test_a_notch_at_the_border_of_the_image_is_no_hole(notch: tuple[int, int]) -> None:
     mask = np.ones((SIDE, SIDE), bool)
-    mask[0, 5] = False
-    assert (clean(as_probabilities(mask), 0.4) >= 0.4)[0, 5] == np.False_
+    mask[notch] = False
+    assert (clean(as_probabilities(mask), 0.4) >= 0.4)[notch] == np.False_
 
 
 def test_a_part_that_is_less_sure_than_asked_for_goes_whole_and_the_others_stay() -> None:
