@@ -79,6 +79,12 @@ def by_hand(label: str, columns: int) -> Json:
     return region(label, columns, id="V1StGXR8_Z", origin="manual")
 
 
+def asked_with(label: str) -> Json:
+    """A rectangle of the tool that finds what is like its content."""
+    box = {"x": 0, "y": 0, "width": 90, "height": 90, "rotation": 0, "rectanglelabels": [label]}
+    return by_hand(label, 9) | {"type": "rectanglelabels", "from_name": "box", "value": box}
+
+
 def annotation(number: int, *result: Json, parent: int | None = None, **rest: Any) -> Json:
     return {
         "id": number,
@@ -114,7 +120,8 @@ def test_untouched_changed_removed_and_missed_masks_are_told_apart(tmp_path: Pat
 
 def test_rows_pair_a_score_with_what_became_of_it(tmp_path: Path) -> None:
     studio = Studio(annotation(1, region("Car", 4), parent=1), annotation(2, parent=2))
-    studio.predicts(1, region("Car", 5, score=0.9), region("Dog", 2, score=0.3))
+    car, rest = region("Car", 5, score=0.9), region("Car", 2, score=0.4)
+    studio.predicts(1, car, rest, region("Dog", 2, score=0.3))
     studio.predicts(2, region("Car", 5, score=0.6), version=f"clipseg-{BASE}-bbbbbbbb")
     measure(studio, PROJECT, tmp_path)
     acceptance = Acceptance.of(tmp_path, PROJECT)
@@ -127,7 +134,7 @@ def test_rows_pair_a_score_with_what_became_of_it(tmp_path: Path) -> None:
 
 def test_without_a_key_regions_tell_what_was_left_as_it_was(tmp_path: Path) -> None:
     studio = Studio(
-        annotation(1, region("Car", 5), by_hand("Dog", 2), parent=1),
+        annotation(1, region("Car", 5), by_hand("Dog", 2), asked_with("Car"), parent=1),
         annotation(2, region("Car", 4, origin="prediction-changed"), parent=2),
         annotation(3, region("Car", 5), by_hand("Car", 7), parent=3),
     )
@@ -137,7 +144,17 @@ def test_without_a_key_regions_tell_what_was_left_as_it_was(tmp_path: Path) -> N
     assert figures.iou is None
     kept = Acceptance.of(tmp_path, PROJECT)
     assert [row.iou for row in kept.rows()] == [1.0, None, None, None]
+    assert [work.regions for work in kept.works] == [2, 1, 2]
     assert {work.prompts for work in kept.works} == {None}
+
+
+def test_what_was_not_known_of_a_prediction_is_asked_for_again(tmp_path: Path) -> None:
+    """As where a key is set later on."""
+    studio = Studio(annotation(1, region("Car", 4), parent=1))
+    assert [row.iou for row in measure(studio, PROJECT, tmp_path).rows()] == [1.0]
+    studio.predicts(1, region("Car", 5), region("Dog", 2))
+    rows = measure(studio, PROJECT, tmp_path).rows()
+    assert [(row.label, row.iou) for row in rows] == [("Car", 0.8), ("Dog", 0.0)]
 
 
 def test_what_others_predicted_proves_nothing_for_ours(tmp_path: Path) -> None:
