@@ -166,10 +166,11 @@ def test_what_is_newest_is_told_by_times_not_by_their_letters(
 )
 def test_a_pixel_has_a_label_if_more_than_half_say_so(ballots: Sequence[Sequence[bool]]) -> None:
     drawn = [np.array(ballot).reshape(HEIGHT, WIDTH) for ballot in ballots]
-    (sample,), _ = read(
+    (sample,), account = read(
         *(annotation(n, stroke("Car", one), by=n) for n, one in enumerate(drawn, start=1))
     )
     assert (sample.mask("Car") == (np.mean(drawn, axis=0) > 0.5)).all()
+    assert ("1 merged from several annotators" in str(account)) == (len(drawn) > 1)
 
 
 @pytest.mark.parametrize("annotators", [128, 200, 256])
@@ -200,6 +201,14 @@ def test_annotators_are_told_apart_whatever_names_them() -> None:
     names: list[Any] = [[1], {"id": [2]}, 3, [1]]
     _, account = read(*(annotation(number, by=by) for number, by in enumerate(names, start=1)))
     assert account.left_out == {"its annotator made a newer one": 1}
+
+
+def test_each_reason_names_five_tasks_and_counts_them_all() -> None:
+    account = Account()
+    for task in (3, 3, 4, 5, 6, 7, 8):
+        account.leave_out(task, "why")
+    told = account.to_json()["left_out"]
+    assert told == {"why": {"count": 7, "tasks": [3, 4, 5, 6, 7]}}
 
 
 def test_a_task_without_data_is_told() -> None:

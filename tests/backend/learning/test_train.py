@@ -147,6 +147,8 @@ def test_no_image_that_taught_judges_and_none_judges_twice(
         "it would judge, and an equal image is learnt from": sorted(others[:2]),
         "it would judge, and an equal image does so already": others[2:3],
     }
+    looked_at = done.account.present + done.account.absent
+    assert set(looked_at.values()) == {done.account.parts.total()}
     assert "an equal image is learnt from" in done.report.read_text()
 
 
