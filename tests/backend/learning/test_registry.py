@@ -18,7 +18,7 @@ from backend.errors import NoSuchVersion, VersionDamaged, VersionRefused
 from backend.learning.card import Card, Version
 from backend.learning.decisions import State
 from backend.learning.registry import Registry
-from backend.learning.versions import ACTIVE, CARD, WEIGHTS
+from backend.learning.versions import ACTIVE, CARD, REPORTS, WEIGHTS
 from models import CheckpointError, Segmenter, checkpoint
 from tests.backend.learning.published import BASE, PROJECT, names, some_weights
 from tests.models.test_segmenter import picture
@@ -99,13 +99,18 @@ def test_a_file_that_is_no_project_hides_no_other(
     assert registry.overview(8, BASE)["served"] is None
 
 
-def test_a_deleted_version_is_gone_and_rollback_passes_it_by(
-    registry: Registry, publish: Callable[[int], Version]
+def test_a_deleted_version_is_gone_with_its_report_and_rollback_passes_it_by(
+    registry: Registry, publish: Callable[[int], Version], tmp_path: Path
 ) -> None:
     one, two, three = publish(1), publish(2), publish(3)
+    reports = tmp_path / str(PROJECT) / REPORTS
+    reports.mkdir()
     for version in (one, two, three):
         registry.activate(PROJECT, version.id, "")
+        for kind in (".html", ".json"):
+            (reports / f"{version.id}{kind}").touch()
     registry.delete(PROJECT, two.id)
+    assert {path.stem for path in reports.iterdir()} == {one.id, three.id}
     assert {v.id for v in registry.versions(PROJECT)} == {one.id, three.id}
     back = registry.rollback(PROJECT)
     assert back is not None
@@ -135,9 +140,13 @@ def test_an_unknown_or_ambiguous_name_is_told(
     registry: Registry, publish: Callable[[int], Version]
 ) -> None:
     publish(1)
-    for name in ("", "zz", "../7"):
-        with pytest.raises(NoSuchVersion, match="versions list --project 7"):
+    publish(2)
+    for name in ("zz", "../7"):
+        told = f"has no version {name!r}: .*versions list --project 7"
+        with pytest.raises(NoSuchVersion, match=told):
             registry.version(PROJECT, name)
+    with pytest.raises(NoSuchVersion, match="2 versions of project 7 begin with ''"):
+        registry.version(PROJECT, "")
     with pytest.raises(VersionRefused, match="nothing to roll back"):
         registry.rollback(PROJECT)
 
