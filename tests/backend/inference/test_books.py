@@ -216,6 +216,7 @@ def test_another_label_studios_project_of_the_same_number_is_another_project(
     books.put(7, "measured", entry)
     exported = books.exported(7)
     assert books.imported(7, exported, "its own").entries == {"Widget": entry}
+    assert books.imported(7, {**exported, "conditions": {}}, "edited").entries == {"Widget": entry}
     elsewhere = Books(tmp_path / "elsewhere")
     for _ in range(2):
         (shown,) = elsewhere.imported(7, exported, "imported").entry("Widget").exemplars

@@ -20,6 +20,7 @@ from backend.inference.promptbook import (
     Shown,
 )
 from backend.labelstudio.config import parse_label_config
+from backend.labelstudio.labels import Label
 from backend.prompting import Query, model_version, queries
 
 CONFIG = parse_label_config(
@@ -102,6 +103,9 @@ def test_few_exemplars_are_shown_in_other_colours_too() -> None:
     assert (again.recoloured, again.shown_recoloured) == ((), None)
     lost, _ = asked(few, conditions={"aa": CONDITIONS["aa"]})
     assert (lost.exemplars, lost.recoloured, lost.shown_recoloured) == (("aa",), (), None)
+    two = replace(few, exemplars=(*few.exemplars, replace(second, recoloured="cc")))
+    lost, _ = asked(two)
+    assert (lost.exemplars, lost.recoloured, lost.shown_recoloured) == (("aa", "bb"), (), None)
     many = [replace(one, id="aa", recoloured="bb") for one in (first, second, second)]
     for exemplars in (many, [replace(first, recoloured="bb"), second]):
         widget, _ = asked(replace(MEASURED, exemplars=tuple(exemplars)))
@@ -127,6 +131,10 @@ def test_a_not_in_a_text_says_what_the_label_is_not() -> None:
     first, second = asked(said, widget)
     assert (first.prompts, first.negatives) == (("widget",), ("a cog",))
     assert (second.prompts, second.negatives) == (("gears", "said"), ("rust", "a belt"))
+    sign = Label("do_not_enter", ("do not enter",))
+    named = Entry(sign.value, texts=(Phrase("do not enter", Origin.TYPED),))
+    query = Query("image", sign.value, sign.prompts, 0.4, ())
+    assert PromptBook(1).having(named).over(query, sign) == query
 
 
 def test_how_sure_parts_have_to_be_is_asked_with_if_measured_or_set() -> None:
