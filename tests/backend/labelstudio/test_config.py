@@ -83,6 +83,7 @@ def test_labels_compete_where_the_control_says_so() -> None:
 def test_results_carry_the_alias_and_prompts_the_value() -> None:
     label = only_label('<Label value="Traffic Light" alias="TL"/>')
     assert label == Label("TL", ("traffic light",), shown="Traffic Light")
+    assert only_label('<Label alias="TL"/>') == Label("TL", ("tl",))
 
 
 def test_labels_are_found_at_any_depth() -> None:
@@ -276,6 +277,7 @@ def test_the_prologue_and_comments_do_no_harm() -> None:
         ({"a": 1}, "dict, not XML text"),
         ("<View/>", 'add <Image name="image"'),
         ('<View><Image name="image" value="http://x/y.png"/></View>', "a field of the task"),
+        ('<View><Image value="$image"/></View>', "it needs a name"),
         (view(IMAGE), "add <BrushLabels"),
         (view(IMAGE, brush()), "no usable <Label>"),
     ],

@@ -206,7 +206,7 @@ def test_the_labeling_configuration_may_give_rectangles_a_role() -> None:
 
 @pytest.mark.parametrize("value", [{}, {"x": "1"}, {"x": 1, "y": float("nan")}, None])
 def test_shapes_that_are_none_are_left_out(value: object) -> None:
-    for kind in ("rectanglelabels", "keypointlabels"):
+    for kind in ("rectanglelabels", "keypointlabels", None):
         region = box(type=kind, value=value)
         assert not Interaction.read({"result": [region]}, None, CONFIG).asks
 
