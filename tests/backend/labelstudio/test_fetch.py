@@ -165,8 +165,10 @@ def test_other_addresses_are_refused_with_the_remedy(
 def test_private_addresses_are_refused_unless_allowed(
     store: Callable[..., ImageStore], server: Server, host: str
 ) -> None:
-    with pytest.raises(ImageRefused, match="private address"):
-        store(allowed_hosts=frozenset()).fetch(f"http://{host}:{server.port}/a.png")
+    for home in (None, "http://127.0.0.1:1", f"http://studio.example:{server.port}"):
+        images = store(allowed_hosts=frozenset(), label_studio_url=home)
+        with pytest.raises(ImageRefused, match="private address"):
+            images.fetch(f"http://{host}:{server.port}/a.png")
     assert server.requests == []
 
 
