@@ -9,7 +9,7 @@ import torch
 
 from backend.errors import NothingToGoBy
 from backend.inference.phrasing import Source
-from backend.inference.suggest import ABSENT, MOST_PRESENT, Evidence, as_well, iou, suggest
+from backend.inference.suggest import ABSENT, AS_WELL, MOST_PRESENT, Evidence, as_well, iou, suggest
 from backend.inference.vocabulary import Vocabulary
 from demo.evaluate import truth
 from demo.phrases import Query
@@ -49,6 +49,9 @@ def test_a_label_whose_name_means_nothing_is_called_what_it_is(
     assert found[0].images == 6
     by_text = {one.text: one for one in found}
     assert found[0].iou > by_text["widget 7"].iou + 0.3
+    best = max(one.iou for one in found)
+    behind = [one.iou for one in found if one.iou < best - AS_WELL]
+    assert behind == sorted(behind, reverse=True)
 
 
 def test_its_prompts_and_what_was_typed_are_measured_too(
