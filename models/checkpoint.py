@@ -242,6 +242,9 @@ def _read(path: Path) -> dict[str, Tensor]:
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Fill `model` strictly: every parameter is set, in its own precision, and none is left over.
 
+    A model on the "meta" device, which has no memory, is given the weights'; any other keeps its
+    own tensors, and takes the values.
+
     Raises:
         CheckpointError: names or shapes differ, or values are no numbers or quantised; the message
             lists the first few.
@@ -278,7 +281,11 @@ def load_weights(model: nn.Module, folder: Path) -> None:
             f"Checkpoint {folder} is quantised, with integers in {_few(rounded)}, which is not "
             "supported: take the one that it was made from."
         )
-    model.load_state_dict(weights)
+    held = {
+        name: weights[name].to(torch.get_default_device(), tensor.dtype, copy=True)
+        for name, tensor in expected.items()
+    }
+    model.load_state_dict(held, assign=next(iter(expected.values())).is_meta)
     # looked at as the model holds them: what is too large for its precision is infinite there
     spoilt = sorted(name for name, t in model.state_dict().items() if not t.isfinite().all())
     if spoilt:

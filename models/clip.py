@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.config import CLIPSegTextConfig, CLIPSegVisionConfig, GroupViTTextConfig
-from models.layers import Encoder
+from models.layers import Encoder, normal, table
 from models.outputs import BaseModelOutputWithPooling, Trace
 
 # Configurations written before the end-of-text id was stored correctly carry this value, and
@@ -26,8 +26,9 @@ class TextEmbeddings(nn.Module):
 
     def __init__(self, config: CLIPSegTextConfig | GroupViTTextConfig) -> None:
         super().__init__()
-        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        width, spread = config.hidden_size, config.initializer_range
+        self.token_embedding = table(config.vocab_size, width, spread)
+        self.position_embedding = table(config.max_position_embeddings, width, spread)
 
     def forward(self, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
         """(N, L) ids -> (N, L, D); positions count from 0 unless they are given."""
@@ -56,8 +57,6 @@ class TextTower(nn.Module):
             config.attention_dropout,
         )
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        nn.init.normal_(self.embeddings.token_embedding.weight, std=config.initializer_range)
-        nn.init.normal_(self.embeddings.position_embedding.weight, std=config.initializer_range)
         self.encoder.initialise(config.initializer_factor)
 
     def forward(
@@ -109,7 +108,8 @@ class VisionEmbeddings(nn.Module):
         super().__init__()
         self.patch_size = config.patch_size
         self.native = config.image_size // config.patch_size
-        self.class_embedding = nn.Parameter(torch.randn(config.hidden_size))
+        spread = config.hidden_size**-0.5 * config.initializer_factor
+        self.class_embedding = nn.Parameter(normal(torch.empty(config.hidden_size), spread))
         self.patch_embedding = nn.Conv2d(
             config.num_channels,
             config.hidden_size,
@@ -117,7 +117,7 @@ class VisionEmbeddings(nn.Module):
             stride=config.patch_size,
             bias=False,
         )
-        self.position_embedding = nn.Embedding(self.native**2 + 1, config.hidden_size)
+        self.position_embedding = table(self.native**2 + 1, config.hidden_size, spread)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 1 + h*w, D) with h, w = H, W over the patch size."""
@@ -150,9 +150,6 @@ class VisionTower(nn.Module):
             config.attention_dropout,
         )
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        spread = config.hidden_size**-0.5 * config.initializer_factor
-        nn.init.normal_(self.embeddings.class_embedding, std=spread)
-        nn.init.normal_(self.embeddings.position_embedding.weight, std=spread)
         self.encoder.initialise(config.initializer_factor)
 
     def forward(

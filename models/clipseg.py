@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.clip import VisionTower
 from models.config import CLIPSegConfig, CLIPSegTextConfig, CLIPSegVisionConfig
-from models.layers import PostNormLayer
+from models.layers import PostNormLayer, normal
 from models.outputs import (
     CLIPSegDecoderOutput,
     CLIPSegImageSegmentationOutput,
@@ -57,7 +57,7 @@ class CLIPSegModel(TwoTowers):
         self.visual_projection = nn.Linear(vision.hidden_size, config.projection_dim, bias=False)
         self.text_projection = nn.Linear(text.hidden_size, config.projection_dim, bias=False)
         for projection in (self.visual_projection, self.text_projection):
-            nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
+            normal(projection.weight, projection.in_features**-0.5)
 
     def forward(
         self,

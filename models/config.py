@@ -3,19 +3,49 @@
 from __future__ import annotations
 
 import functools
+import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 T = TypeVar("T", bound="PretrainedConfig")
 
-# What a field's annotation lets a file say.
-KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
-    "int": ("a whole number", (int,)),
-    "float": ("a number", (int, float)),
-    "str": ("a name", (str,)),
-    "list[int]": ("a list of whole numbers", (int,)),
-    "list[float]": ("a list of numbers", (int, float)),
+Size = Count = Depth = int
+Portion = Positive = float
+
+DEEPEST = 1000  # blocks; far more than anyone has trained, and made in a second
+LARGEST = sys.float_info.max
+
+
+def _whole(least: int | None = None, most: int | None = None) -> Callable[[object], bool]:
+    """Whether a value is a whole number within bounds; True and False are none."""
+    return lambda value: (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and (least is None or value >= least)
+        and (most is None or value <= most)
+    )
+
+
+def _number(least: float = -LARGEST, most: float = LARGEST) -> Callable[[object], bool]:
+    """Whether a value is a number within bounds; what is infinite, or no number, is in none."""
+    return lambda value: (
+        isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+    )
+
+
+# What a field's annotation lets a file say, in words and as a test.
+KINDS: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "int": ("a whole number", _whole()),
+    "Size": ("a whole number from 1 up", _whole(1)),
+    "Count": ("a whole number from 0 up", _whole(0)),
+    "Depth": (f"a whole number from 0 to {DEEPEST}", _whole(0, DEEPEST)),
+    "float": ("a number", _number()),
+    "Portion": ("a number from 0 to 1", _number(0, 1)),
+    "Positive": ("a number above 0", _number(math.ulp(0.0))),
+    "str": ("a name", lambda value: isinstance(value, str)),
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
 }
 
 
@@ -43,14 +73,17 @@ class PretrainedConfig:
         """
         for f in fields(self):  # type: ignore[arg-type]
             value, kind = getattr(self, f.name), str(f.type)
-            if kind not in KINDS:
+            inner = kind.removeprefix("list[").removesuffix("]")
+            if inner not in KINDS:
                 continue
-            what, types = KINDS[kind]
-            fits = isinstance(value, types)
-            if kind.startswith("list"):
-                fits = isinstance(value, list | tuple) and all(isinstance(v, types) for v in value)
-            if not fits:
-                raise ValueError(f"{f.name} {value!r} is not {what}.")
+            what, fits = KINDS[inner]
+            if inner == kind:
+                if not fits(value):
+                    raise ValueError(f"{f.name} {value!r} is not {what}.")
+            elif not isinstance(value, list | tuple) or not all(fits(one) for one in value):
+                raise ValueError(f"{f.name} {value!r} is not a list in which each is {what}.")
+            elif len(value) > DEEPEST:
+                raise ValueError(f"{f.name} has {len(value)} entries: at most {DEEPEST} are taken.")
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
@@ -122,15 +155,15 @@ class CLIPSegTextConfig(PretrainedConfig):
 
     model_type = "clipseg_text_model"
 
-    vocab_size: int = 49408
-    hidden_size: int = 512
-    intermediate_size: int = 2048
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 8
-    max_position_embeddings: int = 77
+    vocab_size: Size = 49408
+    hidden_size: Size = 512
+    intermediate_size: Size = 2048
+    num_hidden_layers: Depth = 12
+    num_attention_heads: Size = 8
+    max_position_embeddings: Size = 77
     hidden_act: str = "quick_gelu"
-    layer_norm_eps: float = 1e-5
-    attention_dropout: float = 0.0
+    layer_norm_eps: Positive = 1e-5
+    attention_dropout: Portion = 0.0
     initializer_range: float = 0.02
     initializer_factor: float = 1.0
     pad_token_id: int | None = 1
@@ -144,16 +177,16 @@ class CLIPSegVisionConfig(PretrainedConfig):
 
     model_type = "clipseg_vision_model"
 
-    hidden_size: int = 768
-    intermediate_size: int = 3072
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    num_channels: int = 3
-    image_size: int = 224
-    patch_size: int = 32
+    hidden_size: Size = 768
+    intermediate_size: Size = 3072
+    num_hidden_layers: Depth = 12
+    num_attention_heads: Size = 12
+    num_channels: Size = 3
+    image_size: Size = 224
+    patch_size: Size = 32
     hidden_act: str = "quick_gelu"
-    layer_norm_eps: float = 1e-5
-    attention_dropout: float = 0.0
+    layer_norm_eps: Positive = 1e-5
+    attention_dropout: Portion = 0.0
     initializer_range: float = 0.02
     initializer_factor: float = 1.0
 
@@ -168,14 +201,14 @@ class CLIPSegConfig(_TwoTowers):
 
     text_config: Any = None
     vision_config: Any = None
-    projection_dim: int = 512
+    projection_dim: Size = 512
     logit_scale_init_value: float = 2.6592
     extract_layers: list[int] = field(default_factory=lambda: [3, 6, 9])
-    reduce_dim: int = 64
-    decoder_num_attention_heads: int = 4
-    decoder_attention_dropout: float = 0.0
+    reduce_dim: Size = 64
+    decoder_num_attention_heads: Size = 4
+    decoder_attention_dropout: Portion = 0.0
     decoder_hidden_act: str = "quick_gelu"
-    decoder_intermediate_size: int = 2048
+    decoder_intermediate_size: Size = 2048
     conditional_layer: int = 0
     use_complex_transposed_convolution: bool = False
 
@@ -200,16 +233,16 @@ class GroupViTTextConfig(PretrainedConfig):
 
     model_type = "groupvit_text_model"
 
-    vocab_size: int = 49408
-    hidden_size: int = 256
-    intermediate_size: int = 1024
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 4
-    max_position_embeddings: int = 77
+    vocab_size: Size = 49408
+    hidden_size: Size = 256
+    intermediate_size: Size = 1024
+    num_hidden_layers: Depth = 12
+    num_attention_heads: Size = 4
+    max_position_embeddings: Size = 77
     hidden_act: str = "quick_gelu"
-    layer_norm_eps: float = 1e-5
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
+    layer_norm_eps: Positive = 1e-5
+    dropout: Portion = 0.0
+    attention_dropout: Portion = 0.0
     initializer_range: float = 0.02
     initializer_factor: float = 1.0
     pad_token_id: int | None = 1
@@ -223,28 +256,30 @@ class GroupViTVisionConfig(PretrainedConfig):
 
     model_type = "groupvit_vision_model"
 
-    hidden_size: int = 384
-    intermediate_size: int = 1536
-    depths: list[int] = field(default_factory=lambda: [6, 3, 3])
-    num_hidden_layers: int = 12
-    num_group_tokens: list[int] = field(default_factory=lambda: [64, 8, 0])
-    num_output_groups: list[int] = field(default_factory=lambda: [64, 8, 8])
-    num_attention_heads: int = 6
-    image_size: int = 224
-    patch_size: int = 16
-    num_channels: int = 3
+    hidden_size: Size = 384
+    intermediate_size: Size = 1536
+    depths: list[Depth] = field(default_factory=lambda: [6, 3, 3])
+    num_hidden_layers: Depth = 12
+    num_group_tokens: list[Count] = field(default_factory=lambda: [64, 8, 0])
+    num_output_groups: list[Count] = field(default_factory=lambda: [64, 8, 8])
+    num_attention_heads: Size = 6
+    image_size: Size = 224
+    patch_size: Size = 16
+    num_channels: Size = 3
     hidden_act: str = "gelu"
-    layer_norm_eps: float = 1e-5
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
+    layer_norm_eps: Positive = 1e-5
+    dropout: Portion = 0.0
+    attention_dropout: Portion = 0.0
     initializer_range: float = 0.02
     initializer_factor: float = 1.0
-    assign_eps: float = 1.0
+    assign_eps: Positive = 1.0
     assign_mlp_ratio: list[float] = field(default_factory=lambda: [0.5, 4])
 
     def __post_init__(self) -> None:
         super().__post_init__()
         stages = len(self.depths)
+        if sum(self.depths) > DEEPEST:
+            raise ValueError(f"depths {self.depths} are more than {DEEPEST} blocks together.")
         if min(len(self.num_group_tokens), len(self.num_output_groups)) < stages:
             raise ValueError(
                 f"num_group_tokens {self.num_group_tokens} and num_output_groups "
@@ -264,6 +299,6 @@ class GroupViTConfig(_TwoTowers):
 
     text_config: Any = None
     vision_config: Any = None
-    projection_dim: int = 256
-    projection_intermediate_dim: int = 4096
+    projection_dim: Size = 256
+    projection_intermediate_dim: Size = 4096
     logit_scale_init_value: float = 2.6592

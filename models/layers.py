@@ -37,6 +37,17 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     return ACTIVATIONS[name]
 
 
+def normal(tensor: Tensor, std: float) -> Tensor:
+    """Drawn anew in place; not on "meta", where torch imports its compiler to draw nothing."""
+    return tensor if tensor.is_meta else nn.init.normal_(tensor, std=std)
+
+
+def table(count: int, width: int, std: float) -> nn.Embedding:
+    """`count` vectors of `width` to look up, drawn anew."""
+    drawn = normal(torch.empty(count, width), std)
+    return nn.Embedding.from_pretrained(drawn, freeze=False)
+
+
 class Attention(nn.Module):
     """Multi-head attention, to itself unless there is a context."""
 
@@ -121,10 +132,10 @@ class PreNormLayer(nn.Module):
         width = attention.out_proj.in_features
         shrink = (2 * depth) ** -0.5 * factor
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
-            nn.init.normal_(projection.weight, std=width**-0.5 * shrink)
-        nn.init.normal_(attention.out_proj.weight, std=width**-0.5 * factor)
-        nn.init.normal_(mlp.fc1.weight, std=(2 * width) ** -0.5 * factor)
-        nn.init.normal_(mlp.fc2.weight, std=width**-0.5 * shrink)
+            normal(projection.weight, width**-0.5 * shrink)
+        normal(attention.out_proj.weight, width**-0.5 * factor)
+        normal(mlp.fc1.weight, (2 * width) ** -0.5 * factor)
+        normal(mlp.fc2.weight, width**-0.5 * shrink)
         for module in (*attention.children(), *mlp.children()):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)

@@ -35,7 +35,8 @@ class PretrainedModel(nn.Module):
         folder = checkpoint.locate(id_or_folder)
         config = checkpoint.read_config(folder, cls.config_class, cls.part)
         try:
-            model = cls(config)
+            with torch.device("meta"):  # memory is taken once the weights are found to fit
+                model = cls(config)
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             # whatever torch says of sizes that make no layer
             raise checkpoint.CheckpointError(

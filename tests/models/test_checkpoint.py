@@ -200,18 +200,36 @@ def test_a_damaged_file_is_named(copy: Path, name: str, content: str, message: s
         Segmenter.from_pretrained(copy)
 
 
+def configured(folder: Path, where: str, value: object) -> None:
+    raw = part = json.loads((folder / "config.json").read_text())
+    *parts, name = where.split(".")
+    for one in parts:
+        part = part[one]
+    part[name] = value
+    (folder / "config.json").write_text(json.dumps(raw))
+
+
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
         ("reduce_dim", None, "reduce_dim None is not a whole number"),
         ("reduce_dim", 15, "split into 2 attention heads"),
-        ("reduce_dim", -1, "negative dimension"),
-        ("decoder_num_attention_heads", 0, "zero"),
-        ("extract_layers", 1, "extract_layers 1 is not a list of whole numbers"),
-        ("extract_layers", [0.0, 1.0], "not a list of whole numbers"),
+        ("reduce_dim", -1, "reduce_dim -1 is not a whole number from 1 up"),
+        ("decoder_num_attention_heads", 0, "heads 0 is not a whole number from 1 up"),
+        ("extract_layers", 1, "extract_layers 1 is not a list in which each is a whole number"),
+        ("extract_layers", [0.0, 1.0], "each is a whole number"),
+        ("extract_layers", [1] * 100_000, "extract_layers has 100000 entries: at most 1000"),
+        ("logit_scale_init_value", float("nan"), "nan is not a number"),
+        ("use_complex_transposed_convolution", "false", "'false' is not true or false"),
+        ("text_config.num_hidden_layers", 10**9, "1000000000 is not a whole number from 0 to 1000"),
         ("text_config.hidden_act", "silu", "Unknown activation 'silu'"),
         ("text_config.eos_token_id", None, "eos_token_id None is not a whole number"),
-        ("vision_config.patch_size", 0, "zero"),
+        ("text_config.attention_dropout", 1.5, "1.5 is not a number from 0 to 1"),
+        ("vision_config.num_attention_heads", -2, "-2 is not a whole number from 1 up"),
+        ("vision_config.num_attention_heads", True, "True is not a whole number"),
+        ("vision_config.hidden_size", 10**12, "Storage size calculation overflowed"),
+        ("vision_config.patch_size", 0, "patch_size 0 is not a whole number from 1 up"),
+        ("vision_config.layer_norm_eps", -4, "-4 is not a number above 0"),
         ("vision_config.image_size", [64, 64], "image_size .* is not a whole number"),
         ("vision_config.layer_norm_eps", "1e-5", "layer_norm_eps '1e-5' is not a number"),
     ],
@@ -219,13 +237,25 @@ def test_a_damaged_file_is_named(copy: Path, name: str, content: str, message: s
 def test_a_configuration_that_makes_no_model_is_named(
     copy: Path, where: str, value: object, message: str
 ) -> None:
-    raw = part = json.loads((copy / "config.json").read_text())
-    *parts, name = where.split(".")
-    for one in parts:
-        part = part[one]
-    part[name] = value
-    (copy / "config.json").write_text(json.dumps(raw))
+    configured(copy, where, value)
     with pytest.raises(CheckpointError, match=f"config.json cannot be used: .*{message}"):
+        Segmenter.from_pretrained(copy)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        ("text_config.vocab_size", 10**9, r"instead of \(1000000000, 32\)"),
+        ("vision_config.image_size", 10**6, r"instead of \(15625000001, 32\)"),
+        ("vision_config.hidden_size", 10**9, r"instead of \(1000000000,\)"),
+        ("decoder_intermediate_size", 10**12, r"instead of \(1000000000000,\)"),
+    ],
+)
+def test_sizes_that_the_weights_do_not_have_are_refused_before_they_take_memory(
+    copy: Path, where: str, value: int, message: str
+) -> None:
+    configured(copy, where, value)
+    with pytest.raises(CheckpointError, match=f"does not fit .*{message}"):
         Segmenter.from_pretrained(copy)
 
 
