@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,21 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
+# What a file's kind means where the file says nothing, as for transformers; and without a kind,
+# the published CLIPSeg values.
+KINDS: dict[str, dict[str, Any]] = {
+    "CLIP": {
+        "size": {"shortest_edge": 224},
+        "do_center_crop": True,
+        "crop_size": 224,
+        "resample": Image.Resampling.BICUBIC,
+        "image_mean": CLIP_MEAN,
+        "image_std": CLIP_STD,
+    },
+    "ViT": {"size": 224, "image_mean": 0.5, "image_std": 0.5},
+    "": {"size": 352, "image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD},
+}
+LARGEST = 4096 * 4096  # pixels of an input; attention to all of them would fit in no memory
 
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # more than 8 bits a pixel
 
@@ -52,8 +68,8 @@ class ImageProcessor:
     """Resize to the model's input, crop if asked, scale to [0, 1], normalise.
 
     Without `shortest_edge` the input is `height` x `width` whatever the aspect ratio; with it, the
-    shorter side becomes that long and the ratio is kept. `crop` cuts that square out of the centre,
-    with black where the image is smaller.
+    shorter side becomes that long and the ratio is kept. `crop`, a height and a width, is cut out
+    of the centre, with black where the image is smaller.
     """
 
     height: int = 352
@@ -63,21 +79,30 @@ class ImageProcessor:
     resample: int = Image.Resampling.BILINEAR
     rescale_factor: float = 1 / 255
     shortest_edge: int | None = None
-    crop: int | None = None
+    crop: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what makes no input of any image.
 
         Raises:
-            ValueError: it has no pixels, an unknown resampling, or statistics not of three colours.
+            ValueError: it has no pixels or too many, an unknown resampling, statistics not of three
+                colours, or makes numbers that are infinite or none.
         """
-        if min(self.height, self.width, self.crop or 1) < 1:
-            raise ValueError(f"size {self.height}x{self.width} is no size of an image")
+        for height, width in ((self.height, self.width), self.crop or (1, 1)):
+            if min(height, width) < 1 or height * width > LARGEST:
+                raise ValueError(f"size {height}x{width} is no size of an input")
         Image.Resampling(self.resample)
         if len(self.mean) != 3 or len(self.std) != 3 or not all(self.std):
             raise ValueError(
                 f"image_mean {self.mean} and image_std {self.std} must have three numbers each, "
                 "and no deviation be 0"
+            )
+        numbers = (self.rescale_factor, *self.mean, *self.std)
+        most = (255 * abs(self.rescale_factor) + max(map(abs, self.mean))) / min(map(abs, self.std))
+        if not all(map(math.isfinite, numbers)) or most > torch.finfo(torch.float32).max:
+            raise ValueError(
+                f"rescale_factor {self.rescale_factor}, image_mean {self.mean} and image_std "
+                f"{self.std} make numbers that are infinite or none"
             )
 
     @classmethod
@@ -105,28 +130,29 @@ class ImageProcessor:
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
         """From the published keys; `size` and `crop_size` may be an int or a mapping.
 
-        What the int of `size` is, the file's kind tells: CLIP's shorter side, else both. A key that
-        is null says nothing.
+        What the int of `size` is, the file's kind tells: CLIP's shorter side, else both; and what
+        holds where a key is missing. A key that is null says nothing.
 
         Raises:
-            ValueError: images are to be taken in whatever size they have, or a value is none.
+            ValueError: images are to be padded, or taken in whatever size they have, or a value is
+                none.
         """
-        raw = {key: value for key, value in raw.items() if value is not None}
+        name = str(raw.get("image_processor_type") or raw.get("feature_extractor_type") or "")
+        kind = next(kind for kind in KINDS if kind in name)
+        raw = KINDS[kind] | {key: value for key, value in raw.items() if value is not None}
         if not raw.get("do_resize", True):
             raise ValueError("do_resize is false, and the model needs inputs of one size")
-        size, crop = raw.get("size", 352), raw.get("crop_size")
-        kind = raw.get("image_processor_type") or raw.get("feature_extractor_type") or ""
-        if not isinstance(size, Mapping):
-            size = {"shortest_edge": size} if "CLIP" in kind else {"height": size, "width": size}
-        keeps_ratio = "shortest_edge" in size
-        height = int(size["shortest_edge" if keeps_ratio else "height"])
-        width = height if keeps_ratio else int(size["width"])
-        crop = crop["height"] if isinstance(crop, Mapping) else crop
-        mean = _colours(raw.get("image_mean", IMAGENET_MEAN))
-        std = _colours(raw.get("image_std", IMAGENET_STD))
+        if raw.get("do_pad"):
+            raise ValueError("do_pad is true, and inputs are not padded here")
+        size = raw["size"]
+        if kind == "CLIP" and isinstance(size, int):
+            size = {"shortest_edge": size}
+        keeps_ratio = isinstance(size, Mapping) and list(size) == ["shortest_edge"]
+        height, width = _sides("size", size["shortest_edge"] if keeps_ratio else size)
+        mean, std = _colours(raw["image_mean"]), _colours(raw["image_std"])
         if not raw.get("do_normalize", True):
             mean, std = (0.0,) * 3, (1.0,) * 3
-        scales = raw.get("do_rescale", True)
+        crops, scales = raw.get("do_center_crop", False), raw.get("do_rescale", True)
         return cls(
             height=height,
             width=width,
@@ -135,7 +161,7 @@ class ImageProcessor:
             resample=int(raw.get("resample", Image.Resampling.BILINEAR)),
             rescale_factor=float(raw.get("rescale_factor", 1 / 255)) if scales else 1.0,
             shortest_edge=height if keeps_ratio else None,
-            crop=int(crop) if crop and raw.get("do_center_crop", False) else None,
+            crop=_sides("crop_size", raw.get("crop_size")) if crops else None,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,7 +182,8 @@ class ImageProcessor:
             raw |= {"size": {"shortest_edge": self.shortest_edge}, "do_convert_rgb": True}
             raw["do_center_crop"] = self.crop is not None
         if self.crop is not None:
-            raw["crop_size"] = {"height": self.crop, "width": self.crop}
+            raw["do_center_crop"] = True
+            raw["crop_size"] = dict(zip(("height", "width"), self.crop, strict=True))
         return raw
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
@@ -196,8 +223,22 @@ class ImageProcessor:
     def _cropped(self, image: Image.Image) -> Image.Image:
         if self.crop is None:
             return image
-        left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
-        return image.crop((left, top, left + self.crop, top + self.crop))
+        height, width = self.crop
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        return image.crop((left, top, left + width, top + height))
+
+
+def _sides(what: str, given: object) -> tuple[int, int]:
+    """Height and width, of a number for both, or of a mapping of the two."""
+    if isinstance(given, Mapping) and given.keys() == {"height", "width"}:
+        sides = (given["height"], given["width"])
+    else:
+        sides = (given, given)
+    if not all(type(side) is int for side in sides):
+        raise ValueError(
+            f"{what} {given!r} is neither a number of pixels nor a height and a width in pixels"
+        )
+    return sides
 
 
 def _colours(given: float | Sequence[float]) -> tuple[float, ...]:

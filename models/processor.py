@@ -168,7 +168,7 @@ class GroupViTProcessor(Processor):
         std=CLIP_STD,
         resample=Image.Resampling.BICUBIC,
         shortest_edge=224,
-        crop=224,
+        crop=(224, 224),
     )
 
 

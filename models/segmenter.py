@@ -313,7 +313,7 @@ def check_parts(
             f"the model takes images of {vision.num_channels} channels, and ours have three."
         )
     if isinstance(model, CLIPSegForImageSegmentation) and processor.fixed:  # else patches are whole
-        height, width = (processor.crop or side for side in (processor.height, processor.width))
+        height, width = processor.crop or (processor.height, processor.width)
         check_patches(torch.empty(height, width, device="meta"), vision.patch_size)
 
 

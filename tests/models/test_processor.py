@@ -28,7 +28,8 @@ def test_what_transformers_5_saves_of_images_is_read(tmp_path: Path) -> None:
     raw = {"image_processor_type": "ViTImageProcessor", "size": 64, "image_mean": [0.5] * 3}
     file = tmp_path / "processor_config.json"
     file.write_text(json.dumps({"image_processor": raw, "processor_class": "CLIPSegProcessor"}))
-    assert ImageProcessor.from_pretrained(tmp_path) == ImageProcessor(64, 64, mean=(0.5,) * 3)
+    half = (0.5,) * 3  # ViT's, where the file says nothing
+    assert ImageProcessor.from_pretrained(tmp_path) == ImageProcessor(64, 64, mean=half, std=half)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 352}))
     assert ImageProcessor.from_pretrained(tmp_path).width == 64
     file.write_text(json.dumps({"processor_class": "CLIPSegProcessor"}))  # as version 4 wrote it
@@ -61,7 +62,23 @@ def test_steps_that_a_file_switches_off_are_left_out() -> None:
     [
         ("size", 0),
         ("size", {"height": 8, "width": -8}),
+        ("size", {"height": 8}),
+        ("size", {"shortest_edge": 8, "longest_edge": 12}),
+        ("size", "8"),
+        ("size", 8.5),
+        ("size", True),
+        ("size", 10**6),
+        ("crop_size", 10**6),
+        ("crop_size", 0),
+        ("crop_size", {"height": 8}),
+        ("crop_size", None),
+        ("do_pad", True),
         ("resample", 99),
+        ("rescale_factor", float("nan")),
+        ("rescale_factor", 1e300),
+        ("image_mean", [float("nan")] * 3),
+        ("image_std", float("inf")),
+        ("image_std", 1e-300),
         ("image_mean", [0.5]),
         ("image_mean", [0.5, 0.5, "half"]),
         ("image_std", [0.0, 0.5, 0.5]),
@@ -70,9 +87,19 @@ def test_steps_that_a_file_switches_off_are_left_out() -> None:
 def test_a_value_that_no_image_can_be_made_by_is_refused(
     tmp_path: Path, name: str, value: object
 ) -> None:
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 8, name: value}))
+    told = {"size": 8, "do_center_crop": True, "crop_size": 8, name: value}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
     with pytest.raises(CheckpointError, match=r"preprocessor_config\.json cannot be used"):
         ImageProcessor.from_pretrained(tmp_path)
+
+
+def test_a_rectangle_is_cut_out_of_the_centre() -> None:
+    image = Image.new("RGB", (12, 12), "black")
+    image.paste("white", (3, 2, 9, 10))
+    told = {"size": 12, "do_center_crop": True, "crop_size": {"height": 8, "width": 6}}
+    processor = ImageProcessor.from_dict({**told, "do_normalize": False})
+    assert processor([image]).equal(torch.ones(1, 3, 8, 6))
+    assert ImageProcessor.from_dict(processor.to_dict()) == processor
 
 
 def test_null_says_nothing_and_one_number_is_of_all_colours() -> None:

@@ -128,15 +128,17 @@ def test_groupvit_keeps_the_aspect_ratio_and_the_centre(processor: CLIPSegProces
         groupvit()
 
 
-@pytest.mark.parametrize(("kind", "shortest_edge"), [("CLIP", 224), ("ViT", None)])
+@pytest.mark.parametrize(
+    ("kind", "shortest_edge", "crop"), [("CLIP", 224, (224, 224)), ("ViT", None, None)]
+)
 def test_a_size_of_one_number_is_what_its_kind_of_file_means_by_it(
-    kind: str, shortest_edge: int | None
+    kind: str, shortest_edge: int | None, crop: tuple[int, int] | None
 ) -> None:
     written = {"size": 224, "crop_size": 224, "do_center_crop": kind == "CLIP"}  # as in 2022
     read = ImageProcessor.from_dict(
         {"feature_extractor_type": f"{kind}FeatureExtractor", **written}
     )
-    assert (read.shortest_edge, read.crop) == (shortest_edge, shortest_edge)
+    assert (read.shortest_edge, read.crop) == (shortest_edge, crop)
     assert (read.height, read.width) == (224, 224)
 
 
