@@ -78,16 +78,19 @@ class Attention(nn.Module):
         k, v = self._split(self.k_proj(context)), self._split(self.v_proj(context))
         dropout = self.dropout if self.training else 0.0
         wanted = trace is not None and trace.wants_attentions
+        # not infinity: a token that may attend to none would become NaN, and spread
+        lowest = torch.finfo(q.dtype).min
         if wanted or (self.training and x.device.type == "cpu"):  # the fused backward is slower
             scores = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
             if mask is not None:
-                # not infinity: a token that may attend to none would become NaN, and spread
-                scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+                scores = scores.masked_fill(~mask, lowest)
             weights = torch.softmax(scores, dim=-1, dtype=scores.dtype)
             if trace is not None:
                 trace.attention(weights)
             y = F.dropout(weights, dropout) @ v
         else:
+            if mask is not None:  # as numbers: of truths, the kernel would give such a token zeros
+                mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, lowest)
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
