@@ -21,6 +21,7 @@ from models import (
     ImageProcessor,
     Segmenter,
 )
+from models.engines import Engine
 from models.segmenter import TEXTS_PER_PASS, marked, resize
 
 
@@ -52,13 +53,14 @@ def test_an_image_is_encoded_once_for_any_number_of_prompts(
     segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes: list[int] = []
-    encode = segmenter._engine.encode
+    engine = type(segmenter._engine)  # of an instance, older pytest leaves its method behind
+    encode = engine.encode
 
-    def counted(images: Sequence[Image.Image]) -> list[ImageFeatures]:
+    def counted(self: Engine, images: Sequence[Image.Image]) -> list[ImageFeatures]:
         passes.append(len(images))
-        return encode(images)
+        return encode(self, images)
 
-    monkeypatch.setattr(segmenter._engine, "encode", counted)
+    monkeypatch.setattr(engine, "encode", counted)
     features = segmenter.encode_image(picture(64, 64))
     for count in (1, 3, 9):
         segmenter.segment(features, segmenter.encode_text([f"thing {i}" for i in range(count)]))
