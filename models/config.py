@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, TypeVar
 
 T = TypeVar("T", bound="PretrainedConfig")
 
-Size = Count = Depth = int
-Portion = Positive = float
+Size: TypeAlias = int
+Count: TypeAlias = int
+Depth: TypeAlias = int
+Portion: TypeAlias = float
+Positive: TypeAlias = float
 
 DEEPEST = 1000  # blocks; far more than anyone has trained, and made in a second
+WIDEST = 4096  # pixels
+ONE_FIELD = re.compile(r"[^{}]*\{\}[^{}]*")
 LARGEST = sys.float_info.max
 
 
@@ -291,7 +297,11 @@ class GroupViTVisionConfig(PretrainedConfig):
 
 @_config
 class GroupViTConfig(_TwoTowers):
-    """GroupViT: both towers and their projections."""
+    """GroupViT: both towers and their projections.
+
+    Three keys besides, where there are any, say how `Segmenter` asks it: `segmentation_side` in
+    pixels, `templates` around a label, and `background_similarity`, a cosine.
+    """
 
     model_type = "groupvit"
     text_class = GroupViTTextConfig
@@ -302,3 +312,19 @@ class GroupViTConfig(_TwoTowers):
     projection_dim: Size = 256
     projection_intermediate_dim: Size = 4096
     logit_scale_init_value: float = 2.6592
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        side, cosine = (self.extra.get(k) for k in ("segmentation_side", "background_similarity"))
+        if side is not None and not _whole(1, WIDEST)(side):
+            raise ValueError(
+                f"segmentation_side {side!r} is not a whole number from 1 to {WIDEST}."
+            )
+        if cosine is not None and not _number(-1, 1)(cosine):
+            raise ValueError(f"background_similarity {cosine!r} is not a number from -1 to 1.")
+        templates = self.extra.get("templates", ["{}"])
+        if not isinstance(templates, list | tuple) or not templates:
+            raise ValueError(f"templates {templates!r} is not a list of texts.")
+        for one in templates:
+            if not isinstance(one, str) or not ONE_FIELD.fullmatch(one):
+                raise ValueError(f"template {one!r} has not one {{}}, where the label goes.")

@@ -190,7 +190,7 @@ class GroupViTEngine:
         self._fast = prepare(lambda d: FastGroupViT(model, d), dtype) if on_cpu else None
         config = model.config
         patch = config.vision_config.patch_size
-        side = config.extra.get("segmentation_side", 2 * config.vision_config.image_size)
+        side = config.extra.get("segmentation_side") or 2 * config.vision_config.image_size
         self._window = max(1, round(side / patch))  # in patches
         self._patch = patch
         self._background = background_of(model)
@@ -267,7 +267,8 @@ class GroupViTEngine:
 
 def background_of(model: GroupViTModel) -> float:
     """The background's cosine."""
-    return float(model.config.extra.get("background_similarity", BACKGROUND))
+    told = model.config.extra.get("background_similarity")
+    return BACKGROUND if told is None else float(told)
 
 
 def gathered(patches: Tensor, grid: tuple[int, int], windows: Windows) -> Tensor:
