@@ -37,6 +37,7 @@ from rq.utils import as_text
 from backend.scripts import PREFIX
 
 STOPPED = "stopped by hand; the next run goes on from where it was"
+LEFT = "its trainer died; the next one takes it up again"
 LEASE = 10  # seconds without a sign of life after which a trainer counts as dead
 STOP = 24 * 3600  # seconds that the word to stop a run holds
 
@@ -129,26 +130,30 @@ return count
 """
 )
 
+# What was told of a run before it was left or paused is no longer so: it reads all anew.
 _TAKE = (
     _HEAD
     + f"""
 local name = ARGV[1]
+local function begin(project)
+  call('HDEL', P .. 'news', project)
+  call('HDEL', P .. 'now', project)
+  hold(project, name, {LEASE})
+end
 for _, project in ipairs(call('HKEYS', P .. 'running')) do
   if not alive(project) then
     local deaths = call('HGET', P .. 'deaths', project) or 0
     if call('HGET', P .. 'running', project) ~= '' then
       deaths = call('HINCRBY', P .. 'deaths', project, 1)
     end
-    call('HDEL', P .. 'news', project)
-    hold(project, name, {LEASE})
+    begin(project)
     return {{project, call('HGET', P .. 'runs', project), deaths}}
   end
 end
 for _, project in ipairs(call('ZRANGEBYSCORE', P .. 'waiting', '-inf', now())) do
   if call('HEXISTS', P .. 'running', project) == 0 then
     call('ZREM', P .. 'waiting', project)
-    call('HDEL', P .. 'news', project)
-    hold(project, name, {LEASE})
+    begin(project)
     return {{project, call('HINCRBY', P .. 'runs', project, 1), 0}}
   end
 end
@@ -363,10 +368,14 @@ class TrainingLane:
             asked = {"job": run_name(project, number + 1), "in_seconds": round(due[project], 1)}
         if project in running:
             told = json.loads(now.get(project, "{}"))
-            held = running[project] and self._connection.exists(f"{PREFIX}training:lease:{project}")
-            state = told.pop("state", "waiting") if held else "waiting"
+            if not running[project]:
+                told = {"state": "waiting", **told}
+            elif self._connection.exists(f"{PREFIX}training:lease:{project}"):
+                told = {"state": "starting", **told}  # who loads the model has told nothing yet
+            else:
+                told = {"state": "waiting", "reason": LEFT}
             job = run_name(project, number)
-            return {"job": job, "state": state, **told, "next": asked, "last": ended_last}
+            return {"job": job, **told, "next": asked, "last": ended_last}
         if asked is not None:
             return {"job": asked["job"], "state": "waiting", "next": asked, "last": ended_last}
         if ended_last is not None:

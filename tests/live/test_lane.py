@@ -89,6 +89,39 @@ def test_a_pause_ends_by_itself_or_by_a_request_and_is_no_death(lane: TrainingLa
     wait_until(lambda: lane.take(OTHER) == run, 5)
 
 
+def test_who_holds_a_run_starts_it_until_there_is_something_to_tell(lane: TrainingLane) -> None:
+    lane.request(7)
+    assert state(lane)["state"] == "waiting"
+    run = taken(lane)
+    assert state(lane)["state"] == "starting"
+    lane.tell(run, state="training", step=20)
+    assert (state(lane)["state"], state(lane)["step"]) == ("training", 20)
+    lane.give_back(ONE)
+    assert (state(lane)["state"], state(lane)["reason"]) == ("waiting", training.LEFT)
+    assert "step" not in state(lane)
+    run = taken(lane, OTHER)
+    assert (state(lane)["state"], state(lane).get("reason")) == ("starting", None)
+    assert "step" not in state(lane)  # the one before it was there
+    lane.pause(run, OTHER, 0, "Label Studio is away")
+    assert (state(lane)["state"], state(lane)["reason"]) == ("waiting", "Label Studio is away")
+    taken(lane)
+    assert (state(lane)["state"], state(lane).get("reason")) == ("starting", None)
+
+
+def test_news_that_a_run_is_taken_up_again_with_make_no_other_one_due(
+    lane: TrainingLane, redis: Redis
+) -> None:
+    lane.request(7)
+    lane.tell(taken(lane), state="training", step=20)
+    lane.give_back(ONE)
+    run = taken(lane, OTHER)
+    news(lane, redis, 28)  # it reads all that is accepted, as it would have at first
+    assert (state(lane)["news"], state(lane)["next"]) == (0, None)
+    lane.tell(run, state="measuring")
+    news(lane, redis, 28)
+    assert state(lane)["next"]["job"] == "train-7-2"
+
+
 def test_news_make_a_training_due_after_a_quiet_time(lane: TrainingLane, redis: Redis) -> None:
     news(lane, redis, 4)
     assert state(lane)["news"] == 4
