@@ -135,8 +135,10 @@ class Trainer:
         """Train a project, and say how it went."""
         if run.deaths >= MOST_DEATHS:
             reason = (
-                f"The trainer died {run.deaths} times while it trained project {run.project}; "
-                "there may be too little memory."
+                f"The trainer died {run.deaths} times while it trained project {run.project}, and "
+                "the run is given up. If nobody killed it there may be too little memory: set a "
+                "smaller TRAIN_MEMORY_MB or fewer WORKERS where it runs. Then ask for a training "
+                "again, which goes on from this one's last look at the validation tasks."
             )
             log.error("%s", reason)
             self._insist(lambda: self._lane.end(run, self._name, "failed", reason=reason))

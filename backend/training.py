@@ -36,7 +36,10 @@ from rq.utils import as_text
 
 from backend.scripts import PREFIX
 
-STOPPED = "stopped by hand; the next run goes on from where it was"
+STOPPED = (
+    "stopped by hand; encoded images are kept, and the next run on the same annotations goes on "
+    "from the last look at the validation tasks, if this one came to one"
+)
 LEFT = "its trainer died; the next one takes it up again"
 LEASE = 10  # seconds without a sign of life after which a trainer counts as dead
 STOP = 24 * 3600  # seconds that the word to stop a run holds

@@ -100,7 +100,7 @@ def _train(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(
             "\nStopped. The same command goes on from the last look at the validation tasks, if it "
-            "came to one; nothing else is needed."
+            "came to one, and else with the images that are encoded; nothing else is needed."
         )
         if measured():
             print(f"{MEASURED} {later(options.project)}")
@@ -130,8 +130,9 @@ def _stop(settings: Settings, options: argparse.Namespace) -> int:
     backend = Backend(connect.address(settings, options.backend), patience=5.0)
     if backend.stop_training(options.project):
         print(
-            f"The training of project {options.project} is stopped. The next one goes on from its "
-            "last look at the validation tasks, if it came to one."
+            f"The training of project {options.project} is stopped. The images that it encoded are "
+            "kept, and the next one on the same annotations goes on from its last look at the "
+            "validation tasks, if it came to one; else it begins anew with these images."
         )
     else:
         print(f"No training of project {options.project} runs or waits.")

@@ -305,7 +305,7 @@ class Routes:
         return job
 
     def stop_training(self) -> dict[str, Any]:
-        """Stop a project's training: `?project=ID`; the next one goes on from where it was."""
+        """Stop a project's training: `?project=ID`; `/jobs` says what is kept."""
         project = _project()
         return {"project": project, "stopped": self._lane.stop(project)}
 

@@ -9,7 +9,7 @@ import pytest
 from backend.errors import AlreadyTraining, BackendError, LabelStudioUnavailable
 from backend.learning.gauge import Gauge
 from backend.reader import Reader
-from backend.trainer import Trainer
+from backend.trainer import MOST_DEATHS, Trainer
 from backend.training import Run, TrainingLane, Word
 
 
@@ -18,9 +18,11 @@ class Lane:
 
     def __init__(self) -> None:
         self.pauses: list[int] = []
+        self.deaths = 0
+        self.ended: list[tuple[str, str]] = []
 
     def take(self, trainer: str) -> Run:
-        return Run(7, 1, 0)
+        return Run(7, 1, self.deaths)
 
     def pause(self, run: Run, trainer: str, seconds: int, reason: str) -> None:
         self.pauses.append(seconds)
@@ -35,6 +37,9 @@ class Lane:
         pass
 
     end_pulse = pulse
+
+    def end(self, run: Run, trainer: str, state: str, **told: str) -> None:
+        self.ended.append((state, told["reason"]))
 
 
 class NoEvents:
@@ -88,6 +93,20 @@ def test_a_training_waits_as_long_as_label_studio_asks_for_or_ever_longer(
 
     work(lane, NoEvents(), learn, [], lambda: not left)
     assert lane.pauses == pauses
+
+
+def test_a_run_in_which_trainers_keep_dying_is_given_up_and_what_to_do_is_told() -> None:
+    lane = Lane()
+    lane.deaths = MOST_DEATHS
+
+    def learn(*_: object) -> NoReturn:
+        raise AssertionError
+
+    work(lane, NoEvents(), learn, [], lambda: bool(lane.ended))
+    ((state, reason),) = lane.ended
+    assert state == "failed"
+    for part in ("died 3 times", "project 7", "given up", "TRAIN_MEMORY_MB", "ask for a training"):
+        assert part in reason
 
 
 def test_what_was_accepted_before_a_training_was_asked_for_is_read_before_it_begins() -> None:
