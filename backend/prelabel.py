@@ -7,8 +7,8 @@ stopped at any time and run again, and begins where things are.
 
 from __future__ import annotations
 
+import re
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -22,7 +22,11 @@ from backend.service import Backend
 
 AT_ONCE = 200  # tasks that are handed over together
 POLL = 1.0  # seconds between looks at the progress
+EXAMPLES = 3  # tasks named of those that failed for the same reason
 SAVING = 20.0  # seconds that Label Studio may take to save what it asked for itself
+
+# Words that name one task's image, its size or its place, but not what a host answered.
+_OF_ONE = re.compile(r"(?<!\S)(?<!answered )\S*(?:[\d/\\]|\.\w{3,4}\b)\S*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +69,20 @@ class Report:
                 "that go with it."
             )
         if self.failures:
-            reasons = Counter(self.failed.values())
-            example = {reason: task for task, reason in reversed(list(self.failed.items()))}
-            rows = [[str(n), reason, example[reason]] for reason, n in reasons.most_common()]
-            lines += [f"{self.failures} failed:", table(["tasks", "reason", "such as task"], rows)]
+            rows = [
+                [str(len(tasks)), self.failed[tasks[0]], ", ".join(tasks[:EXAMPLES])]
+                for tasks in self._alike()
+            ]
+            head = ["tasks", "reason of the first", "such as"]
+            lines += [f"{self.failures} failed:", table(head, rows, words=3)]
         return "\n".join(lines)
+
+    def _alike(self) -> list[list[str]]:
+        """Tasks that failed for one reason but for the image that it names; the most first."""
+        alike: dict[str, list[str]] = {}
+        for task, reason in self.failed.items():
+            alike.setdefault(_OF_ONE.sub("", reason), []).append(task)
+        return sorted(alike.values(), key=len, reverse=True)
 
 
 def prelabel(

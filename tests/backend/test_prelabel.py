@@ -92,8 +92,21 @@ def test_failures_are_told_by_reason_with_an_example() -> None:
     assert report.failures == 3
     assert "20 tasks lacked a prediction, 17 have one" in text
     rows = [line.split() for line in text.splitlines()]
-    assert ["2", "ImageMissing:", "gone", "4"] in rows
+    assert ["2", "ImageMissing:", "gone", "4,", "9"] in rows
     assert ["1", "BadPrompt:", "too", "long", "11"] in rows
+
+
+def test_images_that_are_missing_are_one_reason_whatever_they_are_called() -> None:
+    missing = "ImageMissing: http://ls:8080/data/{} does not exist: ls answered {}"
+    failing = {str(n): missing.format(f"cat-{n}.jpg", 404) for n in range(1, 5001)}
+    failing["6000"] = missing.format("dog.jpg", 500)
+    local = "ImageMissing: cats/{} cat.jpg is not in LOCAL_FILES_DOCUMENT_ROOT (/images)"
+    failing |= {"7000": local.format("old"), "7001": local.format("young")}
+    failing["8000"] = "BadPrompt: too long"
+    _, _, _, _, *rows = str(prelabel(Studio(8000), Busy(8000, failing), 7)).splitlines()
+    assert [row.split()[0] for row in rows] == ["5000", "2", "1", "1"]
+    assert failing["1"] in rows[0]
+    assert rows[0].endswith("1, 2, 3")
 
 
 def test_what_failed_before_and_was_not_handed_over_now_is_not_counted() -> None:
