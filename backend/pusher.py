@@ -28,6 +28,7 @@ from backend.errors import (
     LabelStudioRefused,
     LabelStudioUnavailable,
 )
+from backend.holding import HOLD, holding
 from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.regions import prediction
 from backend.labelstudio.studio import UNCERTAINTY, Predictions
@@ -35,7 +36,6 @@ from backend.outage import Outage
 
 log = logging.getLogger(__name__)
 
-HOLD = 10  # seconds after which another may take over from a pusher that died
 AT_ONCE = 25  # answers taken together
 MOST_BYTES = 4_000_000  # of packed answers in one request; as JSON they are four times that
 LOOK = 5.0  # seconds between looks after askers that died
@@ -102,10 +102,7 @@ class Pusher:
     def _work(self, lock: Lock) -> None:
         """Push while the lock is held."""
         self._lock = lock
-        lost = threading.Event()
-        heart = threading.Thread(target=_keep, args=(lock, lost), daemon=True)
-        heart.start()
-        try:
+        with holding(lock) as lost:
             recovered = self._deliveries.recover()
             if recovered:
                 log.warning("%d predictions were on their way when their pusher died", recovered)
@@ -117,11 +114,6 @@ class Pusher:
                 jobs = self._deliveries.take(AT_ONCE, seconds=1)
                 self._push_until_done(jobs, lost)
                 self._deliveries.feed(1)  # the background pauses while too much waits here
-        finally:
-            if not lost.is_set():
-                lost.set()
-                heart.join()
-                lock.release()
 
     def _push_until_done(self, jobs: Sequence[str], lost: threading.Event) -> None:
         """Push what was taken, again and again while Label Studio cannot."""
@@ -295,16 +287,6 @@ def _asked(error: Exception) -> float | None:
     """The seconds that Label Studio wants to be left alone, if it said so."""
     cause = error.__cause__ if isinstance(error, InDoubt) else error
     return cause.after if isinstance(cause, LabelStudioUnavailable) else None
-
-
-def _keep(lock: Lock, lost: threading.Event) -> None:
-    """Hold the lock until `lost`, which is set if another has it."""
-    while not lost.wait(HOLD / 5):
-        try:
-            lock.reacquire()
-        except (LockError, RedisError) as error:
-            log.warning("another may push from now on: %s", error)
-            lost.set()
 
 
 def _lots(lates: Sequence[Late]) -> Iterator[list[Late]]:

@@ -7,7 +7,6 @@ broker, and all that stayed is tried again after a while.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import time
@@ -16,10 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import LockError
-from redis.lock import Lock
 
 from backend.errors import BackendError
+from backend.holding import HOLD, holding
 from backend.inbox import Inbox
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.events import Kind
@@ -33,7 +31,7 @@ log = logging.getLogger(__name__)
 
 EVENTS = 50  # taken together
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds until what could not be kept is tried again
-LOCK, READING = "promptbrush:training:reader", 60  # one reads, an event in so many seconds at most
+LOCK = "promptbrush:training:reader"  # one reads
 
 # What one annotation's event has in common with another's.
 SHARED = ("project", "label_config", "project_created_at", "project_updated_at")
@@ -93,17 +91,17 @@ class Reader:
         Raises:
             RedisError: the broker does not answer.
         """
-        lock = self._connection.lock(LOCK, timeout=READING, thread_local=False)
+        lock = self._connection.lock(LOCK, timeout=HOLD, thread_local=False)
         if not lock.acquire(blocking=False):
             return False
-        try:
+        with holding(lock):
             if self._again is not None and time.monotonic() >= self._again:
                 self._after, self._missed, self._again = "", False, None
             events = self._inbox.oldest(EVENTS, self._after)
             read: list[str] = []
             told: dict[int, _Told] = {}
             for alike in _alike(events):
-                for name, event, taken in self._take(alike, lock):
+                for name, event, taken in self._take(alike):
                     read.append(name)
                     if taken is not None:
                         project = event["project"]
@@ -125,19 +123,13 @@ class Reader:
             if not more and self._again is None:
                 self._end_pass()
             return more
-        finally:
-            try:
-                lock.release()
-            except LockError:
-                log.debug("reading took longer than the lock is held")
 
-    def _take(self, alike: Sequence[Named], lock: Lock) -> Iterator[tuple[str, Json, _Told | None]]:
+    def _take(self, alike: Sequence[Named]) -> Iterator[tuple[str, Json, _Told | None]]:
         """Keep what events tell, as one, or one by one where that fails; gives those it is done of.
 
         What is read at a time waits for the disk once, and not once for each.
         """
         if len(alike) > 1:
-            _hold(lock)
             saved = [one for _, event in alike for one in event["saved"]]
             try:
                 taken = self._kept({**alike[-1][1], "saved": saved})
@@ -147,7 +139,6 @@ class Reader:
                 yield from ((name, event, taken) for name, event in alike)
                 return
         for name, event in alike:
-            _hold(lock)
             try:
                 taken = self._taken(name, event)
             except OSError as error:
@@ -242,9 +233,3 @@ def _alike(events: Sequence[Named]) -> list[list[Named]]:
         rest = tuple((part, event.get(part)) for part in SHARED)
         found.setdefault(rest if one else name, []).append((name, event))
     return list(found.values())
-
-
-def _hold(lock: Lock) -> None:
-    """Go on reading; that another does by now is seen when all is read."""
-    with contextlib.suppress(LockError):
-        lock.reacquire()

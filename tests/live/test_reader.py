@@ -13,7 +13,7 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 
-from backend import reader
+from backend import reader, training
 from backend.inbox import Inbox
 from backend.labelstudio.events import Annotated, Event, Kind
 from backend.learning.collected import Collected
@@ -173,14 +173,18 @@ def test_what_waits_longer_than_the_pause_to_fail_holds_up_nothing_behind_it(
     assert (desk.kept(7), desk.waiting()) == (2 * reader.EVENTS + 1, 0)
 
 
-def test_events_that_take_long_together_are_read_once(
+def test_an_event_that_takes_longer_than_a_dead_reader_is_waited_for_is_read_once(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "READING", 1)
+    assert reader.HOLD <= training.LEASE  # who dies meanwhile keeps nobody waiting beyond that
+    monkeypatch.setattr(reader, "HOLD", 1)
     take = desk.collected.take
 
     def slowly(event: Any) -> Any:
-        time.sleep(0.4)
+        assert desk.redis.pttl(reader.LOCK) <= 1000
+        if event["saved"][0]["annotation"] == 3:
+            time.sleep(1.5)
+            assert not desk.another().read()
         return take(event)
 
     monkeypatch.setattr(desk.collected, "take", slowly)
