@@ -6,6 +6,7 @@
     coco-polygons.json        the same as outlines, of few points
     label_config.xml          what the labels are, and what they are prompted with
     report.json               what was used, and what was left out
+    .new-images               whose pictures were written, until all of this is whole
 
 An annotation in COCO is everything of a label in an image, not one object of it.
 """
@@ -35,6 +36,7 @@ RLE = "coco-rle.json"
 POLYGONS = "coco-polygons.json"
 CONFIG = "label_config.xml"
 REPORT = "report.json"
+BEGUN = ".new-images"
 
 # what reading JSON raises where something else is in it; RecursionError, where it nests too deep
 _AMISS = ValueError, RecursionError, OverflowError, KeyError, TypeError
@@ -47,12 +49,13 @@ Json = dict[str, Any]
 def write(found: Iterable[Sample], xml: str, project: int, account: Account, folder: Path) -> None:
     """Write samples of a project with that labeling configuration; the lists come last.
 
-    What an export before left in the folder, and this one has no longer, goes.
+    What an export before left in the folder, and this one has no longer, goes; so does what one
+    left that was stopped before its lists were written, whosever it was.
 
     Raises:
         BadRequest: the folder has an export of another project.
     """
-    before = _stems(folder, project)
+    before = _stems(folder, project) | _begun(folder)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     config = parse_label_config(xml)
@@ -72,11 +75,16 @@ def write(found: Iterable[Sample], xml: str, project: int, account: Account, fol
     }
     numbers = count(1)
     pictures: set[Path] = set()
-    with _growing(folder / RLE, head) as exact, _growing(folder / POLYGONS, head) as outlined:
+    with (
+        (folder / BEGUN).open("a", encoding="utf-8") as begun,
+        _growing(folder / RLE, head) as exact,
+        _growing(folder / POLYGONS, head) as outlined,
+    ):
         for sample in found:
             stem = f"{sample.task}-{keys[sample.image_key]}" if len(keys) > 1 else str(sample.task)
             file = f"images/{stem}.png"
             pictures.add(folder / file)
+            print(stem, file=begun, flush=True)
             sample.image.image.save(folder / file, compress_level=1)
             number, (height, width) = len(images) + 1, sample.size
             images.append(
@@ -121,6 +129,7 @@ def write(found: Iterable[Sample], xml: str, project: int, account: Account, fol
     for path in {*folder.glob("images/*.png"), *folder.glob("masks/*.png")} - pictures:
         if path.stem.partition("--")[0] in before:
             path.unlink()
+    (folder / BEGUN).unlink()
 
 
 @contextmanager
@@ -168,6 +177,14 @@ def _stems(folder: Path, project: int) -> set[str]:
             "folder with --out, or delete that one."
         )
     return stems
+
+
+def _begun(folder: Path) -> set[str]:
+    """How the pictures begin that were written by exports which did not come to their end."""
+    try:
+        return set((folder / BEGUN).read_text(encoding="utf-8", errors="replace").splitlines())
+    except FileNotFoundError:
+        return set()
 
 
 def read(

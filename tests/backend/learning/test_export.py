@@ -188,6 +188,29 @@ def test_a_mask_of_specks_that_has_no_outline_is_told_and_kept_exactly(
     assert told in json.loads((tmp_path / "report.json").read_text())["left_out"]
 
 
+def test_what_a_stopped_export_left_goes_with_the_next_one_that_is_whole(tmp_path: Path) -> None:
+    def stopped(*tasks: int) -> Iterator[Sample]:
+        yield from map(sample, tasks)
+        raise KeyboardInterrupt
+
+    def pictures() -> set[str]:
+        return {path.name for path in (*tmp_path.glob("images/*"), *tmp_path.glob("masks/*"))}
+
+    for tasks in ((3, 4), (5,)):
+        with pytest.raises(KeyboardInterrupt):
+            write(stopped(*tasks), XML, 12, Account(), tmp_path)
+    (tmp_path / "images" / "own.png").touch()
+    write([sample(4), sample(8)], XML, 13, Account(), tmp_path)  # of another project
+    whole = {"4.png", "4--1-red-car.png", "8.png", "8--1-red-car.png"}
+    assert pictures() == {*whole, "own.png"}
+    with pytest.raises(KeyboardInterrupt):
+        write(stopped(6), XML, 13, Account(), tmp_path)
+    write([sample(4), sample(8)], XML, 13, Account(), tmp_path)
+    assert pictures() == {*whole, "own.png"}
+    lists = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert lists == {export.RLE, export.POLYGONS, export.CONFIG, export.REPORT}
+
+
 def test_what_is_no_longer_accepted_goes_with_the_next_export(tmp_path: Path) -> None:
     write([sample(3), sample(8)], XML, 12, Account(), tmp_path)
     mine = tmp_path / "masks" / "mine.png"
@@ -214,7 +237,9 @@ def test_an_export_that_breaks_off_leaves_the_lists_of_before(tmp_path: Path) ->
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     with pytest.raises(OSError, match="full"):
         write(broken(), XML, 12, Account(), tmp_path)
-    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    begun = {tmp_path / export.BEGUN: b"8\n"}
+    after = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert after == before | begun
 
 
 def test_what_many_images_have_is_not_held_in_memory(
