@@ -49,6 +49,7 @@ class Deliveries:
         self._release = Script(connection, scripts.RELEASE)
         self._finish = Script(connection, scripts.FINISH)
         self._sweep = Script(connection, scripts.SWEEP)
+        self._drop = Script(connection, scripts.DROP)
         self._acknowledge = Script(connection, scripts.ACKNOWLEDGE)
 
     # who asks
@@ -200,6 +201,10 @@ class Deliveries:
     def acknowledge(self, jobs: Sequence[str], outcome: str, reason: str = "") -> None:
         """What was taken has gone out, or with a reason cannot go out."""
         self._acknowledge(args=[outcome, *(part for job in jobs for part in (job, reason))])
+
+    def drop(self, project: int, reason: str) -> int:
+        """Predict nothing more for a project in the background; returns how many tasks waited."""
+        return int(self._drop(args=[project, reason]))
 
     def tell_trouble(self, why: str) -> None:
         """Say why pushing does not go on; nothing if it does."""

@@ -176,7 +176,10 @@ class Pusher:
         except LabelStudioRefused as error:
             if error.answered != MISSING:
                 raise
-            self._drop(project, lates, "the project was deleted")
+            gone = "the project was deleted"
+            self._drop(project, lates, gone)
+            if waiting := self._deliveries.drop(project, gone):
+                log.warning("%d tasks of project %d are not predicted: %s", waiting, project, gone)
             return
         twins: list[Late] = []  # of tasks that were asked for in two groups, and answered alike
         for version in dict.fromkeys(late.version for late in left):

@@ -225,6 +225,29 @@ end
 """
 )
 
+# What waits in the background for a project that is gone. Returns how many jobs; the rest stays in
+# its order.
+DROP = (
+    _HEAD
+    + """
+local project, reason = unpack(ARGV)
+local dropped = 0
+for _ = 1, call('LLEN', P .. 'background') do
+  local job = call('LPOP', P .. 'background')
+  local group, task = unpack(call('HMGET', job_key(job), 'pb_group', 'pb_task'))
+  if group and group:match('^%d+') == project then
+    call('DEL', job_key(job))
+    call('HSET', P .. 'answer:' .. job, 'group', group, 'task', task, 'reason', reason)
+    settle(job, 'dropped')
+    dropped = dropped + 1
+  else
+    call('RPUSH', P .. 'background', job)
+  end
+end
+return dropped
+"""
+)
+
 # An answer that is gone, as where a full broker evicts, no longer tells of which task it was.
 ACKNOWLEDGE = (
     _HEAD

@@ -223,6 +223,28 @@ def test_a_project_that_the_tokens_user_may_not_write_to_stands_in_no_others_way
     assert queue.deliveries.unpushed() == 0
 
 
+def test_what_waits_for_a_project_that_was_deleted_is_not_predicted(
+    queue: PredictionQueue,
+) -> None:
+    studio = Studio(LABEL_CONFIG, {1: "", 2: ""})
+    deleted = group_of(PROJECT * 10, VERSION)
+    queue.submit_background(payloads(*range(11, 41), project=PROJECT * 10), deleted)
+    queue.submit_background(payloads(1, 2), GROUP)
+    queue.submit_background(payloads(*range(41, 71), project=PROJECT * 10), deleted)
+    hand = Hand(queue.connection)
+    hand.work(1)
+    push_all(queue, studio)
+    hand.work()
+    push_all(queue, studio)
+    assert set(hand.worked) == {1, 2, 11, 12}  # what a worker was given already
+    assert studio.copies() == {(1, VERSION): 1, (2, VERSION): 1}
+    progress = queue.progress(deleted)
+    assert (progress["pending"], progress["failed"]) == (0, 60)
+    assert set(progress["reasons"].values()) == {"the project was deleted"}
+    assert not queue.connection.keys("rq:job:*")
+    assert not queue.connection.keys(f"{PREFIX}answer:*")
+
+
 def test_a_user_who_may_do_nothing_or_a_token_that_is_not_known_loses_no_answer(
     queue: PredictionQueue,
 ) -> None:
