@@ -67,6 +67,14 @@ def _width(text: str) -> int:
     return len(text) + wide - sum(unicodedata.category(sign) in {"Mn", "Me", "Cf"} for sign in text)
 
 
+def size(count: int) -> str:
+    """Bytes in words."""
+    for unit, worth in (("GB", 2**30), ("MB", 2**20)):
+        if count >= worth:
+            return f"{count / worth:.1f} {unit}"
+    return f"{count / 2**10:.0f} kB"
+
+
 def duration(seconds: float) -> str:
     """Seconds in words, as exact as an estimate is."""
     length = abs(seconds)

@@ -13,15 +13,19 @@ from backend.cli.options import (
     project_deeds,
     settings_of,
     studio_settings,
+    whole,
 )
+from backend.errors import BadRequest
 from backend.learning.acceptance import WEIGHTS, Acceptance, measure
 from backend.learning.card import Version, called
+from backend.learning.room import spare, taken
 from backend.learning.source import studio_of
 from backend.learning.versions import Versions
-from backend.report import printable, table
+from backend.report import printable, size, table
 
 BASE = "base"  # the name of the base checkpoint among versions
 NONE = "It has no versions."
+KEPT = 10  # versions of each kind that are proposed to be kept
 LATEST = 5  # versions that are compared where none is named
 NAMED = "its name, or how that begins"
 
@@ -45,8 +49,14 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         parser.add_argument(
             "--reason", type=printable, default="by hand", help="kept with the decision (by hand)"
         )
-    delete = add("delete", _delete, "remove one that is not active")
-    delete.add_argument("version", metavar="VERSION", help=NAMED)
+    delete = add("delete", _delete, "remove some that are not active, or all but the latest")
+    delete.add_argument("version", nargs="*", metavar="VERSION", help=NAMED)
+    delete.add_argument(
+        "--keep",
+        type=whole(1),
+        metavar="N",
+        help="remove all but the N latest, and the N of those that were served last",
+    )
     compare = add("compare", _compare, "their figures side by side")
     compare.add_argument(
         "version", nargs="*", metavar="VERSION", help="(the served and the latest)"
@@ -65,17 +75,24 @@ def _list(versions: Versions, options: argparse.Namespace) -> str:
     told = _served(versions, options.project, versions.active(options.project))
     if not found:
         return f"{told} {NONE}"
-    accepted = _accepted(options).figures()
+    accepted, folder = _accepted(options).figures(), settings_of().model_dir
     rows = [
         [
-            *(one.id, one.state, one.created[:19], one.card.parent or BASE, _headline(one)),
+            *(one.id, one.state, one.created[:19], one.card.parent or BASE),
+            *(size(taken(folder, options.project, one.id)), _headline(one)),
             str(accepted.get(one.id[:WEIGHTS], "")),
             one.reason,
         ]
         for one in found
     ]
-    head = ["version", "state", "created (UTC)", "parent", "figures", "accepted", "reason"]
-    return f"{table(head, rows, words=len(head))}\n\n{told}"
+    head = ["version", "state", "created (UTC)", "parent", "size", "figures", "accepted", "reason"]
+    room = f"All versions take {size(taken(folder, options.project))} with their reports."
+    if spare(versions, options.project, KEPT):
+        room += (
+            f" `promptbrush versions delete --project {options.project} --keep {KEPT}` removes all "
+            f"but the {KEPT} latest, and the {KEPT} that were served last."
+        )
+    return f"{table(head, rows, words=len(head))}\n\n{told}\n{room}"
 
 
 def _show(versions: Versions, options: argparse.Namespace) -> str:
@@ -95,7 +112,15 @@ def _rollback(versions: Versions, options: argparse.Namespace) -> str:
 
 
 def _delete(versions: Versions, options: argparse.Namespace) -> str:
-    return f"Version {versions.delete(options.project, options.version)} is gone."
+    project, keep = options.project, options.keep
+    if bool(options.version) == bool(keep):
+        raise BadRequest("Name the versions to delete, or give --keep N for all but the latest.")
+    folder = settings_of().model_dir
+    before = taken(folder, project)
+    names = [one.id for one in spare(versions, project, keep)] if keep else options.version
+    for name in names:  # told one by one: what is gone stays so, whatever becomes of the rest
+        print(f"Version {versions.delete(project, name)} is gone.")
+    return f"{size(before - taken(folder, project))} are free."
 
 
 def _compare(versions: Versions, options: argparse.Namespace) -> str:

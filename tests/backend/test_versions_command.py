@@ -153,6 +153,60 @@ def test_delete_spares_the_active_version(
     assert "has no version" in run("show", made[1].id, status=1)
 
 
+def test_several_are_deleted_or_all_but_the_latest_and_those_served_last(
+    versions: Versions, run: Callable[..., str]
+) -> None:
+    made = [
+        versions.keep(PROJECT, bytes([number]) * 2**20, Card("b" * 64)).id for number in range(12)
+    ]
+    for chosen in (0, 1, 2):
+        versions.activate(PROJECT, made[chosen], "better")
+    there = [one.id for one in versions.versions(PROJECT)]
+    assert "take 12.0 MB" in run("list")
+    assert " 1.0 MB " in run("list")
+    told = run("delete", made[4], made[5][:8])
+    assert all(f"{name} is gone" in told for name in (made[4], made[5]))
+    assert "2.0 MB are free" in told
+    left = [name for name in there if name not in {made[4], made[5]}]
+    told = run("delete", "--keep", "2")
+    kept = [one.id for one in versions.versions(PROJECT)]
+    assert kept == [one for one in left if one in {*left[-2:], made[1], made[2]}]
+    assert f"{made[0]} is gone" in told or made[0] in left[-2:]
+    assert "0 kB are free" in run("delete", "--keep", "2")
+    assert f"served by version {made[1]}" in run("rollback")
+
+
+def test_what_another_checkpoint_is_served_by_is_kept(
+    versions: Versions, run: Callable[..., str]
+) -> None:
+    other = versions.keep(PROJECT, b"for another", Card("c" * 64)).id
+    made = [versions.keep(PROJECT, bytes([number]), Card("b" * 64)).id for number in range(5)]
+    for chosen in (other, *made):
+        versions.activate(PROJECT, chosen, "better")
+    run("delete", "--keep", "1")
+    kept = {one.id for one in versions.versions(PROJECT)}
+    assert {other, made[-1]} <= kept
+    assert len(kept) <= 3  # the one that was made last, as far as the clock tells
+    assert versions.active(PROJECT, "c" * 64) is not None
+
+
+def test_to_delete_needs_names_or_how_many_to_keep(
+    made: list[Version], run: Callable[..., str]
+) -> None:
+    for wrong in ([], [made[0].id, "--keep", "1"]):
+        assert "or give --keep N" in run("delete", *wrong, status=1)
+
+
+def test_where_there_are_many_what_makes_room_is_told(
+    versions: Versions, run: Callable[..., str]
+) -> None:
+    for number in range(10):
+        versions.keep(PROJECT, bytes([number]), Card("b" * 64))
+    assert "--keep" not in run("list")
+    versions.keep(PROJECT, b"eleven", Card("b" * 64))
+    assert "versions delete --project 3 --keep 10" in run("list")
+
+
 def test_list_show_and_compare_tell_what_was_accepted(
     tmp_path: Path, versions: Versions, run: Callable[..., str]
 ) -> None:
