@@ -118,9 +118,8 @@ def _delete(versions: Versions, options: argparse.Namespace) -> str:
     folder = settings_of().model_dir
     before = taken(folder, project)
     names = [one.id for one in spare(versions, project, keep)] if keep else options.version
-    for name in names:  # told one by one: what is gone stays so, whatever becomes of the rest
-        print(f"Version {versions.delete(project, name)} is gone.")
-    return f"{size(before - taken(folder, project))} are free."
+    gone = [f"Version {name} is gone." for name in versions.delete(project, *names)]
+    return "\n".join([*gone, f"{size(before - taken(folder, project))} are free."])
 
 
 def _compare(versions: Versions, options: argparse.Namespace) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self
 
@@ -56,7 +57,7 @@ class Decisions:
         """The version that is to be served; None is the base checkpoint."""
         return self.line[-1]
 
-    @property
+    @cached_property
     def line(self) -> list[str | None]:
         """What a rollback goes back along: the base first, what is to be served last."""
         line: list[str | None] = [None]
@@ -65,7 +66,7 @@ class Decisions:
                 line.append(decision.version)
             elif decision.deed is Deed.ROLLBACK:
                 line.pop()
-            elif decision.deed is Deed.DELETE:
+            elif decision.deed is Deed.DELETE and decision.version in line:
                 kept = [version for version in line if version != decision.version]
                 line = kept[:1] + [now for was, now in pairwise(kept) if was != now]
         return line

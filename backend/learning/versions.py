@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 import uuid
@@ -57,6 +58,7 @@ class Versions:
         # whether weights are whole, by file, as long as the file stays the same
         self._whole: dict[Path, tuple[tuple[int, ...], bool]] = {}
         self._created: dict[tuple[int, str], str] = {}  # by project and name
+        self._known: dict[Path, tuple[tuple[int, ...], Decisions]] = {}  # what was decided, too
         self._told: set[str] = set()
 
     def projects(self) -> list[int]:
@@ -153,8 +155,7 @@ class Versions:
         """
         path = self._path(version) / WEIGHTS
         try:
-            found = path.stat()
-            same = (found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size)
+            same = _state(path.stat())
             if path not in self._whole or self._whole[path][0] != same:
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -277,33 +278,38 @@ class Versions:
             self._write_down(folder, decisions.then(Deed.ROLLBACK, name, reason))
             return None if name is None else self.version(project, name)
 
-    def delete(self, project: int, version: str) -> str:
-        """Remove a version that is not served, and its report; gives its id.
+    def delete(self, project: int, *versions: str) -> list[str]:
+        """Remove versions that are not served, and their reports, or none; gives their ids.
 
         Raises:
-            NoSuchVersion: there is none of that id.
-            VersionRefused: it is being served.
+            NoSuchVersion: there is none of such an id.
+            VersionRefused: one is being served.
         """
         with self._alone(project) as folder:
-            decisions = self._decided(project)
+            decisions, served = self._decided(project), self.active(project)
             # one that is damaged can be deleted too, and by its whole name one that is gone
-            name = version if version in decisions.line else self._meant(project, version)
-            if decisions.active == name:
+            named = [
+                one if one in decisions.line else self._meant(project, one) for one in versions
+            ]
+            names = list(dict.fromkeys(named))
+            if decisions.active in names:
                 raise VersionRefused(
-                    f"Version {name} of project {project} is active: roll back first."
+                    f"Version {decisions.active} of project {project} is active: roll back first."
                 )
-            served = self.active(project)
-            if served is not None and served.id == name:
+            if served is not None and served.id in names:
                 raise VersionRefused(
-                    f"Version {name} of project {project} is served in place of "
+                    f"Version {served.id} of project {project} is served in place of "
                     f"{decisions.active}, which is damaged: roll back first."
                 )
-            if (folder / name).exists():  # first, as on a full disk this makes room to write
-                _remove(folder / name)
-            for kind in REPORTED:
-                (folder / REPORTS / f"{name}{kind}").unlink(missing_ok=True)
-            self._write_down(folder, decisions.then(Deed.DELETE, name, "deleted"))
-            return name
+            for name in names:  # first, as on a full disk this makes room to write
+                if (folder / name).exists():
+                    _remove(folder / name)
+                for kind in REPORTED:
+                    (folder / REPORTS / f"{name}{kind}").unlink(missing_ok=True)
+                decisions = decisions.then(Deed.DELETE, name, "deleted")
+            if names:
+                self._write_down(folder, decisions)
+            return names
 
     def _decided(self, project: int) -> Decisions:
         """What was decided so far, for who decides more; nothing if that is damaged.
@@ -313,7 +319,11 @@ class Versions:
         """
         path = self._folder / str(project) / ACTIVE
         try:
-            return Decisions.read(path.read_bytes())
+            with path.open("rb") as file:  # opened, other hosts' changes are seen at once
+                same = _state(os.fstat(file.fileno()))
+                if path not in self._known or self._known[path][0] != same:
+                    self._known[path] = same, Decisions.read(file.read())
+            return self._known[path][1]
         except FileNotFoundError:
             return Decisions()
         except (ValueError, RecursionError) as error:
@@ -380,6 +390,11 @@ class Versions:
 def _told(version: Version) -> bytes:
     """The content of its card."""
     return as_json({k: v for k, v in version.to_json().items() if k not in DECIDED})
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    """What changes with a file."""
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
 
 
 def _damaged(version: Version) -> VersionDamaged:

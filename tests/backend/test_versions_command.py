@@ -148,6 +148,8 @@ def test_delete_spares_the_active_version(
 ) -> None:
     run("activate", made[0].id)
     assert "roll back first" in run("delete", made[0].id, status=1)
+    assert "roll back first" in run("delete", made[1].id, made[0].id, status=1)
+    assert {one.id for one in versions.versions(PROJECT)} == {one.id for one in made}
     assert "is gone" in run("delete", made[1].id[:5])
     assert [one.id for one in versions.versions(PROJECT)] == [made[0].id]
     assert "has no version" in run("show", made[1].id, status=1)

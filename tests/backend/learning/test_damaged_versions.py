@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -170,7 +171,7 @@ def test_a_damaged_version_can_be_deleted_by_the_beginning_of_its_name(
 ) -> None:
     version = publish(1)
     (tmp_path / str(PROJECT) / version.id / CARD).write_text("{")
-    assert registry.delete(PROJECT, version.id[:length]) == version.id
+    assert registry.delete(PROJECT, version.id[:length]) == [version.id]
     assert not (tmp_path / str(PROJECT) / version.id).exists()
 
 
@@ -185,10 +186,10 @@ def test_what_is_served_in_place_of_a_damaged_version_is_not_deleted(
     with pytest.raises(VersionRefused, match=f"{told}: roll back first"):
         registry.delete(PROJECT, one.id)
     assert names(registry.active(PROJECT)) == one.id
-    assert registry.delete(PROJECT, older.id) == older.id
+    assert registry.delete(PROJECT, older.id) == [older.id]
     assert names(registry.rollback(PROJECT)) == one.id
     assert registry.rollback(PROJECT) is None
-    assert registry.delete(PROJECT, one.id) == one.id
+    assert registry.delete(PROJECT, one.id) == [one.id]
 
 
 def test_unreadable_decisions_serve_the_base_and_are_kept_aside(
@@ -212,15 +213,15 @@ def test_decisions_that_cannot_be_read_just_now_are_not_replaced(
 ) -> None:
     one, two = publish(1), publish(2)
     registry.activate(PROJECT, one.id, "")
-    path, read = tmp_path / str(PROJECT) / ACTIVE, Path.read_bytes
+    path, read = tmp_path / str(PROJECT) / ACTIVE, Path.open
 
-    def stale(self: Path) -> bytes:
+    def stale(self: Path, *how: Any, **more: Any) -> Any:
         if self == path:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self))
-        return read(self)
+        return read(self, *how, **more)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", stale)
+        patched.setattr(Path, "open", stale)
         assert registry.active(PROJECT) is None
         for deed in (registry.activate, registry.reject):
             with pytest.raises(OSError, match="Stale"):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from backend.errors import NoSuchVersion, VersionDamaged, VersionRefused
 from backend.learning.card import Card, Version
-from backend.learning.decisions import State
+from backend.learning.decisions import Decisions, State
 from backend.learning.registry import Registry
 from backend.learning.versions import ACTIVE, CARD, REPORTS, WEIGHTS
 from models import CheckpointError, Segmenter, checkpoint
@@ -132,8 +132,31 @@ def test_a_deletion_makes_room_on_a_full_disk(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("os.fsync", full)
-    assert registry.delete(PROJECT, two.id) == two.id
+    assert registry.delete(PROJECT, two.id) == [two.id]
     assert [version.id for version in registry.versions(PROJECT)] == [one.id]
+
+
+def test_decisions_are_read_again_only_when_there_are_more(
+    registry: Registry,
+    publish: Callable[[int], Version],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, two = publish(1), publish(2)
+    registry.activate(PROJECT, one.id, "")
+    assert names(registry.active(PROJECT)) == one.id
+    read, times = Decisions.read, list[int]()
+
+    def counted(content: bytes) -> Decisions:
+        times.append(len(content))
+        return read(content)
+
+    monkeypatch.setattr(Decisions, "read", counted)
+    for _ in range(3):
+        assert names(registry.active(PROJECT)) == one.id
+    assert not times
+    Registry(tmp_path).activate(PROJECT, two.id, "by another process")
+    assert names(registry.active(PROJECT)) == two.id
 
 
 def test_an_unknown_or_ambiguous_name_is_told(
@@ -166,7 +189,7 @@ def test_a_rollback_that_meets_a_lost_version_tells_how_to_pass_it_by(
     with pytest.raises(VersionDamaged, match=f"versions delete --project {PROJECT} {lost.id}"):
         registry.rollback(PROJECT)
     assert names(registry.active(PROJECT)) == three.id
-    assert registry.delete(PROJECT, lost.id) == lost.id
+    assert registry.delete(PROJECT, lost.id) == [lost.id]
     assert names(registry.rollback(PROJECT)) == one.id
 
 
