@@ -43,6 +43,10 @@ class Backend:
 
         return self._insist(ask)
 
+    def checkpoints(self) -> list[str]:
+        """The checkpoints of the workers that are ready, each as a model and its digest's start."""
+        return list(map(str, self._call("GET", "/versions")["versions"]))
+
     def hand_over(
         self, project: int, label_config: str, tasks: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any]:

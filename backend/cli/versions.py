@@ -15,7 +15,7 @@ from backend.cli.options import (
     studio_settings,
     whole,
 )
-from backend.errors import BadRequest
+from backend.errors import BackendError, BadRequest
 from backend.learning.acceptance import WEIGHTS, Acceptance, measure
 from backend.learning.card import Version, called
 from backend.learning.room import spare, taken
@@ -35,7 +35,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _, add = project_deeds(
         commands, "versions", "what a project's training made, and serves", _print
     )
-    add("list", _list, "all of them, oldest first")
+    backend_option(add("list", _list, "all of them, oldest first"))
     show = add("show", _show, "all that is known of one")
     show.add_argument("version", metavar="VERSION", help=NAMED)
     activate = add("activate", _activate, "serve one from the next task on")
@@ -72,7 +72,7 @@ def _print(run: Callable[..., str], options: argparse.Namespace) -> int:
 
 def _list(versions: Versions, options: argparse.Namespace) -> str:
     found = versions.versions(options.project)
-    told = _served(versions, options.project, versions.active(options.project))
+    told = _served(versions, options)
     if not found:
         return f"{told} {NONE}"
     accepted, folder = _accepted(options).figures(), settings_of().model_dir
@@ -104,11 +104,13 @@ def _show(versions: Versions, options: argparse.Namespace) -> str:
 
 def _activate(versions: Versions, options: argparse.Namespace) -> str:
     chosen = None if options.version == BASE else options.version
-    return _moved(versions, options, versions.activate(options.project, chosen, options.reason))
+    versions.activate(options.project, chosen, options.reason)
+    return _moved(versions, options)
 
 
 def _rollback(versions: Versions, options: argparse.Namespace) -> str:
-    return _moved(versions, options, versions.rollback(options.project, options.reason))
+    versions.rollback(options.project, options.reason)
+    return _moved(versions, options)
 
 
 def _delete(versions: Versions, options: argparse.Namespace) -> str:
@@ -166,21 +168,40 @@ def _acceptance(version: Version, accepted: Acceptance) -> dict[str, Any]:
     return {"accepted": figures.to_json()} if figures else {}
 
 
-def _moved(versions: Versions, options: argparse.Namespace, version: Version | None) -> str:
-    served = _served(versions, options.project, version, " from the next task on")
+def _moved(versions: Versions, options: argparse.Namespace) -> str:
+    served = _served(versions, options, " from the next task on")
     return f"{served}\n{follow_if_known(studio_settings(options), options)}"
 
 
-def _served(versions: Versions, project: int, version: Version | None, since: str = "") -> str:
-    """Which version is served, and with which checkpoint where there are several."""
-    told = f"Project {project} is served by {called(version)}{since}."
+def _served(versions: Versions, options: argparse.Namespace, since: str = "") -> str:
+    """Which version is served, by the checkpoint that runs where that can be known."""
+    project, version = options.project, versions.active(options.project)
+    told = f"Project {project} is served by {called(version)}{since}"
+    if version is None:
+        return f"{told}."
+    runs, made = _running(options), version.card.base[:8]
+    if runs is None:
+        return f"{told}, as long as checkpoint {made} runs, which it was made for."
+    if runs == made:
+        return f"{told}."
     bases = {one.card.base for one in versions.versions(project)}
-    if version is not None and len(bases) > 1:
-        told += (
-            f" It was made for checkpoint {version.card.base[:8]}: with another one, the version "
-            "before it that was made for that is served, or else the checkpoint itself."
-        )
-    return told
+    instead = versions.active(project, next((one for one in bases if one[:8] == runs), runs))
+    return (
+        f"Version {version.id} of project {project} was made for checkpoint {made}. Checkpoint "
+        f"{runs} runs, and so {called(instead)} is served{since}."
+    )
+
+
+def _running(options: argparse.Namespace) -> str | None:
+    """How the digest of the checkpoint that runs begins; None where that is not to be had."""
+    from backend import connect
+    from backend.service import Backend
+
+    try:
+        found = Backend(connect.address(settings_of(), options.backend), patience=0.0).checkpoints()
+    except BackendError:
+        return None
+    return found[0].rpartition("-")[2] if len(found) == 1 else None
 
 
 def _headline(version: Version) -> str:

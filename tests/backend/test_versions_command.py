@@ -15,6 +15,8 @@ from backend.labelstudio.starter import label_config
 from backend.learning.card import Card, Version
 from backend.learning.collected import Collected
 from backend.learning.versions import Versions
+from backend.service import Backend
+from backend.showcase import free_port
 from tests.backend.learning.history import make
 
 PROJECT = 3
@@ -23,6 +25,7 @@ PROJECT = 3
 @pytest.fixture
 def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Versions:
     monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    monkeypatch.setenv("PORT", str(free_port()))  # where nothing tells what runs
     return Versions(tmp_path)
 
 
@@ -59,7 +62,7 @@ def test_activate_and_rollback_choose_what_is_served(
     assert f"served by version {one.id} from" in run("activate", one.id[:6])
     assert f"served by version {two.id} from" in run("activate", two.id, "--reason", "better")
     listed = run("list")
-    assert f"Project 3 is served by version {two.id}." in listed
+    assert f"Project 3 is served by version {two.id}" in listed
     (line,) = (line for line in listed.splitlines() if line.startswith(one.id))
     assert line.split()[1] == "retired"
     assert "iou 0.5" in line
@@ -71,14 +74,29 @@ def test_activate_and_rollback_choose_what_is_served(
     assert "served by the base checkpoint from" in run("activate", "base")
 
 
-def test_which_checkpoint_a_version_needs_is_told_where_there_are_several(
-    versions: Versions, made: list[Version], run: Callable[..., str]
+def test_what_is_served_is_told_by_the_checkpoint_that_runs_if_that_is_known(
+    versions: Versions,
+    made: list[Version],
+    run: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert "checkpoint bbbbbbbb" not in run("activate", made[0].id)
-    versions.keep(PROJECT, b"for another", Card("c" * 64))
-    assert "made for checkpoint bbbbbbbb" in run("activate", made[1].id)
-    assert "made for checkpoint bbbbbbbb" in run("list")
-    assert "made for" not in run("activate", "base")
+    other = versions.keep(PROJECT, b"for another", Card("c" * 64)).id
+    versions.activate(PROJECT, other, "better")
+    active = made[0].id
+    needs = "as long as checkpoint bbbbbbbb runs"
+    assert f"version {active} from the next task on, {needs}" in run("activate", active)
+    assert f"served by version {active}, {needs}" in run("list")
+
+    def told(*running: str) -> str:
+        monkeypatch.setattr(Backend, "checkpoints", lambda _: list(running))
+        return run("list").splitlines()[-2]
+
+    assert told("clipseg-bbbbbbbb") == f"Project 3 is served by version {active}."
+    assert told("clipseg-cccccccc").endswith(f"and so version {other} is served.")
+    assert told("clipseg-dddddddd").endswith("and so the base checkpoint is served.")
+    for unknown in ([], ["clipseg-bbbbbbbb", "clipseg-cccccccc"]):
+        assert needs in told(*unknown)
+    assert needs not in run("activate", "base")
 
 
 def test_show_tells_everything_and_compare_puts_figures_side_by_side(
