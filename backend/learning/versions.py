@@ -57,7 +57,6 @@ class Versions:
         self._folder = folder
         # whether weights are whole, by file, as long as the file stays the same
         self._whole: dict[Path, tuple[tuple[int, ...], bool]] = {}
-        self._created: dict[tuple[int, str], str] = {}  # by project and name
         self._known: dict[Path, tuple[tuple[int, ...], Decisions]] = {}  # what was decided, too
         self._told: set[str] = set()
 
@@ -79,21 +78,6 @@ class Versions:
             except (NoSuchVersion, VersionDamaged) as error:
                 log.error("%s", error)
         return sorted(found, key=lambda version: (version.created, version.id))
-
-    def latest(self, project: int) -> str:
-        """When the latest of a project's versions was made, ISO 8601; "" if there is none to read.
-
-        That of a version never changes, so that its card is read for it once.
-        """
-        found = [""]
-        for one in [(project, name) for name in self._names(project)]:
-            try:
-                if one not in self._created:
-                    self._created[one] = self._read(*one, Decisions()).created
-                found.append(self._created[one])
-            except (NoSuchVersion, VersionDamaged) as error:
-                log.error("%s", error)
-        return max(found)
 
     def version(self, project: int, id_or_prefix: str) -> Version:
         """One version, by its id or the beginning of it.

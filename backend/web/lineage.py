@@ -75,13 +75,14 @@ class Lineages:
         self._folder = folder
         self._versions = versions
         self._accepted: dict[int, tuple[int, Acceptance]] = {}  # with the time of its file
+        self._made: dict[int, tuple[int, str]] = {}  # with the time of the project's folder
 
     def latest(self, base: str | None) -> tuple[list[Lineage], int]:
         """The projects with the latest versions, as they are served with a base checkpoint.
 
         And how many more projects have some.
         """
-        made = {project: self._versions.latest(project) for project in self._versions.projects()}
+        made = {project: self._latest(project) for project in self._versions.projects()}
         found = sorted(filter(made.get, made), key=made.__getitem__, reverse=True)
         shown = found[:MOST_PROJECTS]
         return [self._lineage(project, base) for project in shown], len(found) - len(shown)
@@ -108,6 +109,18 @@ class Lineages:
         answer = send_from_directory((self._reports(project)).absolute(), name)
         answer.headers["Content-Security-Policy"] = GUARD
         return answer
+
+    def _latest(self, project: int) -> str:
+        """When its latest version was made; "" where none can be read.
+
+        Of hundreds of projects a few are shown, so the others are read only when they change.
+        """
+        changed = (self._folder / str(project)).stat().st_mtime_ns
+        held = self._made.get(project)
+        if held is None or held[0] != changed:
+            versions = self._versions.versions(project)
+            held = self._made[project] = changed, versions[-1].created if versions else ""
+        return held[1]
 
     def _reports(self, project: int) -> Path:
         return self._folder / str(project) / REPORTS
