@@ -36,7 +36,8 @@ from backend.outage import Outage
 from backend.queue import connect as connect_broker
 from backend.reader import Reader
 from backend.settings import Settings
-from backend.training import STOPPED, Run, TrainingLane, Word
+from backend.training import STOPPED, Run, TrainingLane
+from backend.trainscripts import Word
 
 if TYPE_CHECKING:
     from backend.learning.train import Progress, Told, Trained

@@ -10,7 +10,8 @@ from backend.errors import AlreadyTraining, BackendError, LabelStudioUnavailable
 from backend.learning.gauge import Gauge
 from backend.reader import Reader
 from backend.trainer import MOST_DEATHS, Trainer
-from backend.training import Run, TrainingLane, Word
+from backend.training import Run, TrainingLane
+from backend.trainscripts import Word
 
 
 class Lane:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from backend import training
-from backend.training import Run, TrainingLane, Word
+from backend import training, trainscripts
+from backend.training import Run, TrainingLane
+from backend.trainscripts import Word
 from tests.live.conftest import wait_until
 
 pytestmark = pytest.mark.live
@@ -60,7 +61,7 @@ def test_what_a_dead_trainer_held_is_taken_up_again_and_counted(
 ) -> None:
     lane.request(7)
     run = taken(lane)
-    assert 0 < redis.ttl("promptbrush:training:lease:7") <= training.LEASE
+    assert 0 < redis.ttl("promptbrush:training:lease:7") <= trainscripts.LEASE
     assert lane.give_back(OTHER) == 0
     assert lane.give_back(ONE) == 1
     assert state(lane)["state"] == "waiting"
@@ -249,7 +250,7 @@ def test_trainers_are_counted_while_they_live(lane: TrainingLane, redis: Redis) 
     lane.pulse(OTHER)
     assert lane.overview()["trainers"] == 2
     lane.end_pulse(OTHER)
-    redis.zadd("promptbrush:training:trainers", {"dead": time.time() - 2 * training.LEASE})
+    redis.zadd("promptbrush:training:trainers", {"dead": time.time() - 2 * trainscripts.LEASE})
     assert lane.overview()["trainers"] == 1
 
 

@@ -13,7 +13,7 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 
-from backend import holding, reader, training
+from backend import holding, reader, trainscripts
 from backend.inbox import Inbox
 from backend.labelstudio.events import Annotated, Event, Kind
 from backend.learning.collected import Collected
@@ -176,7 +176,7 @@ def test_what_waits_longer_than_the_pause_to_fail_holds_up_nothing_behind_it(
 def test_an_event_that_takes_longer_than_a_dead_reader_is_waited_for_is_read_once(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert holding.HOLD <= training.LEASE  # who dies meanwhile keeps nobody waiting beyond that
+    assert holding.HOLD <= trainscripts.LEASE  # who dies meanwhile keeps nobody waiting beyond that
     monkeypatch.setattr("backend.reader.HOLD", 1)
     take = desk.collected.take
 
