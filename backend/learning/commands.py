@@ -24,7 +24,8 @@ from backend.labelstudio.images import ImageStore, TaskImage, open_image
 from backend.learning import acceptance, suggestions
 from backend.learning import export as files
 from backend.learning.acceptance import Acceptance
-from backend.learning.dataset import Account, Part, Sample, samples
+from backend.learning.annotated import samples
+from backend.learning.dataset import Account, Part, Sample
 from backend.learning.measure import Measured, measure
 from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry

@@ -9,7 +9,8 @@ from backend.errors import ImageMissing
 from backend.labelstudio import brush
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import TaskImage
-from backend.learning.dataset import Account, Sample, samples
+from backend.learning.annotated import samples
+from backend.learning.dataset import Account, Sample
 
 XML = """
     <View>

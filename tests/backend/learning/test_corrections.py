@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from backend.learning.dataset import Account, samples
+from backend.learning.annotated import samples
+from backend.learning.dataset import Account
 from tests.backend.learning.strokes import CONFIG, Images, annotation, mask, read, stroke
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from backend.labelstudio.config import parse_label_config
-from backend.learning.dataset import Account, samples
+from backend.learning.annotated import samples
+from backend.learning.dataset import Account
 from backend.learning.drawn import BOXED
 from tests.backend.learning.strokes import (
     XML,
