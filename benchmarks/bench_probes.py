@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from backend.inference.books import Books
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
 from backend.learning.acceptance import Acceptance
-from backend.learning.dataset import Account, Part, Sample, part_of
+from backend.learning.dataset import Account, Sample
 from backend.learning.measure import measure
 from backend.prompting import queries
 from benchmarks.annotator import KNOWN, NEW, POOL, SPAN, VAGUE
@@ -46,16 +46,15 @@ class Found:
 def found(judge: Judge, predictor: Predictor, accepted: Sequence[Sample]) -> Found:
     """Measure on accepted tasks, and ask other scenes."""
 
-    def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
+    def marked(account: Account) -> Iterator[Sample]:
         for one in accepted:
-            if part_of(one.task) in parts:
-                account.use(one)
-                yield one
+            account.use(one)
+            yield one
 
     with tempfile.TemporaryDirectory() as folder:
         books = Books(Path(folder))
         nobody, config = Acceptance(), judge.config
-        measure(predictor, "demo", books, 1, config, source, nobody, threshold=THRESHOLD)
+        measure(predictor, "demo", books, 1, config, marked, nobody, threshold=THRESHOLD)
         asked = queries(judge.config, THRESHOLD, books.serving(1, "demo"))
     all_parts = [
         replace(query.showing_all(), confidence=query.confidence) if query.probed else query

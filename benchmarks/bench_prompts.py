@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -141,16 +141,14 @@ class Judge:
     def book(self, label: str, tasks: Sequence[int], threshold: float = THRESHOLD) -> Asked:
         """What the label is asked with after these tasks were accepted."""
 
-        def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
-            for task in tasks:
-                if part_of(task) in parts:
-                    yield self.concept.sample(task, label)
+        def marked(_: Account) -> Iterator[Sample]:
+            return (self.concept.sample(task, label) for task in tasks)
 
         config = parse_label_config(label_config([label]))
         with tempfile.TemporaryDirectory() as folder:
             books = Books(Path(folder))
             nobody = Acceptance()
-            measure(self.predictor, "demo", books, 1, config, source, nobody, threshold=threshold)
+            measure(self.predictor, "demo", books, 1, config, marked, nobody, threshold=threshold)
             book = books.serving(1, "demo")
         entry = book.entry(label)
         (whole,) = queries(config, threshold, book)

@@ -21,8 +21,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,7 +37,7 @@ from backend.labelstudio.images import TaskImage
 from backend.labelstudio.interaction import phrases, suggested
 from backend.labelstudio.shapes import Mask
 from backend.labelstudio.tasks import Task, image_keys, image_url
-from backend.learning.dataset import Account, Part, Sample, of_parts
+from backend.learning.dataset import Account, Marked, Part, Sample, of_parts
 from backend.learning.drawn import Size, View, drawn, views
 
 log = logging.getLogger(__name__)
@@ -65,46 +66,101 @@ def samples(
     parts: Collection[Part] = tuple(Part),
     began_with: Callable[[int, Json], Json | None] = _unknown,
 ) -> Iterator[Sample]:
-    """The samples of tasks with `id`, `data` and `annotations`, one at a time.
+    """The samples of tasks, one at a time: all of `marked` whose image can be had."""
+    for one in marked(tasks, config, images, account, parts, began_with):
+        sample = one.see()
+        if sample is not None:
+            yield sample
+
+
+def marked(
+    tasks: Iterable[Json],
+    config: LabelConfig,
+    images: Images,
+    account: Account,
+    parts: Collection[Part] = tuple(Part),
+    began_with: Callable[[int, Json], Json | None] = _unknown,
+) -> Iterator[Marked]:
+    """The images of tasks with `id`, `data` and `annotations`, one at a time, to be seen or not.
 
     Args:
         tasks: As Label Studio's API has them.
         config: The labels to look for.
         images: Fetches the tasks' images.
-        account: Is told what was used and what was not.
+        account: Is told what was used, which is what was seen, and what was not.
         parts: Other tasks are passed over, and of the held-out ones by themselves all but `JUDGES`.
         began_with: Gives the prediction that a task's annotation began with.
     """
+    shown = views(config)
     for raw in of_parts(tasks, parts, lambda raw: int(raw["id"])):
         task = int(raw["id"])
         counted = _counted(raw.get("annotations") or (), task, account)
-        if not counted:
-            continue
-        shown = views(config)
-        for view in shown:
-            url = ""
+        for view in shown if counted else ():
             try:
                 content = Task.from_json(raw)
                 if view.key not in image_keys(content, (one.key for one in shown)):
                     continue
                 url = image_url(content, view.key)
-                image = images.fetch(url)
             except BackendError as error:
-                reason = f"the image cannot be had ({error.name})"
-                if reason not in account.left_out:
-                    log.warning("the image of task %d cannot be had: %s", task, error)
-                account.leave_out(task, reason)
-                if url:  # or there will never be one
-                    account.unseen.add(task)
+                _cannot_be_had(task, error, account)
                 continue
-            size = image.image.height, image.image.width
-            masks, unclear = _merged(counted, view, size, task, account)
-            labels = tuple(label for label in view.labels if label not in unclear)
             typed, offered = _typed(counted, config)
-            sample = Sample(task, view.key, image, labels, masks, typed=typed, suggested=offered)
-            sample = replace(sample, corrected=_corrected(counted, began_with, view, sample))
-            account.use(sample)
-            yield sample
+            fetch = partial(images.fetch, url)
+            yield _Annotated(task, view, counted, typed, offered, fetch, account, began_with)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Annotated:
+    """An image of a task as Label Studio's API has it."""
+
+    task: int
+    view: View
+    annotations: Sequence[Json]  # those that count
+    typed: tuple[str, ...]
+    suggested: frozenset[str]
+    fetch: Callable[[], TaskImage]
+    account: Account
+    began_with: Callable[[int, Json], Json | None]
+
+    @property
+    def image_key(self) -> str:
+        return self.view.key
+
+    @property
+    def masks(self) -> dict[str, Mask]:
+        return _merged(self.annotations, self.view, None, self.task, Account())[0]
+
+    def see(self) -> Sample | None:
+        view = self.view
+        try:
+            image = self.fetch()
+        except BackendError as error:
+            _cannot_be_had(self.task, error, self.account)
+            self.account.unseen.add(self.task)  # without a URL there will never be one
+            return None
+        size = image.image.height, image.image.width
+        masks, unclear = _merged(self.annotations, view, size, self.task, self.account)
+        labels = tuple(label for label in view.labels if label not in unclear)
+        sample = Sample(
+            self.task,
+            view.key,
+            image,
+            labels,
+            masks,
+            typed=self.typed,
+            suggested=self.suggested,
+        )
+        corrected = _corrected(self.annotations, self.began_with, view, sample)
+        sample = replace(sample, corrected=corrected)
+        self.account.use(sample)
+        return sample
+
+
+def _cannot_be_had(task: int, error: BackendError, account: Account) -> None:
+    reason = f"the image cannot be had ({error.name})"
+    if reason not in account.left_out:
+        log.warning("the image of task %d cannot be had: %s", task, error)
+    account.leave_out(task, reason)
 
 
 def _counted(annotations: Sequence[Json], task: int, account: Account) -> list[Json]:
@@ -154,9 +210,11 @@ def _annotator(annotation: Json) -> str:
 
 
 def _merged(
-    annotations: Sequence[Json], view: View, size: Size, task: int, account: Account
+    annotations: Sequence[Json], view: View, size: Size | None, task: int, account: Account
 ) -> tuple[dict[str, Mask], set[str]]:
     """The pixels of each label that more than half of the annotations give it, and labels unclear.
+
+    Where the image was not seen, its size is the one that a mask tells first.
 
     A label is unclear where a region of it could not be read, and where they agree neither on a
     pixel of it nor that there is none.
@@ -173,6 +231,7 @@ def _merged(
         unclear |= found.unclear
         drew.update(found.masks.keys())
         for label, mask in found.masks.items():
+            size = size or (mask.shape[0], mask.shape[1])
             ballot = mask.astype(counter)
             votes[label] = votes[label] + ballot if label in votes else ballot
     account.merged += len(annotations) > 1

@@ -24,13 +24,13 @@ from backend.labelstudio.images import ImageStore, TaskImage, open_image
 from backend.learning import acceptance, suggestions
 from backend.learning import export as files
 from backend.learning.acceptance import Acceptance
-from backend.learning.annotated import samples
-from backend.learning.dataset import Account, Part, Sample
+from backend.learning.annotated import marked, samples
+from backend.learning.dataset import Account, Marked, Part, Sample
 from backend.learning.measure import Measured, measure
 from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry
 from backend.learning.source import Studio
-from backend.learning.train import Progress, Source, Stage, Told, Trained, alone, counted, train
+from backend.learning.train import Progress, Source, Stage, Told, Trained, alone, train
 from backend.prompting import Query, queries
 from backend.settings import Settings
 from models import Segmenter
@@ -61,6 +61,7 @@ class Accepted:
 
     label_config: str
     source: Source
+    marked: Callable[[Account], Iterator[Marked]]  # everything, to be seen or not
     acceptance: Callable[[], Acceptance]  # what became of the project's predictions
 
 
@@ -79,7 +80,12 @@ def accepted_in_studio(settings: Settings, studio: Studio, project: int) -> Acce
         tasks = studio.annotated_tasks(project)
         return samples(tasks, config, images, account, parts, studio.began_with)
 
-    return Accepted(xml, source, lambda: acceptance.measure(studio, project, settings.model_dir))
+    def all_marked(account: Account) -> Iterator[Marked]:
+        return marked(studio.annotated_tasks(project), config, images, account)
+
+    return Accepted(
+        xml, source, all_marked, lambda: acceptance.measure(studio, project, settings.model_dir)
+    )
 
 
 def accepted_in_folder(settings: Settings, folder: Path, project: int) -> Accepted:
@@ -94,10 +100,14 @@ def accepted_in_folder(settings: Settings, folder: Path, project: int) -> Accept
         raise BadRequest(f"{folder} is an export of project {held}, not of {project}.")
 
     def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
-        return files.read(folder, most, account, parts)[2]
+        return (one.see() for one in files.read(folder, most, account, parts)[2])
 
     xml = (folder / files.CONFIG).read_text(encoding="utf-8")
-    return Accepted(xml, source, lambda: Acceptance.of(settings.model_dir, project))
+
+    def all_marked(account: Account) -> Iterator[Marked]:
+        return files.read(folder, most, account)[2]
+
+    return Accepted(xml, source, all_marked, lambda: Acceptance.of(settings.model_dir, project))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +132,17 @@ class Learner:
             weights = registry.weights(active)
             predictor = Predictor.tuned(self.base, weights, active.id, self.features)
 
-        def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
-            return counted(self.accepted.source(parts, account), Stage.MEASURING, told)
-
         return measure(
             predictor,
             self.digest,
             Books(self.settings.model_dir),
             self.project,
             parse_label_config(self.accepted.label_config),
-            source,
+            self.accepted.marked,
             self.accepted.acceptance(),
             threshold=self.settings.threshold,
             tuned=None if active is None else active.id,
+            told=told,
         )
 
     @needing_memory()

@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -86,6 +86,10 @@ class Sample:
         found = self.masks.get(label)
         return np.zeros(self.size, bool) if found is None else found
 
+    def see(self) -> Self:
+        """Itself: its image is here."""
+        return self
+
     def digest(self) -> str:
         """SHA-256 of what is learnt from it."""
         total = hashlib.sha256(f"{self.task} {self.image_key} {self.image.digest}".encode())
@@ -96,6 +100,33 @@ class Sample:
             if label in self.corrected:
                 total.update(b" corrected " + np.packbits(self.corrected[label]).tobytes())
         return total.hexdigest()
+
+
+class Marked(Protocol):
+    """An image of an accepted task as far as its annotations tell: nobody has fetched it."""
+
+    @property
+    def task(self) -> int:
+        """The task's id."""
+
+    @property
+    def image_key(self) -> str:
+        """The field of the task's data."""
+
+    @property
+    def typed(self) -> Sequence[str]:
+        """Phrases that annotators asked with."""
+
+    @property
+    def suggested(self) -> Collection[str]:
+        """Those of them that we had offered."""
+
+    @property
+    def masks(self) -> Mapping[str, Mask]:
+        """(H, W) of the labels that are there, if the image has the size that is told."""
+
+    def see(self) -> Sample | None:
+        """Fetch the image; None where it cannot be had, which the account is told."""
 
 
 @dataclass(slots=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -18,9 +20,9 @@ from backend.inference.predictor import Predictor
 from backend.inference.promptbook import FEW
 from backend.inference.recolouring import recoloured
 from backend.labelstudio.shapes import Mask
-from backend.learning.dataset import Account, Part, Sample, part_of
+from backend.learning.dataset import Marked, Part, Sample, part_of
 from backend.learning.promotion import LEAST_TASKS
-from backend.learning.train import Source
+from backend.learning.train import Stage, Told, counted
 from backend.learning.typed import Typed, spellings, typed
 from backend.prompting import Query
 from models import Exemplar, ImageFeatures
@@ -99,10 +101,13 @@ def gather(
     project: int,
     encoder: str,
     asked: Sequence[Query],
-    source: Source,
-    account: Account,
+    accepted: Iterable[Marked],
+    told: Told = lambda _: None,
 ) -> Evidence:
     """Accepted work as it can be measured on; what exemplars show is stored.
+
+    Images are fetched of those tasks alone that are measured on, or that show a label: how many
+    there are beside them costs what their annotations take.
 
     What a person left out of the project's book shows nothing, so that others take its place.
     Held-out tasks show nothing, as they are there to judge; but where they are too few for that, or
@@ -113,21 +118,47 @@ def gather(
     refused = {(entry.label, one.id) for entry in entries for one in entry.exemplars if one.refused}
     spelled = spellings(asked, entries)
     reserve: dict[str, list[Shot]] = {}
-    for sample in source(tuple(Part), account):
-        for said in typed(sample, asked, spelled, predictor):
-            evidence.hear(said)
-        if len(evidence.seen) >= MOST_TASKS and _rank(sample.task) > _rank(evidence.seen[-1].task):
-            continue
-        one = _seen(sample, predictor)
-        evidence.seen = sorted([*evidence.seen, one], key=lambda s: _rank(s.task))[:MOST_TASKS]
-        shots = reserve if one.held_out else evidence.shots
+
+    def shown(task: int) -> tuple[dict[str, list[Shot]], int]:
+        """Where a task's exemplars go, and how many of a label there can be."""
+        if part_of(task) is Part.HELD_OUT:
+            return reserve, LEAST_TASKS - 1
+        return evidence.shots, MOST_EXEMPLARS
+
+    def lacking(marked: Marked) -> bool:
+        shots, most = shown(marked.task)
+        return any(len(shots.get(label, ())) < most for label in marked.masks)
+
+    def look(marked: Marked) -> Seen | None:
+        sample = marked.see()
+        if sample is None:
+            return None
+        shots, most = shown(sample.task)
         for label, mask in sample.masks.items():
             held = shots.setdefault(label, [])
-            if len(held) < (LEAST_TASKS - 1 if one.held_out else MOST_EXEMPLARS):
+            if len(held) < most:
                 also = len(held) < FEW
-                shown = _shots(predictor, books, project, encoder, sample, mask, also)
-                held += [shot for shot in shown if (label, shot.id) not in refused]
-    evidence.seen = _once(evidence.seen)
+                found = _shots(predictor, books, project, encoder, sample, mask, also)
+                held += [shot for shot in found if (label, shot.id) not in refused]
+        return _seen(sample, predictor)
+
+    # the first in the lot, seen or not, and as many again in place of those that cannot be had
+    first: list[Seen | Marked] = []
+    for marked in accepted:
+        for said in typed(marked, asked, spelled, predictor):
+            evidence.hear(said)
+        place = bisect_right(first, _rank(marked.task), key=lambda one: _rank(one.task))
+        # an exemplar stays though others come before its task in the lot
+        now = place < MOST_TASKS and lacking(marked)
+        one = look(marked) if now else marked
+        if one is not None:
+            first.insert(place, one)
+            del first[2 * MOST_TASKS :]
+            if len(first) > MOST_TASKS and isinstance(first[MOST_TASKS], Seen):
+                del first[MOST_TASKS]  # whose features take memory
+    seen = (one if isinstance(one, Seen) else look(one) for one in first)
+    had = islice((one for one in seen if one is not None), MOST_TASKS)
+    evidence.seen = _once(counted(had, Stage.MEASURING, told))
     evidence.held_out = {one.task for one in evidence.seen if one.held_out}
     for label, held in reserve.items():
         known = evidence.shots.setdefault(label, [])

@@ -16,8 +16,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.images import TaskImage, open_image
 from backend.labelstudio.shapes import Mask
 from backend.learning.dataset import Account, Part, Sample, of_parts, part_of
+from backend.learning.drawn import Size
 
 RLE = "coco-rle.json"
 POLYGONS = "coco-polygons.json"
@@ -189,8 +191,8 @@ def _begun(folder: Path) -> set[str]:
 
 def read(
     folder: Path, max_pixels: int, account: Account, parts: Collection[Part] = tuple(Part)
-) -> tuple[int, LabelConfig, Iterator[Sample]]:
-    """The project, the labeling configuration and the samples of a folder that `write` made.
+) -> tuple[int, LabelConfig, Iterator[Listed]]:
+    """The project, the labeling configuration and the images of a folder that `write` made.
 
     Raises:
         BadRequest: it is none, or a file of it is missing or damaged.
@@ -204,7 +206,7 @@ def read(
         raise BadRequest(
             f"{folder} is no export that can be trained on: {told}. `promptbrush export` makes one."
         ) from error
-    return project, config, _samples(folder, listed, max_pixels, account, parts)
+    return project, config, _listed(folder, listed, max_pixels, account, parts)
 
 
 def _bounds(mask: Mask) -> list[int]:
@@ -234,54 +236,103 @@ def from_run_lengths(counts: list[int], height: int, width: int) -> Mask:
     return pixels.reshape((height, width), order="F")
 
 
-def _samples(
-    folder: Path, listed: Json, max_pixels: int, account: Account, parts: Collection[Part]
-) -> Iterator[Sample]:
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    """Reads of a list what has to be there.
+
+    Raises:
+        BadRequest: it is not.
+    """
     try:
+        yield
+    except _AMISS as error:
+        raise BadRequest(
+            f"{path} is damaged: {error!r}. `promptbrush export` makes it anew."
+        ) from error
+
+
+def _listed(
+    folder: Path, listed: Json, max_pixels: int, account: Account, parts: Collection[Part]
+) -> Iterator[Listed]:
+    with _undamaged(folder / RLE):
         names = {category["id"]: category["name"] for category in listed["categories"]}
         held: dict[int, list[Json]] = {}
         for annotation in listed["annotations"]:
             held.setdefault(annotation["image_id"], []).append(annotation)
         wanted = set(of_parts({image["task"] for image in listed["images"]}, parts, int))
-        for image in listed["images"]:
-            if image["task"] in wanted:
-                sample = _sample(folder, image, held.get(image["id"], []), names, max_pixels)
-                account.use(sample)
-                yield sample
-    except _AMISS as error:
-        raise BadRequest(
-            f"{folder / RLE} is damaged: {error!r}. `promptbrush export` makes it anew."
-        ) from error
+        found = [
+            Listed(
+                image["task"],
+                image["image_key"],
+                tuple(image.get("typed", ())),
+                frozenset(image.get("suggested", ())),
+                tuple(image["labels"]),
+                (image["height"], image["width"]),
+                {names[one["category_id"]]: one for one in held.get(image["id"], [])},
+                folder / image["file_name"],
+                max_pixels,
+                account,
+            )
+            for image in listed["images"]
+            if image["task"] in wanted
+        ]
+    yield from found
 
 
-def _sample(
-    folder: Path, image: Json, annotations: list[Json], names: dict[int, str], max_pixels: int
-) -> Sample:
+@dataclass(frozen=True, slots=True, eq=False)
+class Listed:
     """An image as it is listed."""
-    path = folder / image["file_name"]
-    try:
-        encoded = path.read_bytes()
-    except OSError as error:
-        raise BadRequest(f"{path} cannot be read: {error.strerror}.") from error
-    picture = TaskImage(
-        open_image(encoded, str(path), max_pixels), hashlib.sha256(encoded).hexdigest()
-    )
-    size = image["width"], image["height"]
-    if picture.image.size != size:
-        raise BadRequest(f"{path} has {picture.image.size} pixels, and is listed with {size}.")
-    masks = {
-        names[one["category_id"]]: from_run_lengths(one["segmentation"]["counts"], *size[::-1])
-        for one in annotations
-    }
-    return Sample(
-        image["task"],
-        image["image_key"],
-        picture,
-        tuple(image["labels"]),
-        masks,
-        typed=tuple(image.get("typed", ())),
-        suggested=frozenset(image.get("suggested", ())),
-    )
+
+    task: int
+    image_key: str
+    typed: tuple[str, ...]
+    suggested: frozenset[str]  # of these, what we had offered
+    labels: tuple[str, ...]  # that were looked for
+    size: Size
+    annotations: Mapping[str, Json]  # by label
+    path: Path
+    max_pixels: int
+    account: Account
+
+    @property
+    def masks(self) -> dict[str, Mask]:
+        """(H, W) of the labels that are there."""
+        with _undamaged(self.path.parents[1] / RLE):
+            return {
+                label: from_run_lengths(one["segmentation"]["counts"], *self.size)
+                for label, one in self.annotations.items()
+            }
+
+    def see(self) -> Sample:
+        """Read the image.
+
+        Raises:
+            BadRequest: it cannot be read, or is not as it is listed.
+        """
+        try:
+            encoded = self.path.read_bytes()
+        except OSError as error:
+            raise BadRequest(f"{self.path} cannot be read: {error.strerror}.") from error
+        picture = TaskImage(
+            open_image(encoded, str(self.path), self.max_pixels),
+            hashlib.sha256(encoded).hexdigest(),
+        )
+        size = self.size[::-1]
+        if picture.image.size != size:
+            raise BadRequest(
+                f"{self.path} has {picture.image.size} pixels, and is listed with {size}."
+            )
+        sample = Sample(
+            self.task,
+            self.image_key,
+            picture,
+            self.labels,
+            self.masks,
+            typed=self.typed,
+            suggested=self.suggested,
+        )
+        self.account.use(sample)
+        return sample
 
 
 def _distinct(keys: Collection[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ Other words than the label's have to be clearly better.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -30,9 +30,9 @@ from backend.labelstudio.labels import Label
 from backend.learning.acceptance import Acceptance
 from backend.learning.choice import Choice
 from backend.learning.credit import credit, credited
-from backend.learning.dataset import Account
+from backend.learning.dataset import Account, Marked
 from backend.learning.evidence import Shot, gather
-from backend.learning.train import Source
+from backend.learning.train import Stage, Told, counted
 from backend.prompting import Query, queries
 
 log = logging.getLogger(__name__)
@@ -52,11 +52,12 @@ def measure(
     books: Books,
     project: int,
     config: LabelConfig,
-    source: Source,
+    marked: Callable[[Account], Iterable[Marked]],
     acceptance: Acceptance,
     *,
     threshold: float,
     tuned: str | None = None,
+    told: Told = lambda _: None,
 ) -> Measured:
     """Measure what a project's labels are asked with, and write that as a version of its book.
 
@@ -66,15 +67,18 @@ def measure(
         books: Where the book is.
         project: The project's id.
         config: Its labeling configuration.
-        source: Gives the samples of some parts.
+        marked: Gives everything that is accepted, and tells an account what is seen of it.
         acceptance: What became of the project's predictions.
         threshold: Where the labeling configuration says nothing.
         tuned: The project's version that predicts; None is the base checkpoint.
+        told: Is called after each task that is read, and after each image that is looked at; what
+            it raises ends the measuring.
     """
     account, asked = Account(), queries(config, threshold)
     # a tuned CLIPSeg still has CLIP's projection, a tuned GroupViT one of its own
     encoder = f"{digest} {predictor.encoder}".strip()
-    evidence = gather(predictor, books, project, encoder, asked, source, account)
+    accepted = counted(marked(account), Stage.MEASURING, told)
+    evidence = gather(predictor, books, project, encoder, asked, accepted, told)
     before = books.book(project).fitting(digest)
     keep, entries = partial(books.keep, project), list[tuple[Entry, Entry]]()
     for label, query in _labels(config, asked).items():
@@ -100,7 +104,7 @@ def measure(
         kept = (_kept(now.entry(known.label), known, one) for known, one in entries)
         return now.having(*(credited(one, became) for one in kept))
 
-    by = f"measured on {account.parts.total()} accepted images"
+    by = f"measured on {len(evidence.seen)} accepted images"
     return Measured(books.change(project, by, edit, base=digest, tuned=tuned), account)
 
 

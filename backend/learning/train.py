@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from backend.durable import as_json, rewrite
 from backend.errors import AlreadyTraining, TooLittleData
@@ -33,6 +34,8 @@ from models import Segmenter
 log = logging.getLogger(__name__)
 
 WORK = ".training"  # in a project's folder: lessons, and the unfinished run
+
+T = TypeVar("T")
 
 Source = Callable[[Collection[Part], Account], Iterator[Sample]]
 
@@ -251,9 +254,9 @@ def alone(folder: Path, project: int) -> Iterator[Path]:
         yield work
 
 
-def counted(samples: Iterable[Sample], stage: Stage, told: Told) -> Iterator[Sample]:
-    """Samples as they come, told of one by one."""
+def counted(found: Iterable[T], stage: Stage, told: Told) -> Iterator[T]:
+    """Samples and the like as they come, told of one by one."""
     told(Progress(stage))
-    for count, sample in enumerate(samples, start=1):
-        yield sample
+    for count, one in enumerate(found, start=1):
+        yield one
         told(Progress(stage, count))

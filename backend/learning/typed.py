@@ -14,7 +14,7 @@ from backend.inference.predictor import Predictor
 from backend.inference.promptbook import Entry
 from backend.labelstudio.labels import LONGEST_PROMPT
 from backend.labelstudio.negation import understood
-from backend.learning.dataset import Sample
+from backend.learning.dataset import Marked
 from backend.prompting import Query, named
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def spellings(asked: Sequence[Query], entries: Iterable[Entry]) -> Spelled:
 
 
 def typed(
-    sample: Sample, asked: Sequence[Query], spelled: Spelled, predictor: Predictor
+    marked: Marked, asked: Sequence[Query], spelled: Spelled, predictor: Predictor
 ) -> Iterator[Typed]:
     """What phrases that were typed say of accepted labels.
 
@@ -50,12 +50,11 @@ def typed(
     that no model reads, such as a caption that somebody wrote there, is none. A new one joins
     `spelled`.
     """
+    masks = marked.masks if marked.typed else {}  # which take time
     there = [
-        query
-        for query in asked
-        if query.image_key == sample.image_key and query.label in sample.masks
+        query for query in asked if query.image_key == marked.image_key and query.label in masks
     ]
-    for phrase in sample.typed if there else ():
+    for phrase in marked.typed if there else ():
         query = named(phrase, asked)
         try:
             if query is None:
@@ -71,15 +70,15 @@ def typed(
                 if len(text) > LONGEST_PROMPT:
                     raise BadPrompt(f"A text has 1 to {LONGEST_PROMPT} characters.")
         except BadPrompt as error:
-            log.warning("What was typed in task %d is not tried: %s", sample.task, error)
+            log.warning("What was typed in task %d is not tried: %s", marked.task, error)
             continue
         new = query.prompts[:1] if all(query.prompts != one.prompts for one in own) else ()
-        if query.label in sample.masks and (new or unwanted):
+        if query.label in masks and (new or unwanted):
             said = [
                 spelled.setdefault((query.label, _read(text)), text) for text in (*new, *unwanted)
             ]
             text = said.pop(0) if new else ""
-            yield Typed(query.label, text, tuple(said), phrase in sample.suggested)
+            yield Typed(query.label, text, tuple(said), phrase in marked.suggested)
 
 
 def _read(text: str) -> str:

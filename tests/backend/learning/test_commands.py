@@ -1,5 +1,6 @@
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import NoReturn
@@ -48,7 +49,7 @@ def learner(segmenter: Segmenter, tmp_path: Path, read: list[int]) -> Learner:
             read.append(one.task)
             yield one
 
-    accepted = Accepted(XML, watched, Acceptance)
+    accepted = Accepted(XML, watched, partial(watched, tuple(Part)), Acceptance)
     return Learner(settings, segmenter, BASE, Watched(), 7, accepted)
 
 

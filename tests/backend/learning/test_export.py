@@ -78,7 +78,10 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     project, config, found = read(tmp_path, 10**6, account)
     assert project == 12
     assert config.outputs[0].labels[0].prompts == ("a red car",)
-    for one, other in zip(written, found, strict=True):
+    for one, listed in zip(written, found, strict=True):
+        assert listed.masks.keys() == one.masks.keys()  # before the image is read
+        assert (listed.typed, listed.suggested) == (one.typed, one.suggested)
+        other = listed.see()
         assert (one.task, one.labels, one.typed) == (other.task, other.labels, other.typed)
         assert one.suggested == other.suggested
         assert (np.asarray(one.image.image) == np.asarray(other.image.image)).all()
@@ -119,7 +122,8 @@ def test_each_image_of_a_task_has_a_file_of_its_own(
     ]
     write(written, images_of(*keys), 12, Account(), tmp_path)
     _, _, found = read(tmp_path, 10**6, Account())
-    read_back = {one.image_key: np.asarray(one.image.image)[0, 0, 0] for one in found}
+    seen = [one.see() for one in found]
+    read_back = {one.image_key: np.asarray(one.image.image)[0, 0, 0] for one in seen}
     assert read_back == {key: n for n, key in enumerate(keys)}
     assert {path.stem for path in (tmp_path / "images").iterdir()} == set(names)
     masks = {f"{name}--1-red-car.png" for name in names}
@@ -135,7 +139,7 @@ def test_names_are_no_longer_than_a_file_may_have(tmp_path: Path, label: str) ->
     one = replace(one, masks={label: one.masks["Red Car"]})
     xml = images_of(key, "other").replace("Red Car", label)
     write([one], xml, 12, Account(), tmp_path)
-    (again,) = read(tmp_path, 10**6, Account())[2]
+    (again,) = (one.see() for one in read(tmp_path, 10**6, Account())[2])
     assert again.labels == (label,)
 
 
@@ -280,7 +284,7 @@ def test_an_export_that_was_damaged_is_told(tmp_path: Path, old: str, new: str) 
     listed.write_text(listed.read_text().replace(old, new))
     _, _, found = read(tmp_path, 10**6, Account())
     with pytest.raises(BadRequest, match=str(tmp_path)):
-        list(found)
+        [one.see() for one in found]
 
 
 def test_a_folder_that_is_no_export_is_told(tmp_path: Path) -> None:

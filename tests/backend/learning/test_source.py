@@ -15,6 +15,7 @@ from backend import cli
 from backend.errors import TooLittleData
 from backend.labelstudio import brush
 from backend.labelstudio.events import Annotated, Event, Kind
+from backend.labelstudio.images import ImageStore, TaskImage
 from backend.labelstudio.shapes import Mask
 from backend.labelstudio.starter import label_config
 from backend.learning.acceptance import measure
@@ -182,6 +183,30 @@ def test_a_project_that_nothing_is_known_of_is_told(
         studio_of(settings).project(8)
     assert cli.main(["export", "--project", "8"]) == 1
     assert "LABEL_STUDIO_API_KEY" in capsys.readouterr().err
+
+
+def test_what_annotations_say_is_known_before_any_image_is_asked_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+    fetch = ImageStore.fetch
+
+    def counting(self: ImageStore, url: str) -> TaskImage:
+        fetched.append(url)
+        return fetch(self, url)
+
+    monkeypatch.setattr(ImageStore, "fetch", counting)
+    for task in (1, 2, 3):
+        Collected(settings.model_dir).take(asdict(submitted(task, "/data/local-files/?d=one.png")))
+    account = Account()
+    found = list(accepted_in_studio(settings, studio_of(settings), 7).marked(account))
+    assert [one.task for one in found] == [1, 2, 3]
+    assert (found[0].masks["Car"] == MASK).all()
+    assert not fetched
+    sample = found[1].see()
+    assert sample is not None
+    assert (sample.mask("Car") == MASK).all()
+    assert len(fetched) == account.parts.total() == 1
 
 
 def test_training_hears_from_label_studio_what_was_changed_of_a_prediction(

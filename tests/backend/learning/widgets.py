@@ -42,16 +42,16 @@ def run(
     base: str = BASE,
     unseen: Collection[int] = (),
 ) -> Measured:
-    def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
+    def marked(account: Account) -> Iterator[Sample]:
         account.unseen.update(unseen)
         for one in accepted:
-            if part_of(one.task) in parts and one.task not in unseen:
+            if one.task not in unseen:
                 account.use(one)
                 yield one
 
     config = parse_label_config(xml)
     predictor = Predictor(demo, FeatureCache(0))
-    return measure(predictor, base, books, 7, config, source, Acceptance(), threshold=0.4)
+    return measure(predictor, base, books, 7, config, marked, Acceptance(), threshold=0.4)
 
 
 def accepted(training: int, judging: int = 0) -> list[Sample]:
