@@ -176,7 +176,10 @@ class Lessons:
         rewrite(path, save(tensors))
 
     def keep_only(self, lessons: Collection[Lesson]) -> None:
-        """Delete what these do not need: other data's, other base checkpoints', unfinished ones."""
+        """Delete what these do not need: other data's, other base checkpoints', unfinished ones.
+
+        The log tells how much of the disk these take, which nothing but their number bounds.
+        """
         needed = {lesson.path for lesson in lessons}
         for path in self._folder.parent.glob("*/*"):
             if path not in needed and path.is_file():
@@ -184,6 +187,12 @@ class Lessons:
         for folder in self._folder.parent.iterdir():
             with suppress(OSError):  # it holds lessons, or is a file that others put here
                 folder.rmdir()
+        log.info(
+            "%d encoded images take %.1f MB in %s, and stay for the next training",
+            len(needed),
+            sum(path.stat().st_size for path in needed) / 2**20,
+            self._folder.parent,
+        )
 
     def _exemplars(self, sample: Sample, shown: Sequence[bool]) -> Tensor:
         width = self._segmenter.encode_text([]).shape[1]

@@ -120,6 +120,18 @@ def test_what_no_lesson_needs_is_deleted(segmenter: Segmenter, folder: Path) -> 
     assert {path.name for path in folder.iterdir()} == {"base", foreign.name}
 
 
+def test_what_lessons_take_of_the_disk_is_told(
+    segmenter: Segmenter, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    maker = Lessons(folder, "base", segmenter)
+    kept = [maker.make(sample(task)) for task in range(1, 5)]
+    with caplog.at_level("INFO", "backend.learning.lessons"):
+        maker.keep_only(kept[:3])
+    taken = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 2**20
+    assert taken > 0.1
+    assert f"3 encoded images take {taken:.1f} MB in {folder}" in caplog.text
+
+
 def test_memory_holds_no_more_than_it_may(segmenter: Segmenter, folder: Path) -> None:
     maker = Lessons(folder, "base", segmenter)
     made = [maker.make(sample(task)) for task in range(1, 5)]
