@@ -137,7 +137,13 @@ def phrases(result: object, config: LabelConfig) -> list[str]:
 def suggested(result: object, config: LabelConfig) -> set[str]:
     """The phrases that an annotation's `result` has in our lists, or ticked."""
     regions = _mappings(result)
-    return {*offers.offered(_lists(regions, config)).values(), *_ticked(regions, config)}
+    return {*offers.offered(lists(regions, config)).values(), *_ticked(regions, config)}
+
+
+def lists(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[str]:
+    """What text areas hold, in which our lists may be, as remarks as well."""
+    texts = [line for text in config.texts for one in regions for line in _lines(one, text)]
+    return [line.rpartition(REMARK)[2] for line in texts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,23 +179,17 @@ def _typed(
         typed = offers.TAKE if ticked else offers.WONDER
     if typed is None:
         return _Typed(None, remarked)
-    lists = _lists(regions, config)
-    if not offers.offered(lists):
-        lists = _lists(saved, config)
+    listed = lists(regions, config)
+    if not offers.offered(listed):
+        listed = lists(saved, config)
     label, said = offers.addressed(typed, config)
-    chosen = offers.chosen(said, lists, ticked)
+    chosen = offers.chosen(said, listed, ticked)
     if chosen is not None:
         if label:
             chosen = f"{label}: {offers.addressed(chosen, config)[1]}"
         return _Typed(chosen, remarked, chose=True)
-    mistaken = offers.mistaken(said, lists, ticked, config)
+    mistaken = offers.mistaken(said, listed, ticked, config)
     return _Typed(typed, remarked, mistaken=mistaken, wonders=offers.about(typed, config))
-
-
-def _lists(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[str]:
-    """What text areas hold, in which our lists may be, as remarks as well."""
-    texts = [line for text in config.texts for one in regions for line in _lines(one, text)]
-    return [line.rpartition(REMARK)[2] for line in texts]
 
 
 def _ticked(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> list[str]:

@@ -75,7 +75,8 @@ def chosen(prompt: str, lines: Sequence[str], ticked: Sequence[str]) -> str | No
     """
     if _plain(prompt) == TAKE and ticked:
         return ticked[0]
-    return offered(lines).get(_plain(prompt))
+    # what is typed before a list in the prompt itself has the question behind it: "2? ⚠ 1 red"
+    return offered(lines).get(_plain(prompt).strip(f"{WONDER} "))
 
 
 def mistaken(

@@ -21,6 +21,7 @@ from backend.queue import PredictionQueue
 from backend.settings import Settings
 from backend.training import TrainingLane
 from backend.web import auth
+from backend.web.lately import Lately
 from backend.web.lineage import Lineages
 from backend.web.pages import Pages, told
 from backend.web.routes import Routes
@@ -44,8 +45,9 @@ def create_app(
     lane = TrainingLane(connection)
     lineages = Lineages(settings.model_dir, versions)
     inbox, predicted, seats = Inbox(connection), Predicted.of(settings), Seats(settings.threads)
+    lately = Lately(connection)
     routes = Routes(
-        settings, queue, inbox, lane, versions, lineages, books, predicted, seats, stopping
+        settings, queue, inbox, lane, versions, lineages, books, predicted, lately, seats, stopping
     )
     routes.register(app)
     Pages(settings, queue, lane, lineages, seats, stopping, routes.health).register(app)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from backend.errors import BackendError, BadRequest
@@ -12,6 +12,7 @@ from backend.labelstudio.config import LabelConfig, parse_label_config
 from backend.labelstudio.interaction import Interaction, note_of, remarks
 from backend.labelstudio.regions import prediction
 from backend.labelstudio.tasks import Task, checked_id, project_id
+from backend.web.lately import Lately, Texts, answered, said, updated
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,14 @@ class PredictRequest:
     config: LabelConfig
     project: int | None
     interaction: Interaction | None  # what an annotator asks; None for a batch
+    asking: Mapping[str, Any] = field(default_factory=dict)  # the annotator's task, as it came
+    texts: Texts = field(default_factory=dict)  # of its annotation, as far as they are known
 
     @classmethod
-    def from_json(cls, raw: object) -> PredictRequest:
+    def from_json(cls, raw: object, lately: Lately | None = None) -> PredictRequest:
         """Read a body; a task that cannot be read keeps its place, with the reason.
+
+        An annotator's request is understood with what was typed `lately`.
 
         Raises:
             BadRequest: it is not an object, or lacks tasks.
@@ -42,17 +47,15 @@ class PredictRequest:
         config = parse_label_config(xml)
         params = body.get("params")
         context = params.get("context") if isinstance(params, Mapping) else None
-        interaction = None
-        if context is not None:
-            asking = tasks[0] if tasks and isinstance(tasks[0], Mapping) else {}
-            interaction = Interaction.read(context, asking.get("drafts"), config)
-        return cls(
-            tuple(_task(task) for task in tasks),
-            xml,
-            config,
-            project_id(body.get("project")),
-            interaction,
-        )
+        readable, project = tuple(_task(task) for task in tasks), project_id(body.get("project"))
+        if context is None:
+            return cls(readable, xml, config, project, None)
+        asking = tasks[0] if tasks and isinstance(tasks[0], Mapping) else {}
+        newer = lately.texts(project, asking) if lately else {}
+        drafts = updated(asking, newer)
+        interaction = Interaction.read(context, drafts, config)
+        texts = said(context, drafts, newer, config)
+        return cls(readable, xml, config, project, interaction, asking, texts)
 
     @property
     def interactive(self) -> bool:
@@ -104,6 +107,12 @@ class PredictRequest:
                 entry["result"] += self._remarks(self.interaction, entry, answer)
             entries.append(entry)
         return entries
+
+    def keep(self, results: Sequence[Any], lately: Lately) -> None:
+        """Remember the texts that an annotator sees, once the answers are there."""
+        for entry in results[:1] if self.interaction else ():
+            texts = answered(self.texts, entry["result"], self.config)
+            lately.keep(self.project, self.asking, texts)
 
     def refusals(self, error: BackendError) -> list[Any]:
         """One entry per task where none could be worked on."""

@@ -41,6 +41,7 @@ from backend.prompting import model_version, queries
 from backend.queue import SUGGEST, PredictionQueue
 from backend.settings import DEMOS, PUBLISHED, Settings
 from backend.training import TrainingLane
+from backend.web.lately import Lately
 from backend.web.lineage import Lineages
 from backend.web.payloads import PredictRequest, number, setup_request, suggestion_request
 from backend.web.seats import Seats
@@ -64,6 +65,7 @@ class Routes:
         lineages: Lineages,
         books: Books,
         predicted: Predicted,
+        lately: Lately,
         seats: Seats,
         stopping: Callable[[], bool],
     ) -> None:
@@ -76,6 +78,7 @@ class Routes:
         self._lineages = lineages
         self._books = books
         self._predicted = predicted
+        self._lately = lately
         self._seats = seats
         self._stopping = stopping
 
@@ -141,7 +144,7 @@ class Routes:
     def predict(self) -> ResponseReturnValue:
         """Predictions for tasks, one entry each, before the deadline."""
         deadline = time.monotonic() + self._settings.predict_deadline
-        asked = PredictRequest.from_json(_body())
+        asked = PredictRequest.from_json(_body(), self._lately)
         try:
             group = None if asked.interactive else self._group(asked)
             with self._seats.one():
@@ -160,6 +163,7 @@ class Routes:
             return {"results": asked.refusals(error)}  # an error would reach no annotator
         self._report_losses(asked, answers, group)
         results = asked.results(answers)
+        asked.keep(results, self._lately)
         response = jsonify({"results": results})
         response.call_on_close(lambda: self._queue.finish(asking))
         response.call_on_close(lambda: self._remember(asked, results))

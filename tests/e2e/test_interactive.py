@@ -85,6 +85,20 @@ def test_a_smart_rectangle_around_one_shape_gives_all_that_are_like_it(
     assert iou(mask, scene.truth(RED_CIRCLE)) >= 0.7
 
 
+def test_a_rectangle_drawn_at_once_after_a_phrase_is_where_it_is_looked_for(
+    scene: Drawn, task: int, editor: Editor
+) -> None:
+    editor.type_prompt("Yellow ring: a red circle")
+    editor.accept()
+    editor.draw_box("Yellow ring", scene.box(RED_CIRCLE))
+    _, mask = only_suggestion(editor)
+    left, top, right, bottom = scene.box(RED_CIRCLE)
+    rows, columns = np.nonzero(mask)  # of one circle, and not of all three
+    corners = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    np.testing.assert_allclose(corners, (left, top, right, bottom), atol=15)
+    assert editor.texts()["prompt"] == ["Yellow ring: a red circle"]
+
+
 def test_a_smart_keypoint_gives_the_thing_under_it(scene: Drawn, task: int, editor: Editor) -> None:
     left, top, right, bottom = scene.box(BLUE_SQUARE)
     editor.click_point("Yellow ring", (left + right) / 2, (top + bottom) / 2)

@@ -22,7 +22,7 @@ CONFIG = """<View>
 <TextArea name="prompt" toName="image" rows="1" maxSubmissions="1" editable="true"/>
 {controls}
 <Image name="image" value="$image"/>
-<BrushLabels name="brush" toName="image"><Label value="Part"/></BrushLabels>
+<BrushLabels name="brush" toName="image"><Label value="Part"/><Label value="Car"/></BrushLabels>
 </View>"""
 AREA = '<TextArea name="suggestions" toName="image" smart="false" editable="true"/>'
 CHOICES = """<Choices name="suggestions" toName="image" choice="multiple" showInline="true">
@@ -82,9 +82,10 @@ def test_phrases_of_choices_are_ticked_and_what_is_ticked_gives_its_mask(
     editor.shot("ticked")
     assert set(editor.ticked("suggestions")) == {"red circle", "blue star"}
     editor.tick("red circle")
-    editor.edit_prompt("!")
+    editor.edit_prompt("Car: !")
     editor.shot("chosen")
     assert iou(only_mask(editor), scene.truth(BLUE_STAR)) >= 0.7
+    assert editor.texts()["prompt"] == ["Car: blue star"]
 
 
 def test_without_controls_for_them_phrases_are_told_in_the_prompt(
@@ -94,7 +95,12 @@ def test_without_controls_for_them_phrases_are_told_in_the_prompt(
     editor.type_prompt("?")
     [told] = editor.texts()["prompt"]
     assert told.startswith("? ⚠ 1 ")
-    number, *_ = re.findall(r"(\d) red[a-z ]* \(", told)
-    editor.edit_prompt(told.replace("?", number))
-    assert iou(only_mask(editor), scene.truth(RED_CIRCLE)) >= 0.7
+    numbers = dict(re.findall(r"(\d) ([a-z ]*) \(", told))
+    number, phrase = next(one for one in numbers.items() if "red" in one[1].split())
+    editor.edit_prompt(f"Car: {number}")  # over the list, at once
+    [region] = editor.suggestions(1)
+    assert region.label == "Car"
+    assert region.mask is not None
+    assert iou(region.mask, scene.truth(RED_CIRCLE)) >= 0.7
+    assert editor.texts()["prompt"] == [f"Car: {phrase}"]
     editor.shot("chosen")

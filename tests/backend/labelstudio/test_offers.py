@@ -192,6 +192,12 @@ def test_a_number_that_was_written_over_a_list_chooses_of_it(
     assert bool(asked.mistaken) is bool(told)
 
 
+@pytest.mark.parametrize("typed", ["3", "3?", "3 ?", "?3"])
+def test_a_number_typed_before_a_list_chooses_of_it(typed: str) -> None:
+    asked = read([text("prompt", f"{typed} ⚠ {offers.BETWEEN.join(LINES)}")])
+    assert (asked.prompt, asked.chose, asked.wonders) == ("red", True, None)
+
+
 def test_the_list_that_is_there_counts_and_not_the_one_before() -> None:
     before = [{"result": [text("suggestions", "2 old (0.90)", "6 older (0.80)")]}]
     regions = {"result": [text("suggestions", *LINES), text("prompt", "2")]}

@@ -40,6 +40,7 @@ class InstantQueue:
             "remark": "cat: found, score 0.80",
         }
         self.connection = self
+        self.held: dict[str, str] = {}
 
     def submit(
         self, payloads: list[dict[str, Any]], *, urgent: bool, group: str | None = None, **_: Any
@@ -74,6 +75,13 @@ class InstantQueue:
 
     def hincrby(self, *_: Any) -> None:
         """The counter of requests."""
+
+    def get(self, key: str) -> str | None:
+        return self.held.get(key)
+
+    def set(self, key: str, value: str, *, ex: int) -> None:
+        assert ex > 0
+        self.held[key] = value
 
 
 def body(response: TestResponse) -> dict[str, Any]:

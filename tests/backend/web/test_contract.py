@@ -48,6 +48,12 @@ class Broker:
     def hincrby(self, *_: Any) -> None:
         """The counter of requests."""
 
+    def get(self, key: str) -> None:
+        """Nothing was typed lately."""
+
+    def set(self, key: str, value: str, ex: int) -> None:
+        """Nor is it kept."""
+
     def eval(self, script: str, keys: int, *arguments: Any) -> int:
         self.events.append(arguments[-1])
         return 3
