@@ -14,6 +14,7 @@ from typing import Any, Self
 from backend.labelstudio import offers
 from backend.labelstudio.config import SUGGESTIONS, LabelConfig, Role, TextControl
 from backend.labelstudio.geometry import Point, Rectangle
+from backend.labelstudio.origin import weights_in
 from backend.labelstudio.regions import text_region
 
 REMARK = "⚠"  # what follows it in a prompt is our answer, never part of the phrase
@@ -241,13 +242,15 @@ def _shapes(
 ) -> list[tuple[Mapping[str, Any], Rectangle | Point]]:
     """Rectangles or points with their regions, oldest first.
 
-    A tag that holds no labels itself sends two regions of one id.
+    A tag that holds no labels itself sends two regions of one id. What was predicted and accepted
+    comes too, where rectangles are filled, and nobody drew it to ask with.
     """
+    newest = _text(regions[-1], "id") if regions else None
     shapes: dict[object, tuple[Mapping[str, Any], Rectangle | Point]] = {}
     for number, region in enumerate(regions):
-        shape = _shape(region)
-        if shape is not None:
-            shapes.setdefault(_text(region, "id") or number, (region, shape))
+        name, shape = _text(region, "id"), _shape(region)
+        if shape is not None and (name == newest or weights_in(name) is None):
+            shapes.setdefault(name or number, (region, shape))
     return list(shapes.values())
 
 

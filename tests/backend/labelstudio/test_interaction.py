@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from backend.labelstudio.config import LabelConfig, Role, TextControl, parse_label_config
 from backend.labelstudio.geometry import Point, Rectangle
 from backend.labelstudio.interaction import REMARK, Interaction, phrases, remarks
+from backend.labelstudio.origin import new_id
 
 RECORDED = Path(__file__).parents[2] / "recorded"
 PROMPT = TextControl("prompt", "image")
@@ -73,6 +74,13 @@ def test_recorded_rectangles_of_a_label_arrive_together_oldest_first() -> None:
 
 def test_recorded_plain_rectangles_count_beside_smart_ones() -> None:
     assert len(read("predict-interactive-rectangle-plus-plain").rectangles) == 2
+
+
+def test_rectangles_that_were_predicted_ask_nothing() -> None:
+    ours = box(id=new_id("clipseg-9ab59cce-b7948e73", 0.9))
+    one, two = box(id="own", value=box()["value"] | {"x": 50}), box(id="newest")
+    asked = Interaction.read({"result": [ours, one, two]}, None, CONFIG)
+    assert [rectangle.x for rectangle in asked.rectangles] == [50, 1]
 
 
 def test_a_recorded_prompt_is_read() -> None:
