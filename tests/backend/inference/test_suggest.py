@@ -62,6 +62,15 @@ def test_its_prompts_and_what_was_typed_are_measured_too(
     assert "the bright red star" in typed
 
 
+def test_its_prompts_and_name_stay_however_many_phrases_find_more(
+    model: Segmenter, stars: list[Evidence]
+) -> None:
+    many = [f"red star {number}" for number in range(40)]
+    found = names(model, stars[:1], prompts=["a cat"], typed=many, until=0.0)
+    assert len(found) < len(many)
+    assert {"a cat", "widget 7"} <= set(found)
+
+
 def test_images_where_it_is_absent_tell_what_finds_too_much(
     model: Segmenter, stars: list[Evidence]
 ) -> None:
