@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -155,9 +155,9 @@ def test_too_many_bytes_are_refused(
             images.fetch(url)
 
 
-def test_hosts_that_a_companys_own_certificates_vouch_for_are_trusted(
-    store: Callable[..., ImageStore],
-) -> None:
+@pytest.fixture
+def own() -> Iterator[int]:
+    """The port of a host with the company's own certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(COMPANY)
     body = encoded()
@@ -173,7 +173,25 @@ def test_hosts_that_a_companys_own_certificates_vouch_for_are_trusted(
                         client.sendall(answer)
 
         threading.Thread(target=serve, daemon=True).start()
-        url = f"https://127.0.0.1:{host.getsockname()[1]}/a.png"
-        with pytest.raises(ImageMissing, match="certificate verify failed"):
-            store().fetch(url)
-        assert store(ca_bundle=COMPANY).fetch(url).image.size == (6, 4)
+        yield host.getsockname()[1]
+
+
+def test_hosts_that_a_companys_own_certificates_vouch_for_are_trusted(
+    store: Callable[..., ImageStore], own: int
+) -> None:
+    url = f"https://127.0.0.1:{own}/a.png"
+    with pytest.raises(ImageMissing, match="certificate verify failed"):
+        store().fetch(url)
+    assert store(ca_bundle=COMPANY).fetch(url).image.size == (6, 4)
+
+
+def test_a_certificate_for_another_host_vouches_for_nobody(
+    store: Callable[..., ImageStore], own: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda _, *rest, **more: resolve("127.0.0.1", *rest, **more)
+    )
+    images = store(ca_bundle=COMPANY, allowed_hosts=frozenset({"pictures.example"}))
+    with pytest.raises(ImageMissing, match="certificate is not valid for"):
+        images.fetch(f"https://pictures.example:{own}/a.png")
