@@ -93,10 +93,14 @@ class Recovery:
         time.sleep(0.2)
         held = {job_id for job_id, _ in executions(self._queue)}
         still_there = set(map(as_text, self._connection.lrange(key, 0, -1)))
-        stranded = (seen & still_there) - held
-        for job_id in stranded:
+        handed = 0
+        for job_id in (seen & still_there) - held:
+            # RQ leaves the id here where a worker finds that the job's deadline has passed
+            there = self._connection.exists(TaskJob.key_for(job_id))
             with self._connection.pipeline() as pipeline:
                 pipeline.lrem(key, 1, job_id)
-                self._queue.push_job_id(job_id, pipeline=pipeline, at_front=True)
+                if there:
+                    self._queue.push_job_id(job_id, pipeline=pipeline, at_front=True)
                 pipeline.execute()
-        return len(stranded)
+            handed += there
+        return handed
