@@ -57,6 +57,15 @@ def test_an_answer_at_the_very_deadline_goes_one_way_only(queue: PredictionQueue
     assert unpushed(queue) == 1
 
 
+def test_one_that_was_taken_for_dead_gets_none_of_what_is_pushed(queue: PredictionQueue) -> None:
+    asking = ask(queue, 1, 2)
+    Hand(queue.connection).work()
+    lose_leases(queue.connection)
+    assert collect(queue, asking, -1) == [False, False]
+    queue.deliveries.sweep()
+    assert unpushed(queue) == 2
+
+
 def test_a_pending_task_is_not_worked_on_twice_and_the_last_asker_gets_it(
     queue: PredictionQueue,
 ) -> None:

@@ -80,7 +80,9 @@ def test_what_is_no_event_is_refused(raw: object) -> None:
 
 
 @pytest.mark.parametrize("action", KINDS)
-@pytest.mark.parametrize("junk", [None, 7, "x", [7, None], {"id": "x"}, [{"result": 3}]])
+@pytest.mark.parametrize(
+    "junk", [None, 7, "x", [7, None], {"id": "x"}, {"id": [1], "data": {}}, [{"result": 3}]]
+)
 def test_junk_inside_an_event_is_left_out(action: str, junk: object) -> None:
     body = {"action": action, "annotation": junk, "task": junk, "tasks": junk, "project": junk}
     assert Event.from_json(body).saved == ()
