@@ -166,7 +166,7 @@ class Books:
             number = 1 + max(self._numbers(project), default=0)
             at = datetime.now(UTC).isoformat(timespec="milliseconds")
             note = Note(at, new.note.by if by is None else by, base, tuned)
-            new = replace(new, project=project, number=number, note=note)
+            new = replace(new, number=number, note=note)
             unfinished = folder / f"{UNFINISHED}{uuid.uuid4().hex}"
             write(unfinished, _text(booktext.written(new)))
             unfinished.replace(self._path(project, number))
