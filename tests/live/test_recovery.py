@@ -9,7 +9,6 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.utils import as_text
 
-from backend import recovery
 from backend.queue import PULSE, WORKERS, PredictionQueue, queue_of
 from backend.recovery import Recovery
 from tests.live.hand import NEVER, ask, payloads
@@ -30,6 +29,7 @@ def waiting(queue: PredictionQueue) -> Callable[[], list[int]]:
 def took(redis: Redis) -> Job:
     """The next job, off the queue as RQ's workers take it, but not begun."""
     name = redis.lmove(queue_of(redis).key, queue_of(redis).intermediate_queue_key)
+    assert name is not None
     job = queue_of(redis).fetch_job(as_text(name))
     assert job is not None
     return job
@@ -100,7 +100,7 @@ def test_what_a_worker_is_just_about_to_begin_is_left_to_it(
     queue.deliveries.feed(2)
     job = took(redis)
     between = queue_of(redis).intermediate_queue_key
-    monkeypatch.setattr(recovery.time, "sleep", lambda _: redis.lrem(between, 1, job.id))
+    monkeypatch.setattr(time, "sleep", lambda _: redis.lrem(between, 1, job.id))
     assert hand_back(redis) == 0
     assert waiting() == [2]
 
