@@ -78,3 +78,17 @@ def test_masks_that_miss_the_thing_are_shown_before_those_where_nothing_is(
     held_out = [sample(task) for task in range(1, 8)]
     found = evaluate(held_out, segmenter, segmenter, segmenter, asked, everyday, 0.5)
     assert [case.score.label for case in found.worst] == ["Bright"] * 6
+
+
+def test_what_probabilities_mean_is_measured_on_every_pixel_of_every_label(
+    segmenter: Segmenter,
+) -> None:
+    everyday, asked = segmenter.encode_text(["a dog"]), queries(CONFIG, 0.5)
+    found = evaluate([sample(1)], segmenter, segmenter, segmenter, asked, everyday, 0.5)
+    active, candidate = (one.points() for one in found.calibration)
+    assert active == candidate
+    right = sum(share * pixels for _, share, pixels in active)
+    bright, missing = (float(sample(1).mask(label).mean()) for label in ("Bright", "Missing"))
+    assert right / sum(pixels for *_, pixels in active) == pytest.approx(
+        (bright + missing) / 2, rel=0.1
+    )
