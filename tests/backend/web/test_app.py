@@ -89,6 +89,14 @@ def test_an_annotator_is_told_what_went_wrong(
     assert in_words(client.post("/predict", json=request)) == ("note", words)
 
 
+@pytest.mark.parametrize("task", [7, None, {"id": 1}])
+def test_an_annotator_is_told_of_what_is_no_task(client: FlaskClient, task: object) -> None:
+    request = recorded("predict-interactive-textarea-with-other-controls") | {"tasks": [task]}
+    name, words = in_words(client.post("/predict", json=request))
+    assert name == "note"
+    assert "task" in words
+
+
 def test_an_annotator_is_told_that_the_queue_is_down(
     client: FlaskClient, queue: InstantQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:

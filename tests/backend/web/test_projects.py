@@ -100,6 +100,15 @@ def test_a_number_that_no_database_gives_is_told_so(
     assert f"is at most {LAST_ID}, not" in body(answer)["detail"]
 
 
+@pytest.mark.parametrize("given", ["", "label=cat", "image=a.png&label=cat", "image=a.png&task=1"])
+def test_phrases_are_asked_for_of_a_project_or_of_an_image_alone(
+    project_client: FlaskClient, given: str
+) -> None:
+    answer = project_client.get(f"/suggestions?{given}")
+    assert answer.status_code == 400
+    assert "?project=ID" in body(answer)["detail"]
+
+
 @pytest.mark.parametrize("path", ["/predict", "/prelabel", "/setup", "/train", "/webhook"])
 def test_a_project_that_no_database_numbers_is_refused(
     project_client: FlaskClient, path: str
