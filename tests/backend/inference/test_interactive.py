@@ -126,6 +126,17 @@ def test_a_label_may_be_called_what_a_thing_is_not(predictor: Predictor, scene: 
     assert interactive.answer(predictor, asked, images, other).query.negatives == ()
 
 
+def test_what_it_is_not_goes_with_the_only_label(predictor: Predictor, scene: Scene) -> None:
+    config = """<View><Image name="image" value="$image"/><BrushLabels name="brush" toName="image">
+    <Label value="Part" predicted_values="a red circle"/></BrushLabels></View>"""
+    asked = queries(parse_label_config(config), 0.4)
+    images = {"image": TaskImage(scene.image, "alone")}
+    told = Interaction("not a blue star", to_name="image")
+    one = interactive.answer(predictor, asked, images, told)
+    assert (one.query.label, one.query.negatives) == ("Part", ("a blue star",))
+    assert iou(found(one), like(scene, RED_CIRCLE)) > 0.5
+
+
 def test_nothing_found_is_no_mask(ask: Callable[..., Found]) -> None:
     assert ask("a cat").mask is None
 
