@@ -16,7 +16,8 @@ def calibrated(rating: Rating, default: float) -> float:
     """The threshold for a label: the best one, as far as the evidence goes.
 
     It stays where it is if moving gains next to nothing, or less than its own standard error, on
-    images that had no say in where to: each is judged at the threshold that the others move to.
+    images that had no say in where to: each is judged at the threshold that the others move to. And
+    it stays if all together lose where they move to, between peaks of their curves.
     """
     if rating.masks < ENOUGH:
         return default
@@ -27,7 +28,8 @@ def calibrated(rating: Rating, default: float) -> float:
     gained, error = gain(before, after, weights)
     if gained < max(LITTLE, error):
         return default
-    return round(float(_moved(default, rating.mean, rating.masks)), 2)
+    moved = round(float(_moved(default, rating.mean, rating.masks)), 2)
+    return moved if rating.score(moved) >= rating.score(default) else default
 
 
 def _moved(default: float, curves: NDArray[np.float64], masks: int) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ def test_a_threshold_moves_towards_a_better_one_and_only_with_enough_evidence(
     if count < ENOUGH:
         assert threshold == default
     assert 0.05 <= threshold <= 0.95
-    assert rating.score(threshold) >= rating.score(default) - 0.05
+    assert rating.score(threshold) >= rating.score(default)
 
 
 def test_more_evidence_moves_a_threshold_further() -> None:
@@ -51,6 +51,14 @@ def test_a_threshold_stays_where_what_suits_some_masks_gains_nothing_on_others()
     curves[3:] += np.exp(-((GRID - 0.7) ** 2) / 0.02) / 4
     assert calibrated(Rating(curves, np.ones(6, bool)), 0.4) == 0.4
     assert calibrated(Rating(curves[:3].repeat(2, axis=0), np.ones(6, bool)), 0.4) < 0.4
+
+
+def test_a_threshold_stays_where_all_together_would_lose_between_two_peaks() -> None:
+    curves = np.zeros((5, len(GRID)))
+    for mask, point, found in [(0, 5, 0.5), (0, 9, 0.5), (1, 15, 0.5), (2, 7, 0.5), (3, 14, 1)]:
+        curves[mask, point] = found
+    curves[4, 11] = 1  # each alone gains where the other four would go
+    assert calibrated(Rating(curves, np.ones(5, bool)), 0.3) == 0.3
 
 
 def test_a_gain_has_a_standard_error() -> None:
