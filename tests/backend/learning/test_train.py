@@ -23,6 +23,7 @@ from models import Segmenter
 from tests.backend.learning.school import CONFIG, TASKS, sample, source
 
 RECIPE = Recipe(steps=40, look=10, rows=4, rate=5e-3, others=0.4)
+LONGER = replace(RECIPE, steps=60, rate=1e-2)  # for what has to be learnt, right or wrong
 BASE = "b" * 64
 
 
@@ -242,8 +243,8 @@ def shuffled(parts: Collection[Part], account: Account) -> Iterator[Sample]:
 def test_what_learnt_from_wrong_masks_is_kept_and_rejected(
     segmenter: Segmenter, tmp_path: Path
 ) -> None:
-    good = trained(segmenter, tmp_path)
-    bad = trained(segmenter, tmp_path, shuffled)
+    good = trained(segmenter, tmp_path, recipe=LONGER)
+    bad = trained(segmenter, tmp_path, shuffled, LONGER)
     assert bad.version.state is State.REJECTED
     assert bad.version.reason == bad.verdict.reason
     active = Registry(tmp_path).active(7, BASE)
@@ -284,10 +285,10 @@ def test_a_label_that_would_fall_is_protected(
     # a random checkpoint knows nothing worth keeping
     monkeypatch.setattr(forgetting, "WANTED_KEPT", 0.0)
     monkeypatch.setattr(promotion, "LEAST_KEPT", 0.0)
-    first = trained(segmenter, tmp_path, half_wrong("Bright"), config=PAIR)
+    first = trained(segmenter, tmp_path, half_wrong("Bright"), LONGER, PAIR)
     registry = Registry(tmp_path)
     registry.activate(7, first.version.id, "it knows what is dark")
-    second = trained(segmenter, tmp_path, half_wrong("Dark"), config=PAIR)
+    second = trained(segmenter, tmp_path, half_wrong("Dark"), LONGER, PAIR)
     assert second.version.card.metrics["difference"]["low"] > 0
     assert second.version.state is State.REJECTED
     assert 'the label "Dark" falls' in second.version.reason
