@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import signal
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ CONFIG = """
 </View>
 """
 NOTE = '<TextArea name="note" toName="image" smart="false"/>'
+TASKS = count(1)  # what was typed in one counts for what is drawn on it later
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def ask(up: Up, scene: Scene, *regions: Json, note: str = NOTE, drafts: Any = ()
     file = io.BytesIO()
     scene.image.save(file, "PNG")
     uri = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    task = {"id": 1, "data": {"image": uri}, "drafts": list(drafts)}
+    task = {"id": next(TASKS), "data": {"image": uri}, "drafts": list(drafts)}
     context = {"context": {"result": list(regions)}}
     config = CONFIG.format(note=note)
     answer = up.predict([], tasks=[task], label_config=config, params=context)
