@@ -58,21 +58,6 @@ def _unknown(_: int, __: Json) -> None:
     """What annotations began with, if nobody can be asked."""
 
 
-def samples(
-    tasks: Iterable[Json],
-    config: LabelConfig,
-    images: Images,
-    account: Account,
-    parts: Collection[Part] = tuple(Part),
-    began_with: Callable[[int, Json], Json | None] = _unknown,
-) -> Iterator[Sample]:
-    """The samples of tasks, one at a time: all of `marked` whose image can be had."""
-    for one in marked(tasks, config, images, account, parts, began_with):
-        sample = one.see()
-        if sample is not None:
-            yield sample
-
-
 def marked(
     tasks: Iterable[Json],
     config: LabelConfig,

@@ -24,8 +24,8 @@ from backend.labelstudio.images import ImageStore, TaskImage, open_image
 from backend.learning import acceptance, suggestions
 from backend.learning import export as files
 from backend.learning.acceptance import Acceptance
-from backend.learning.annotated import marked, samples
-from backend.learning.dataset import Account, Marked, Part, Sample
+from backend.learning.annotated import marked
+from backend.learning.dataset import Account, Marked, Part, Sample, seen
 from backend.learning.measure import Measured, measure
 from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry
@@ -50,8 +50,8 @@ def export(settings: Settings, studio: Studio, project: int, out: Path) -> str:
     xml = studio.project(project)["label_config"]
     account = Account()
     tasks = tqdm(studio.annotated_tasks(project), unit="task", disable=None)
-    found = samples(tasks, parse_label_config(xml), ImageStore.of(settings), account)
-    files.write(found, xml, project, account, out)
+    found = marked(tasks, parse_label_config(xml), ImageStore.of(settings), account)
+    files.write(seen(found), xml, project, account, out)
     return str(account)
 
 
@@ -78,9 +78,10 @@ def accepted_in_studio(settings: Settings, studio: Studio, project: int) -> Acce
 
     def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
         tasks = studio.annotated_tasks(project)
-        return samples(tasks, config, images, account, parts, studio.began_with)
+        return seen(marked(tasks, config, images, account, parts, studio.began_with))
 
     def all_marked(account: Account) -> Iterator[Marked]:
+        # what was corrected is for training alone, and has to be asked for
         return marked(studio.annotated_tasks(project), config, images, account)
 
     return Accepted(
@@ -100,7 +101,7 @@ def accepted_in_folder(settings: Settings, folder: Path, project: int) -> Accept
         raise BadRequest(f"{folder} is an export of project {held}, not of {project}.")
 
     def source(parts: Collection[Part], account: Account) -> Iterator[Sample]:
-        return (one.see() for one in files.read(folder, most, account, parts)[2])
+        return seen(files.read(folder, most, account, parts)[2])
 
     xml = (folder / files.CONFIG).read_text(encoding="utf-8")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, Self, TypeVar
@@ -127,6 +127,11 @@ class Marked(Protocol):
 
     def see(self) -> Sample | None:
         """Fetch the image; None where it cannot be had, which the account is told."""
+
+
+def seen(found: Iterable[Marked]) -> Iterator[Sample]:
+    """Samples with their images, one at a time; those whose image cannot be had are passed over."""
+    return (sample for one in found if (sample := one.see()) is not None)
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 """Annotations of small images, whose strokes are drawn pixel by pixel, as samples."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ from backend.errors import ImageMissing
 from backend.labelstudio import brush
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import TaskImage
-from backend.learning.annotated import samples
-from backend.learning.dataset import Account, Sample
+from backend.learning.annotated import marked
+from backend.learning.dataset import Account, Sample, seen
 
 XML = """
     <View>
@@ -59,6 +60,11 @@ def annotation(number: int, *regions: dict[str, Any], by: int = 1, **rest: Any) 
         "updated_at": f"{number:03}",
         "result": [*regions],
     } | rest
+
+
+def samples(*given: Any, **more: Any) -> Iterator[Sample]:
+    """What `marked` finds, with its images."""
+    return seen(marked(*given, **more))
 
 
 def read(*annotations: dict[str, Any], url: str = "u") -> tuple[list[Sample], Account]:

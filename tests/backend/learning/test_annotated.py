@@ -12,7 +12,7 @@ from PIL import Image
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import ImageStore, TaskImage
 from backend.learning import dataset
-from backend.learning.annotated import DISAGREED, samples
+from backend.learning.annotated import DISAGREED
 from backend.learning.dataset import Account, Part, part_of
 from backend.settings import Settings
 from tests.backend.learning.strokes import (
@@ -24,6 +24,7 @@ from tests.backend.learning.strokes import (
     annotation,
     mask,
     read,
+    samples,
     stroke,
 )
 

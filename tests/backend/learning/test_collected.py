@@ -20,9 +20,9 @@ from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.events import Annotated, Event, Kind
 from backend.labelstudio.images import TaskImage
 from backend.labelstudio.starter import label_config
-from backend.learning.annotated import samples
 from backend.learning.collected import Collected, Counts
 from backend.learning.dataset import Account
+from tests.backend.learning.strokes import samples
 
 PROJECT = 7
 RECORDED = Path(__file__).parents[2] / "recorded"

@@ -3,9 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from backend.learning.annotated import samples
 from backend.learning.dataset import Account
-from tests.backend.learning.strokes import CONFIG, Images, annotation, mask, read, stroke
+from tests.backend.learning.strokes import CONFIG, Images, annotation, mask, read, samples, stroke
 
 
 def corrected(predicted: list[dict[str, Any]], *accepted: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from backend.labelstudio.config import parse_label_config
-from backend.learning.annotated import samples
 from backend.learning.dataset import Account
 from backend.learning.drawn import BOXED
 from tests.backend.learning.strokes import (
@@ -16,6 +15,7 @@ from tests.backend.learning.strokes import (
     annotation,
     mask,
     read,
+    samples,
     stroke,
 )
 
