@@ -24,9 +24,8 @@ pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "out/label-studio-ml"
-(WSGI,) = re.findall(
-    r"```text\n(from label_studio_ml\.api.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-)
+PAGE = (ROOT / "docs/projects.md").read_text()
+(WSGI,) = re.findall(r"```text\n(from label_studio_ml\.api.*?)```", PAGE, re.DOTALL)
 OTHER_CONFIG = LABEL_CONFIG.replace("Red circle", "Blue thing")
 
 Serve = Callable[[str], str]
@@ -34,7 +33,7 @@ Serve = Callable[[str], str]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Start a label-studio-ml server as README says; gives its address."""
+    """Start a label-studio-ml server as docs/projects.md says; gives its address."""
     assert PACKAGE.is_dir(), "run `make out/label-studio-ml` first"
     (tmp_path / "_wsgi.py").write_text(WSGI)
     started: list[subprocess.Popen[bytes]] = []

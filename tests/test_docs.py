@@ -1,4 +1,4 @@
-"""The front door tells the truth: its commands run, its files and targets exist."""
+"""README.md and docs/ tell the truth: commands run, files, targets and sections exist."""
 
 import os
 import re
@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+PAGES = {path: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+ALL = "\n".join(PAGES.values())
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", ALL, flags=re.DOTALL)
+LINKS = [
+    (page, *link.partition("#")[::2])
+    for page, text in PAGES.items()
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text)
+]
 
 
 def blocks(language: str) -> list[str]:
@@ -37,7 +43,7 @@ def test_every_command_shown_is_checked_here() -> None:
 
 def test_make_targets_that_are_named_exist() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert set(re.findall(r"`make ([\w-]+)`", README)) <= targets
+    assert set(re.findall(r"`make ([\w-]+)`", ALL)) <= targets
 
 
 @pytest.mark.parametrize("command", commands("promptbrush predict"))
@@ -66,7 +72,7 @@ def test_the_command_without_servers_does_what_it_says(command: str, tmp_path: P
 def test_the_python_shown_runs(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, "as shown", "exec"), names)
     masks = names["masks"]
     assert getattr(masks, "shape", (0,))[0] == 2
 
@@ -81,15 +87,20 @@ def test_the_labeling_configuration_shown_is_usable(xml: str) -> None:
     assert {text.name for text in config.texts} >= {"prompt"}
 
 
-def test_links_to_files_lead_somewhere() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert links
-    assert not [link for link in links if not (ROOT / link).exists()]
+def test_links_lead_to_files_and_headings() -> None:
+    assert LINKS
+    for page, file, anchor in LINKS:
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), f"{page.name}: {file}"
+        if anchor:
+            assert anchor in _anchors(PAGES[target]), f"{page.name}: {file}#{anchor}"
 
 
-def test_links_to_sections_lead_to_headings() -> None:
-    headings = re.findall(r"^#+ (.*)$", README, flags=re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-    links = re.findall(r"\]\(#([^)]+)\)", README)
-    assert links
-    assert set(links) <= anchors
+def test_every_page_is_reached_from_the_front_door() -> None:
+    linked = {ROOT / file for page, file, _ in LINKS if page.name == "README.md"}
+    assert set(PAGES) - {ROOT / "README.md"} <= linked
+
+
+def _anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
