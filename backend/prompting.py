@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from backend.labelstudio.config import Control, LabelConfig
 from backend.labelstudio.labels import Label
-from backend.labelstudio.negation import EDGES, NOT, understood
+from backend.labelstudio.negation import AROUND, EDGES, NOT, understood
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +156,14 @@ def named(prompt: str, asked: Sequence[Query]) -> Query | None:
     "car: the red one" names the label before the colon and asks for the rest. "Car" asks what its
     label is asked with by itself, and one of a label's prompts asks that. A name counts as a whole,
     whatever is in it, the longest first: labels may be called "Not OK" or "car: red". What people
-    read counts before an alias of the same name, and a name in the case that it is typed in before
-    others.
+    read counts before an alias of the same name, and a name as it is typed before one in another
+    case, or in other signs for the same ("Ｃａｒ").
     """
     exact = {query.label.strip(): query for query in reversed(asked)}
     exact |= {one.called.strip(): one for one in reversed(asked) if one.called}
-    labels = {name.casefold(): query for name, query in exact.items()}
+    labels = {_folded(name): query for name, query in exact.items()}
     for name, rest in _readings(prompt.strip(), max(map(len, labels), default=0)):
-        query = exact.get(name) or labels.get(name.casefold())
+        query = exact.get(name) or labels.get(_folded(name))
         if query:
             return query.saying(rest)
     wanted, _ = understood(prompt)
@@ -174,13 +175,18 @@ def named(prompt: str, asked: Sequence[Query]) -> Query | None:
 
 def _readings(typed: str, longest: int) -> list[tuple[str, str]]:
     """The names that a prompt may begin with, and what it says of each; the longest name first."""
-    colons = ((sign.start(), sign.end()) for sign in re.finditer("[:：]", typed))
+    typed_so, typed = typed, unicodedata.normalize("NFKC", typed)
+    colons = ((sign.start(), sign.end()) for sign in re.finditer(":", typed))
     nots = ((sign.start(), sign.start()) for sign in NOT.finditer(typed))
     found: list[tuple[str, str]] = []
     for end, begin in sorted((*colons, *nots)):
-        name, rest = typed[:end].strip(EDGES), typed[begin:].strip()
-        if len(name) > longest:  # no text is longer than its folded case
+        name, rest = typed[:end], typed[begin:].strip()
+        if len(name.strip(AROUND)) > longest:  # no text is longer than its folded case
             break
         if rest:
-            found.append((name, rest))
-    return [(typed, ""), (typed.strip(EDGES), ""), *reversed(found)]
+            found += [(name.strip(AROUND), rest), (name.strip(EDGES), rest)]
+    return [(typed_so, ""), (typed.strip(EDGES), ""), (typed.strip(AROUND), ""), *reversed(found)]
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()

@@ -186,8 +186,12 @@ def _typed(
     label, said = offers.addressed(typed, config)
     chosen = offers.chosen(said, listed, ticked)
     if chosen is not None:
+        own, phrase = offers.addressed(chosen, config)
+        if offers.takes(typed) and not own:
+            before = [line.partition(REMARK)[0] for one in saved for line in _lines(one, control)]
+            label = offers.wondered([*before, *phrases], config)
         if label:
-            chosen = f"{label}: {offers.addressed(chosen, config)[1]}"
+            chosen = f"{label}: {phrase}"
         return _Typed(chosen, remarked, chose=True)
     mistaken = offers.mistaken(said, listed, ticked, config)
     return _Typed(typed, remarked, mistaken=mistaken, wonders=offers.about(typed, config))

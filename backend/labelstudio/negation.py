@@ -5,12 +5,15 @@ Text encoders do not know what "not" means: "a car, not its shadow" is closer to
 """
 
 import re
+import string
 from collections.abc import Iterable
 
 _GAP = r"\s,;，；、–—(（"  # what may stand before a "not", on any keyboard
 # a gap is entered where it begins only: from each of its signs anew, a long one would take minutes
 NOT = re.compile(rf"(?:^|(?<![{_GAP}])[{_GAP}]+)(?:(?:but|and)\s+)?not\s+", re.IGNORECASE)
-EDGES = " ,;\t，；、"  # what may stand around a name or a phrase
+# what may stand around a phrase: spaces of any keyboard, those that nobody sees, what parts phrases
+EDGES = f"{string.whitespace}\u00a0\u3000\u200b\ufeff,;，；、"
+AROUND = f"{EDGES}\"'`“”„‘’«»‹›「」:：.。!！¿¡-–—•*"  # and around a label's name
 
 
 def understood(phrase: str) -> tuple[str, tuple[str, ...]]:

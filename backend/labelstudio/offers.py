@@ -3,7 +3,8 @@
 "?" in the prompt asks what is in the image, "Car?" how the label might be said. The answer fills a
 text area named "suggestions" with numbered phrases, and ticks those of a `<Choices>` of that name
 that are there. A number in the prompt chooses a phrase of the list, "!" what is ticked: the editor
-asks nothing by itself when something is ticked. "Car: 2" and "Car: !" choose it for that label.
+asks nothing by itself when something is ticked. "Car: 2", "Car: !" and "Car!" choose it for that
+label, "2, not the shadow" without something.
 Without such controls the list goes where remarks go.
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backend.labelstudio.config import SUGGESTIONS, LabelConfig
+from backend.labelstudio.negation import NOT
 from backend.labelstudio.regions import choices_region, text_region
 
 WONDER, TAKE = "?", "!"  # what is typed to be offered phrases, and to take what is ticked
@@ -22,6 +24,8 @@ MOST = 5  # phrases in a list
 BETWEEN = " · "  # phrases of a list in one line
 
 _LISTED = re.compile(r"(\d+) (.+) \(\d\.\d\d\)")  # an annotator's own "2 dents" is none
+_NUMBER = re.compile(rf"[#({WONDER}{TAKE}]*(\d{{1,9}})[\s.):{WONDER}{TAKE}]*")  # as in lists
+_NUMBERS = re.compile(r"[-+#(]*\d[-+#&.,;:()\s\d]*")
 _OF_A_LABEL = re.compile("(.+)[:：](.+)", re.DOTALL)
 
 Json = dict[str, Any]
@@ -49,14 +53,31 @@ def about(prompt: str, config: LabelConfig) -> str | None:
 
 
 def addressed(prompt: str, config: LabelConfig) -> tuple[str, str]:
-    """The label that a prompt names before its last colon, and what it says of it.
+    """The label that a prompt names before its last colon, or "!", and what it says of it.
 
-    "" and the prompt where it names none, or is a label's own name.
+    "" and the prompt where it names none, or is a label's own name. A "!" behind a label says only
+    something of it where there is something to tick.
     """
-    parts, labels = _OF_A_LABEL.fullmatch(prompt), _labels(config)
-    if not parts or _folded(parts[1]) not in labels or _folded(prompt) in labels:
+    parts, labels = _OF_A_LABEL.fullmatch(prompt.strip()), _labels(config)
+    name, said = parts.groups() if parts else ("", "")
+    if not parts and config.choice and prompt.strip().endswith((TAKE, "！")):
+        name, said = prompt.rstrip(f"{TAKE}！ "), TAKE
+    if _folded(name) not in labels or _folded(prompt) in labels:
         return "", prompt
-    return parts[1].strip(), parts[2].strip()
+    return name.strip(), said.strip()
+
+
+def wondered(phrases: Sequence[str], config: LabelConfig) -> str:
+    """The label whose phrases were ticked last, by what was typed, oldest first; "" for the image.
+
+    It was wondered about, or one of the phrases was taken for it.
+    """
+    newest = next((one for one in reversed(phrases) if one.strip() and not takes(one)), "")
+    about_it = about(newest, config)
+    if about_it is None:
+        label, said = addressed(newest, config)
+        return label if said in words(config) else ""
+    return about_it if _folded(about_it) in _labels(config) else ""
 
 
 def words(config: LabelConfig) -> tuple[str, ...]:
@@ -73,10 +94,22 @@ def chosen(prompt: str, lines: Sequence[str], ticked: Sequence[str]) -> str | No
         lines: What our lists hold.
         ticked: What is ticked.
     """
-    if _plain(prompt) == TAKE and ticked:
+    if ticked and takes(prompt):
         return ticked[0]
+    known = offered(lines)
+    copied = _LISTED.fullmatch(prompt.strip())
+    if copied and copied[2] in known.values():
+        return copied[2]
     # what is typed before a list in the prompt itself has the question behind it: "2? ⚠ 1 red"
-    return offered(lines).get(_plain(prompt).strip(f"{WONDER} "))
+    typed, unwanted = _parts(prompt)
+    number = _NUMBER.fullmatch(typed)
+    phrase = known.get(str(int(number[1]))) if number else None
+    return phrase and phrase + unwanted
+
+
+def takes(prompt: str) -> bool:
+    """Whether a prompt takes what is ticked."""
+    return not _plain(prompt).strip(f"{TAKE} ")
 
 
 def mistaken(
@@ -86,17 +119,26 @@ def mistaken(
 
     A number is a phrase like any other where there is no list.
     """
-    known, prompt = offered(lines), _plain(prompt)
-    if prompt == TAKE and not ticked:
+    known = offered(lines)
+    if takes(prompt) and not ticked:
         if config.choice:
             return "Nothing is ticked: tick a phrase first, or type one."
         instead = 'type one, or "?" to be offered some'
         if known:
             instead = "type the number of one in the list, or a phrase"
         return f"There are no phrases to tick here: {instead}."
-    if prompt.lstrip("-").isdecimal() and known and prompt not in known:
-        return f"The list has no phrase {prompt[:9]}: type one of {', '.join(known)}, or a phrase."
+    number, _ = _parts(prompt)
+    if known and _NUMBERS.fullmatch(number):
+        return f"The list has no phrase {number[:9]}: type one of {', '.join(known)}, or a phrase."
     return None
+
+
+def _parts(prompt: str) -> tuple[str, str]:
+    """What may be a number, and what the prompt says that is not meant, from its "not" on."""
+    typed = _plain(prompt)
+    unwanted = NOT.search(typed)
+    end = unwanted.start() if unwanted else len(typed)
+    return typed[:end], typed[end:]
 
 
 def _labels(config: LabelConfig) -> dict[str, str]:
@@ -112,7 +154,7 @@ def _folded(typed: str) -> str:
 
 def _plain(typed: str) -> str:
     """What was typed in the signs that questions are told by: "？" and "؟" are "?", "１" is "1"."""
-    return unicodedata.normalize("NFKC", typed).replace("؟", WONDER).strip()
+    return unicodedata.normalize("NFKC", typed).replace("؟", WONDER).strip().lstrip("¿¡")
 
 
 def offered(lines: Sequence[str]) -> dict[str, str]:

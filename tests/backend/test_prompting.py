@@ -120,12 +120,25 @@ def test_the_longest_name_that_a_prompt_begins_with_wins() -> None:
     assert named("a: bc", (short, long)) == replace(short, prompts=("bc",))
 
 
+@pytest.mark.parametrize(
+    "typed",
+    ["Car:", "Car.", "Car!", '"Car"', "“Car”", "ＣＡＲ", "Car\u200b", "\u3000Car", "Car\n"],
+)
+def test_a_name_is_known_by_its_letters_whatever_stands_around_it(typed: str) -> None:
+    (own,) = labelled("Car")
+    assert named(typed, (own,)) == own
+    assert named(f"{typed}: the red one", (own,)) == replace(own, prompts=("the red one",))
+    assert named(f"{typed} - not red", (own,)) == replace(own, negatives=("red",))
+    other = labelled(typed.strip())[0]
+    assert named(typed, (own, other)) == other
+
+
 def test_a_labels_name_wins_over_the_same_prompt_of_another() -> None:
     pet, dog = replace(labelled("Pet")[0], prompts=("dog",)), labelled("Dog")[0]
     assert named("dog", (pet, dog)) == dog
 
 
-@pytest.mark.parametrize("phrase", ["time: noon", " something blue ", "pet:", ":", ""])
+@pytest.mark.parametrize("phrase", ["time: noon", " something blue ", "a pet:", ":", ""])
 def test_anything_else_names_no_label(phrase: str) -> None:
     assert named(phrase, ASKED) is None
 

@@ -198,6 +198,22 @@ def test_a_number_typed_before_a_list_chooses_of_it(typed: str) -> None:
     assert (asked.prompt, asked.chose, asked.wonders) == ("red", True, None)
 
 
+@pytest.mark.parametrize(
+    ("typed", "prompt"),
+    [
+        *((typed, "a star") for typed in ("2.", "2)", "(2)", "#2", "02", "２．", "٢", "2!")),
+        ("2 a star (0.90)", "a star"),  # the line, copied
+        ("2, not the shadow", "a star, not the shadow"),
+        ("2 but not red", "a star but not red"),
+        ("2 stars", "2 stars"),
+        ("2 a comet (0.90)", "2 a comet (0.90)"),
+    ],
+)
+def test_a_number_chooses_however_it_is_written(typed: str, prompt: str) -> None:
+    asked = read([text("suggestions", *LINES), text("prompt", typed)], AREA)
+    assert (asked.prompt, asked.chose, asked.mistaken) == (prompt, prompt != typed, None)
+
+
 def test_the_list_that_is_there_counts_and_not_the_one_before() -> None:
     before = [{"result": [text("suggestions", "2 old (0.90)", "6 older (0.80)")]}]
     regions = {"result": [text("suggestions", *LINES), text("prompt", "2")]}
@@ -209,7 +225,37 @@ def test_the_list_that_is_there_counts_and_not_the_one_before() -> None:
 def test_an_exclamation_mark_takes_what_is_ticked() -> None:
     asked = read([text("prompt", "!"), ticked("red", "nothing of ours")], CHOICES.format(""))
     assert (asked.prompt, asked.chose) == ("red", True)
+    assert read([text("prompt", "!!"), ticked("red")], CHOICES.format("")).prompt == "red"
     assert read([text("prompt", "!")], CHOICES.format("")).prompt == "!"
+
+
+@pytest.mark.parametrize(
+    ("before", "prompt"),
+    [
+        ("Car?", "Car: red"),
+        ("car ?", "Car: red"),
+        ("Car: blue", "Car: red"),  # a phrase that was ticked, and taken for it
+        ("?", "red"),
+        ("the red one?", "red"),
+        ("Car: the big one", "red"),
+        ("", "red"),
+    ],
+)
+@pytest.mark.parametrize("typed", ["!", " "])
+def test_what_is_ticked_is_taken_for_the_label_that_was_wondered_about(
+    before: str, prompt: str, typed: str
+) -> None:
+    xml = CONFIG.format(controls=CHOICES.format("")).replace("dog", "Car")
+    drafts = [{"result": [text("prompt", before), ticked("red")]}]
+    context = {"result": [text("prompt", typed), ticked("red")]}
+    asked = Interaction.read(context, drafts, parse_label_config(xml))
+    assert (asked.prompt, asked.chose) == (prompt, True)
+
+
+def test_a_label_with_an_exclamation_mark_takes_what_is_ticked_where_something_can_be() -> None:
+    regions = [text("prompt", "Dog!"), ticked("red")]
+    assert read(regions, CHOICES.format("")).prompt == "Dog: red"
+    assert read(regions[:1]).mistaken is None
 
 
 @pytest.mark.parametrize(
@@ -218,6 +264,7 @@ def test_an_exclamation_mark_takes_what_is_ticked() -> None:
         ("7", "no phrase 7: type one of 1, 2, 3, 4, 5"),
         ("0", "no phrase 0"),
         ("-1", "no phrase -1"),
+        ("1, 2", "no phrase 1, 2"),
         ("!", "There are no phrases to tick here: type the number of one in the list, or a phrase"),
     ],
 )
