@@ -51,6 +51,21 @@ def test_with_evidence_scores_are_the_share_that_is_accepted() -> None:
     assert scores.error < 0.15
 
 
+@pytest.mark.parametrize("labels", range(2, 9))
+def test_the_error_is_told_as_it_is_however_many_labels_a_task_has(labels: int) -> None:
+    rng = np.random.default_rng(labels)
+
+    def judged(count: int) -> tuple[list[float], list[bool]]:
+        """Of regions that look alike, some labels' are nearly all accepted, the others' hardly."""
+        chances = np.where(np.arange(count) % labels % 2, 0.95, 0.05)
+        return rng.uniform(0.6, 0.8, count).tolist(), (rng.uniform(size=count) < chances).tolist()
+
+    scores = fit(*judged(NEWEST))
+    confidences, accepted = judged(4000)
+    said = np.array([scores.of(one) for one in confidences])
+    assert scores.error == pytest.approx(error_of(said, np.array(accepted)), abs=0.06)
+
+
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=ENOUGH, max_size=80),
     st.floats(0, 1),
