@@ -34,7 +34,9 @@ class Query:
     label: str
     prompts: tuple[str, ...]
     threshold: float
-    controls: tuple[Control, ...]  # which take the answer, each in its own form
+    # Which take the answer, each in its own form; what is asked is the same without them. They hold
+    # all labels, so that to compare them for each label would take a thousand labels a million.
+    controls: tuple[Control, ...] = field(compare=False)
     exemplars: tuple[str, ...] = ()  # by the names of their conditions
     weights: tuple[tuple[float, float], ...] = ()
     """The exemplars' shares, beside the prompts', that an image may be asked with; each with its

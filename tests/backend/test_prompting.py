@@ -19,6 +19,7 @@ def test_each_label_is_asked_with_its_prompts_and_threshold() -> None:
     assert car == Query("image", "RedCar", ("red car",), 0.3, takers)
     assert pet == Query("image", "Pet", ("a dog", "a cat"), 0.3, takers)
     assert sky == Query("image", "Sky", ("sky",), 0.6, takers)
+    assert car.controls == pet.controls == sky.controls == takers
 
 
 def test_controls_share_the_answer_to_the_same_question() -> None:
@@ -33,6 +34,13 @@ def test_controls_share_the_answer_to_the_same_question() -> None:
     ]
     another = CONFIG.replace("</View>", box.format('model_score_threshold="0.9"'))
     assert len(queries(parse_label_config(another), 0.5)) == 4
+
+
+def test_what_is_asked_is_the_same_whoever_takes_the_answer() -> None:
+    query, *_ = ASKED
+    alone = replace(query, controls=())
+    assert query == alone
+    assert hash(query) == hash(alone)  # of a thousand labels, it looks at none but its own
 
 
 def test_a_version_is_the_same_for_the_same_and_another_for_any_change() -> None:
