@@ -22,9 +22,12 @@ from backend.inference.masks import clean, parts
 from backend.inference.probe import Probe, describe
 from backend.prompting import Query
 from models import Exemplar, ImageFeatures, Segmenter
+from models.engines import PROMPTS_PER_PASS
 from models.segmenter import marked
 
 log = logging.getLogger(__name__)
+
+TOGETHER = 8 * PROMPTS_PER_PASS  # conditions whose probabilities are computed before any is used
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,65 +199,104 @@ class Predictor:
         if not asked:
             return
         unwanted = list(dict.fromkeys(text for query in asked for text in query.negatives))
-        askings = dict(asked)
+        askings = list(asked.values())
         if self.segmenter.competes:  # no more than what is asked may be there to win a pixel
-            for query, asking in asked.items():
-                askings[query] = Asking.only(self.settled(features, asking, query.threshold))
-        beside, unlikely = self._answers(features, askings, unwanted)
-        likely = beside
+            askings = [
+                Asking.only(self.settled(features, asking, query.threshold))
+                for query, asking in asked.items()
+            ]
+        texts = [Asking.only(self.condition([text])) for text in unwanted]
+        told = self._answers(features, [*texts, *askings])
+        unlikely = {text: answer[0] for text, answer in zip(unwanted, told, strict=False)}
+        beside = _chosen(asked, askings, told)
+        likely: Iterable[tuple[Tensor, Tensor]] = ((one, one) for one in beside)
         if unwanted and self.segmenter.competes:  # what one label is not is no rival of the others
-            likely, _ = self._answers(features, askings, ())
-        left = resolved(list(asked), likely, beside, unlikely)
+            alone = _chosen(asked, askings, self._answers(features, askings))
+            likely = zip(alone, beside, strict=True)
         patches = None
         if any(query.probe is not None for query in asked):
             patches = self.segmenter.patches(features)
         yield from _apart(
             scored(query, one, features.size, patches)
-            for query, one in zip(asked, left, strict=True)
+            for query, one in zip(asked, resolved(list(asked), likely, unlikely), strict=True)
         )
 
-    def _answers(
-        self, features: ImageFeatures, asked: Mapping[Query, Asking], texts: Sequence[str]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Probabilities of queries, (N, h, w), and of texts that are asked with them, (h, w)."""
-        given = [asking.conditions for asking in asked.values()]
-        given += [self.condition([text])[None] for text in texts]
-        given = [one.to(self.segmenter.device, self.segmenter.dtype) for one in given]
-        rows, places = torch.unique(torch.cat(given), dim=0, return_inverse=True)
-        probabilities = self.segmenter.probabilities(features, rows)[places].cpu()
-        sizes = [*map(len, given[: len(asked)]), len(texts)]
-        *answers, others = torch.split(probabilities, sizes)
-        likely = torch.stack(
-            [
-                answer[asking.choice(answer, query.threshold)]
-                for (query, asking), answer in zip(asked.items(), answers, strict=True)
-            ]
-        )
-        return likely, dict(zip(texts, others, strict=True))
+    def _answers(self, features: ImageFeatures, askings: Sequence[Asking]) -> Iterator[Tensor]:
+        """Probabilities of each one's conditions, (K, h, w), one by one, but equal ones asked once.
+
+        They are decoded in groups, in the order in which they are needed, and held until they are
+        needed no more: those of a thousand labels would fill gigabytes.
+        """
+        given = [one.conditions.to(self.segmenter.device, self.segmenter.dtype) for one in askings]
+        rows, inverse = torch.unique(torch.cat(given), dim=0, return_inverse=True)
+        places = [one.tolist() for one in torch.split(inverse, [*map(len, given)])]
+        last = {place: index for index, some in enumerate(places) for place in some}
+        groups = self._groups(len(rows), dict.fromkeys(inverse.tolist()))
+        held: dict[int, Tensor] = {}
+        for index, some in enumerate(places):
+            while not held.keys() >= {*some}:
+                group = next(groups)
+                decoded = self.segmenter.probabilities(features, rows[group]).cpu()
+                held |= zip(group, decoded, strict=True)
+            yield torch.stack([held[place] for place in some])
+            for place in {place for place in some if last[place] == index}:
+                del held[place]
+
+    def _groups(self, count: int, needed: Iterable[int]) -> Iterator[list[int]]:
+        """Rows that are decoded together; rivals are so all.
+
+        The last bits of an answer hang on how many rows a pass of the decoder has. The last rows,
+        too few for a pass, are one of their own, whatever the order is in which rows are needed.
+        """
+        if self.segmenter.competes:
+            yield [*range(count)]
+            return
+        whole = count - count % PROMPTS_PER_PASS
+        if whole < count:
+            yield [*range(whole, count)]
+        order = [place for place in needed if place < whole]
+        for start in range(0, whole, TOGETHER):
+            yield order[start : start + TOGETHER]
+
+
+def _chosen(
+    asked: Iterable[Query], askings: Sequence[Asking], answers: Iterator[Tensor]
+) -> Iterator[Tensor]:
+    """Of the answers (K, h, w) to each query the one that counts, (h, w)."""
+    for query, asking, answer in zip(asked, askings, answers, strict=True):
+        yield answer[asking.choice(answer, query.threshold)]
 
 
 def resolved(
-    asked: Sequence[Query], likely: Tensor, beside: Tensor, unlikely: Mapping[str, Tensor]
-) -> Tensor:
-    """Probabilities (N, h, w) of queries, 0 where what they are not, or a rival, has a higher one.
-
-    Of rivals with the same one the first has the pixel.
+    asked: Sequence[Query], answers: Iterable[tuple[Tensor, Tensor]], unlikely: Mapping[str, Tensor]
+) -> Iterator[Tensor]:
+    """Probabilities (h, w) of queries, 0 where what they are not, or a rival, has a higher one.
 
     Args:
         asked: The queries.
-        likely: Their probabilities, (N, h, w).
-        beside: The same as they were asked together with what queries are not.
+        answers: The probabilities (h, w) of each, and the same as they were asked together with
+            what queries are not.
         unlikely: The probabilities, (h, w), of that.
     """
-    left = likely.clone() if unlikely or any(query.contest for query in asked) else likely
+    if any(query.contest for query in asked):
+        answers = _contested(asked, [*answers])
+    for query, (likely, beside) in zip(asked, answers, strict=True):
+        for text in query.negatives:
+            likely = likely.masked_fill(unlikely[text] > beside, 0.0)
+        yield likely
+
+
+def _contested(
+    asked: Sequence[Query], answers: Sequence[tuple[Tensor, Tensor]]
+) -> list[tuple[Tensor, Tensor]]:
+    """Answers without what a rival has; of rivals that are as likely the first has the pixel."""
+    left = [*answers]
     for contest in {query.contest for query in asked} - {""}:
         rivals = [i for i, query in enumerate(asked) if query.contest == contest]
-        winner = likely[rivals].argmax(dim=0)
+        winner = torch.stack([answers[i][0] for i in rivals]).argmax(dim=0)
         for place, index in enumerate(rivals):
-            left[index][winner != place] = 0.0
-    for index, query in enumerate(asked):
-        for text in query.negatives:
-            left[index][unlikely[text] > beside[index]] = 0.0
+            likely, beside = answers[index]
+            left[index] = likely.masked_fill(winner != place, 0.0), beside
     return left
 
 
@@ -282,6 +324,8 @@ def scored(
         patches: What is in them, (D, h', w'); without it, parts are not looked at.
     """
     likely = probabilities.numpy()
+    if not (likely >= query.threshold).any():  # as most labels on most images
+        return Found(query, None, float(likely.max()))
     cleaned = clean(likely, query.threshold, query.confidence)
     if query.probe is not None and patches is not None:
         likely, cleaned = probed(query, likely, cleaned, patches)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from backend.errors import BadPrompt
 from backend.inference.features import FeatureCache
-from backend.inference.predictor import Found, Predictor
+from backend.inference.predictor import TOGETHER, Found, Predictor, scored
 from backend.prompting import Query
 from demo import GROUPVIT
 from demo.evaluate import iou
@@ -39,6 +39,48 @@ def test_what_is_asked_twice_is_answered_once(
     assert asked == [2]
     assert [found.query.label for found in (dog, hound, cat)] == list(prompts)
     assert dog.score == hound.score != cat.score
+
+
+def test_of_many_labels_few_answers_are_held_at_once(
+    predictor: Predictor, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    decode = predictor.segmenter.probabilities
+
+    def counting(features: Any, conditions: torch.Tensor) -> torch.Tensor:
+        decoded.append(len(conditions))
+        return decode(features, conditions)
+
+    monkeypatch.setattr(predictor.segmenter, "probabilities", counting)
+    labels = [Query("image", f"{n}", (f"thing {n}",), 0.4, ()) for n in range(3 * TOGETHER)]
+    [features] = predictor.encode([("many", scene.image)])
+    answers = predictor.finding(features, {one: predictor.asking(one) for one in labels})
+    next(answers)
+    assert sum(decoded) <= TOGETHER
+    assert [found.query for found in answers] == labels[1:]
+    assert sum(decoded) == len(labels)
+    assert max(decoded) <= TOGETHER
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, TOGETHER + 1, TOGETHER + 7, 2 * TOGETHER])
+def test_labels_get_what_they_get_when_all_are_decoded_at_once(
+    predictor: Predictor, scene: Scene, count: int
+) -> None:
+    phrases = [f"a {colour} thing {n}" for n in range(count) for colour in ("red", "blue")][:count]
+    labels = [Query("image", phrase, (phrase,), 0.4, ()) for phrase in phrases]
+    labels += [replace(one, label=f"{one.label} again", threshold=0.2) for one in labels[::5]]
+    [features] = predictor.encode([("alike", scene.image)])
+    conditions = torch.cat([predictor.asking(one).conditions for one in labels])
+    rows, places = torch.unique(conditions, dim=0, return_inverse=True)
+    at_once = predictor.segmenter.probabilities(features, rows)[places]
+    found = predictor.find(features, {one: predictor.asking(one) for one in labels})
+    for one, likely in zip(found, at_once, strict=True):
+        expected = scored(one.query, likely, features.size)
+        assert one.score == expected.score
+        if expected.mask is None:
+            assert one.mask is None
+        else:
+            np.testing.assert_array_equal(one.mask, expected.mask)
 
 
 @pytest.fixture(scope="module")
