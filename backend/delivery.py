@@ -29,6 +29,7 @@ Answer = dict[str, Any]
 
 PUSHER = f"{PREFIX}pusher"  # the lock of who empties the outbox
 FRONT, BATCH, BACKGROUND = "front", "batch", "background"
+LINES = (PREFIX + BATCH, PREFIX + BACKGROUND)  # behind the queue, in the order of their turn
 LEASE = 10  # seconds without a sign of life after which an asker counts as gone
 TOLD = 600  # seconds that a word of trouble holds
 
@@ -74,14 +75,9 @@ class Deliveries:
         """Let jobs from the lines into the queue until `room` wait there."""
         self._feed(args=[room])
 
-    def lined_up(self) -> list[str]:
-        """Jobs behind the queue, in the order of their turn."""
-        lines = [self._connection.lrange(PREFIX + line, 0, -1) for line in (BATCH, BACKGROUND)]
-        return [as_text(job) for line in lines for job in line]
-
     def lined_up_count(self) -> int:
         """How many jobs wait behind the queue."""
-        return sum(self._connection.llen(PREFIX + line) for line in (BATCH, BACKGROUND))
+        return sum(self._connection.llen(line) for line in LINES)
 
     def collect(self, asker: str, until: float) -> list[str]:
         """Jobs of which something is known, waiting for a second at most; renews the lease.

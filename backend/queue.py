@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from math import ceil
 from typing import Any, TypeVar
@@ -26,8 +26,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import as_text, now
 
-from backend import broker, journal
-from backend.delivery import BACKGROUND, BATCH, FRONT, Answer, Deliveries
+from backend import broker, journal, listing
+from backend.delivery import BACKGROUND, BATCH, FRONT, LINES, Answer, Deliveries
 from backend.errors import BackendError, BadSetting, QueueUnavailable
 from backend.scripts import ANSWER_TTL
 
@@ -314,12 +314,12 @@ class PredictionQueue:
 
     def jobs(self, project: int | None = None) -> dict[str, Any]:
         """What `/jobs` shows, of all projects or one: newest first what ended, in turn the rest."""
-        waiting = [*self._queue.get_job_ids(), *self.deliveries.lined_up()]
+        lines = (self._queue.key, *LINES)
         running = sorted({job for job, _ in executions(self._queue)})
         pace = journal.seconds_per_task(self.connection)
         return {
-            "queued": self._shown(waiting, project),
-            "running": self._shown(running, project),
+            "queued": listing.waiting(self.connection, lines, project, LISTED),
+            "running": listing.held(self.connection, running, project, LISTED),
             "unpushed": {
                 "count": self.deliveries.unpushed(),
                 "trouble": self.deliveries.trouble(),
@@ -327,46 +327,13 @@ class PredictionQueue:
             "ended": journal.ended(self.connection, project, LISTED),
             "projects": self.deliveries.progress(project, LISTED),
             "seconds_per_task": pace,
-            "eta_seconds": None if pace is None else round(pace * len(waiting), 1),
+            "eta_seconds": None if pace is None else round(pace * self.depth(), 1),
         }
 
     def progress(self, group: str) -> dict[str, Any]:
         """How far a group is, with at most `REASONS` failures and why pushing rests if it does."""
         progress = self.deliveries.group_progress(group, REASONS)
         return {**progress, "trouble": self.deliveries.trouble()}
-
-    def _shown(self, ids: Sequence[str], project: int | None) -> dict[str, Any]:
-        """How many jobs there are, of a project or of all, and the first `LISTED`."""
-        if project is None:
-            return {"count": len(ids), "jobs": self._described(ids[:LISTED])}
-        chosen = [job for job in self._described(ids) if job["project"] == project]
-        return {"count": len(chosen), "jobs": chosen[:LISTED]}
-
-    def _described(self, ids: Sequence[str]) -> list[Answer]:
-        """Jobs by id; those that are gone meanwhile, or strangers', are left out."""
-        with self.connection.pipeline(transaction=False) as pipeline:
-            for job in ids:
-                pipeline.hmget(TaskJob.key_for(job), "meta", "enqueued_at")
-            found = pipeline.execute()
-        return [
-            {
-                "id": job,
-                "project": told.get("project"),
-                "task": told.get("task"),
-                "enqueued_at": as_text(enqueued_at) if enqueued_at else None,
-            }
-            for job, (meta, enqueued_at) in zip(ids, found, strict=True)
-            if (told := _meta(meta))
-        ]
-
-
-def _meta(raw: bytes | None) -> Mapping[str, Any]:
-    """What a job of ours tells of itself; RQ's own way of writing that is not JSON."""
-    try:
-        told = json.loads(raw or b"")
-    except ValueError:
-        return {}
-    return told if isinstance(told, dict) else {}
 
 
 def executions(queue: Queue) -> list[tuple[str, str]]:

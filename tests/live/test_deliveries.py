@@ -10,7 +10,16 @@ import pytest
 from rq import Queue
 
 from backend.delivery import Answer
-from backend.queue import PREDICT, PULSE, QUEUE, SERVING, WORKERS, PredictionQueue, WorkerPulse
+from backend.queue import (
+    LISTED,
+    PREDICT,
+    PULSE,
+    QUEUE,
+    SERVING,
+    WORKERS,
+    PredictionQueue,
+    WorkerPulse,
+)
 from backend.scripts import MOST_UNPUSHED, PREFIX
 from backend.worker.jobs import BatchWorker
 from tests.live.conftest import LABEL_CONFIG
@@ -273,3 +282,21 @@ def test_a_job_that_somebody_else_put_into_the_queue_hides_no_other(queue: Predi
     told = queue.jobs()["queued"]
     assert told["count"] == 2
     assert [job["task"] for job in told["jobs"]] == [1]
+
+
+def test_a_projects_jobs_are_told_in_their_turn_whatever_line_they_are_in(
+    queue: PredictionQueue,
+) -> None:
+    others = payloads(*range(500, 500 + LISTED + 5))
+    queue.submit_background([{**one, "project": 8} for one in others], "8:other")
+    queue.submit_background(payloads(3, 4), GROUP)
+    ask(queue, 1, 2)
+    told = queue.jobs(PROJECT)["queued"]
+    assert told["count"] == 4
+    assert [job["task"] for job in told["jobs"]] == [1, 2, 3, 4]
+    assert all(job["enqueued_at"] for job in told["jobs"])
+    every = queue.jobs()["queued"]
+    assert every["count"] == 4 + len(others)
+    assert len(every["jobs"]) == LISTED
+    # one was let into the queue before the others came
+    assert [job["task"] for job in every["jobs"][:4]] == [500, 1, 2, 501]
