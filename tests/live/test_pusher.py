@@ -1,5 +1,6 @@
 """The pusher on a real broker, with workers, askers and pushers that die at any step."""
 
+import json
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,7 @@ from tests.live.hand import (
     GROUP,
     VERSION,
     Hand,
+    answer,
     ask,
     collect,
     lose_leases,
@@ -63,6 +65,20 @@ def test_clusters_are_sent_where_the_next_task_is_chosen_by_them(
     chosen = sampling == UNCERTAINTY
     assert told == {task: task if chosen and task % 2 else None for task in range(1, 31)}
     assert pending(queue.connection) == 0
+
+
+@pytest.mark.parametrize(("fitting", "saved"), [(2, [2, 4]), (0, [1, 2, 3, 4])])
+def test_a_request_holds_what_its_bytes_allow_and_one_answer_at_least(
+    queue: PredictionQueue, monkeypatch: pytest.MonkeyPatch, fitting: int, saved: list[int]
+) -> None:
+    monkeypatch.setattr(pusher, "MOST_BYTES", fitting * len(json.dumps(answer(2))))
+    studio = Studio(LABEL_CONFIG, dict.fromkeys((2, 4, 6, 8), ""))
+    queue.submit_background(payloads(2, 4, 6, 8), GROUP)
+    Hand(queue.connection).work()
+    after: list[int] = []
+    studio.after_saving = lambda: after.append(len(studio.saved))
+    push_all(queue, studio)
+    assert after == saved
 
 
 def test_a_pusher_that_died_after_saving_does_not_save_twice(queue: PredictionQueue) -> None:
@@ -173,7 +189,8 @@ def test_a_task_that_two_groups_ask_for_is_saved_once(queue: PredictionQueue) ->
     push_all(queue, studio)
     assert studio.copies() == {(task, VERSION): 1 for task in (1, 2, 3)}
     assert queue.deliveries.unpushed() == 0
-    assert [one["pending"] for one in queue.jobs()["projects"]] == [0, 0]
+    told = [(one["model_version"], one["pending"]) for one in queue.jobs()["projects"]]
+    assert told == [(None, 0), (VERSION, 0)]
 
 
 STEPS = ("work", "take", "give", "die", "ask", "open", "prelabel", "end", "crash", "push")

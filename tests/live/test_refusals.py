@@ -96,6 +96,24 @@ def test_a_user_who_may_do_nothing_or_a_token_that_is_not_known_loses_no_answer(
     assert studio.copies() == {(1, VERSION): 1}
 
 
+def test_a_token_that_is_withdrawn_before_anything_is_saved_loses_no_answer(
+    queue: PredictionQueue,
+) -> None:
+    studio = Studio(LABEL_CONFIG, {1: "", 2: ""})
+    queue.submit_background(payloads(1, 2), GROUP)
+    Hand(queue.connection).work()
+
+    def withdrawn() -> None:
+        raise LabelStudioRefused("it does not know the token", 401)
+
+    studio.before_saving = withdrawn
+    with pytest.raises(LabelStudioRefused):
+        push_all(queue, studio)
+    studio.before_saving = lambda: None
+    push_all(queue, studio)
+    assert studio.copies() == {(1, VERSION): 1, (2, VERSION): 1}
+
+
 def test_an_answer_of_another_promptbrush_is_told_and_stands_in_nobodys_way(
     queue: PredictionQueue,
 ) -> None:
