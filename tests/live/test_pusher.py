@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from rq.utils import as_text
 
 from backend import journal, pusher
 from backend.delivery import PUSHER, group_of
+from backend.errors import LabelStudioUnavailable
 from backend.labelstudio.studio import UNCERTAINTY
 from backend.pusher import Pusher
 from backend.queue import Asking, PredictionQueue
@@ -178,6 +179,30 @@ def test_a_pusher_waits_as_long_as_label_studio_asks_for(
     finally:
         ended.set()
         thread.join(10)
+
+
+def test_a_request_that_label_studio_may_still_carry_out_is_not_repeated_at_once(
+    queue: PredictionQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a proxy in front of it gives up, and it saves what it was sent a little later."""
+    monkeypatch.setattr(pusher, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(pusher, "IN_DOUBT", 2.0)
+    studio = Studio(LABEL_CONFIG, {2: "", 4: ""})
+    queue.submit_background(payloads(2, 4), GROUP)
+    Hand(queue.connection).work()
+    save, later = studio.create_predictions, list[threading.Timer]()
+
+    def given_up(project: int, predictions: Iterable[Mapping[str, Any]]) -> int:
+        if later:
+            return save(project, predictions)
+        later.append(threading.Timer(0.3, save, (project, list(predictions))))
+        later[0].start()
+        raise LabelStudioUnavailable("it took too long to answer")
+
+    monkeypatch.setattr(studio, "create_predictions", given_up)
+    Pusher(queue.connection, studio, lambda: pending(queue.connection) == 0).run()
+    later[0].join()
+    assert studio.copies() == {(2, VERSION): 1, (4, VERSION): 1}
 
 
 def test_a_task_that_two_groups_ask_for_is_saved_once(queue: PredictionQueue) -> None:

@@ -191,7 +191,8 @@ def test_what_cannot_go_into_the_background_is_told(
     request = {**recorded("predict-batch-two-tasks"), **changes}
     answer = client.post("/prelabel", json=request)
     assert (answer.status_code, body(answer)["error"]) == (status, name)
-    assert client.get("/prelabel?project=x").status_code == 400
+    for query in ("project=x", "project=1", "version=v"):
+        assert client.get(f"/prelabel?{query}").status_code == 400
     assert queue.submitted == []
 
 

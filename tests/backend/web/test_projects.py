@@ -127,6 +127,7 @@ def test_phrases_are_asked_of_a_worker(client: FlaskClient, queue: InstantQueue)
     [(payloads, urgent)] = queue.submitted
     assert payloads == [{"project": 3, "task": {"id": None}, "label": "cat", "image": None}]
     assert not urgent
+    assert queue.finished == 1  # nothing of it is left at the broker
 
 
 @pytest.mark.parametrize("query", ["", "?project=three", "?label=cat", "?image=x&task=1"])
