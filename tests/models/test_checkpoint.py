@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 
 from models import CheckpointError, CLIPSegForImageSegmentation, Segmenter, checkpoint
@@ -190,7 +191,7 @@ def test_weights_that_are_no_numbers_are_named(copy: Path, value: float) -> None
         ("config.json", '{"model_type": ["clipseg"]}', "known: clipseg, groupvit"),
         ("config.json", '{"model_type": "clipseg", "extract_layers": [99]}', "extract_layers"),
         ("model.safetensors", "not weights", "damaged"),
-        ("tokenizer.json", "{}", "tokenizer"),
+        ("tokenizer.json", "{}", "tokenizer in .* is damaged"),
         ("preprocessor_config.json", '{"size": {}}', "cannot be used"),
     ],
 )
@@ -350,6 +351,23 @@ def test_a_hub_that_does_not_answer_keeps_no_copy_from_being_used(
     monkeypatch.setattr("huggingface_hub.snapshot_download", cached)
     assert checkpoint.locate("promptbrush-test/cached") == tiny_checkpoint
     assert asked == [checkpoint.PATIENCE]
+
+
+def test_of_what_the_hub_has_only_what_is_read_is_downloaded(
+    monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path
+) -> None:
+    published = ["README.md", "config.json", "model.safetensors", "pytorch_model.bin"]
+    published += ["flax_model.msgpack", "tf_model.h5", "tokenizer.json", "vocab.json"]
+    taken: list[str] = []
+
+    def download(name: str, *, allow_patterns: list[str], **_: object) -> str:
+        taken.extend(filter_repo_objects(published, allow_patterns=allow_patterns))
+        return str(tiny_checkpoint)
+
+    monkeypatch.setattr("huggingface_hub.model_info", lambda *_, **__: None)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert checkpoint.locate("promptbrush-test/published") == tiny_checkpoint
+    assert taken == ["config.json", "model.safetensors", "tokenizer.json", "vocab.json"]
 
 
 def test_the_digest_changes_with_every_file_that_decides_masks(copy: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models import CheckpointError, Exemplar, GroupViTConfig, GroupViTModel, Segmenter
+from models import CheckpointError, Exemplar, GroupViTConfig, GroupViTModel, Segmenter, fast
 from models.engines import slides
 
 
@@ -90,6 +90,27 @@ def test_labels_compete_for_every_pixel(groupvit: Segmenter) -> None:
     assert both.sum(dim=0).max() <= 1 + 1e-5
     assert (both[0] <= alone[0] + 1e-5).all()
     assert (both[0] < alone[0] - 1e-4).any()
+
+
+def test_labels_that_are_asked_one_by_one_do_not_compete(groupvit: Segmenter) -> None:
+    (features,) = groupvit.encode_image(picture(64, 64))
+    conditions = groupvit.encode_text(["dog", "cat"])
+    alone = [groupvit.probabilities(features, one)[0] for one in conditions]
+    torch.testing.assert_close(groupvit.each(features, conditions), torch.stack(alone))
+
+
+def test_without_the_fast_path_masks_are_the_same(
+    groupvit: Segmenter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = groupvit.model, groupvit.tokenizer, groupvit.processor
+    quick = Segmenter(*parts, device="cpu")
+    assert "using the plain one" not in caplog.text
+    monkeypatch.setattr(fast, "TOLERANCE", {torch.float32: 0.0})
+    plain = Segmenter(*parts, device="cpu")
+    assert "using the plain one" in caplog.text
+    conditions = quick.encode_text(["dog", "cat"])
+    masks = [one.segment(one.encode_image(picture(100, 60)), conditions) for one in (quick, plain)]
+    torch.testing.assert_close(*masks, atol=1e-4, rtol=1e-3)
 
 
 def test_a_single_label_can_lose_to_the_background(groupvit: Segmenter) -> None:

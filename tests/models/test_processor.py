@@ -15,6 +15,20 @@ def test_pixels_are_resized_scaled_and_normalised() -> None:
     torch.testing.assert_close(pixels[0, :, 3, 3], torch.tensor([1.0, -2.0, 4.0]))
 
 
+@pytest.mark.parametrize(
+    ("processor", "white"),
+    [
+        (ImageProcessor(), [2.2489, 2.4286, 2.6400]),
+        (ImageProcessor.from_dict({"image_processor_type": "CLIP"}), [1.9303, 2.0749, 2.1459]),
+    ],
+)
+def test_white_is_what_the_published_statistics_make_of_it(
+    processor: ImageProcessor, white: list[float]
+) -> None:
+    pixels = processor([Image.new("RGB", (8, 8), "white")])
+    torch.testing.assert_close(pixels[0, :, 9, 9], torch.tensor(white), atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("size", [352, {"height": 352, "width": 352}, {"shortest_edge": 352}])
 def test_every_published_form_of_size_is_read(tmp_path: Path, size: object) -> None:
     raw = {"size": size, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}

@@ -97,6 +97,17 @@ def test_arrays_and_tensors_are_images_with_their_colours_first_or_last(
         processor(images=tensor / 255)
 
 
+@pytest.mark.parametrize("mode", ["P", "1", "CMYK"])
+def test_a_picture_of_any_mode_is_taken_as_it_is_displayed(
+    processor: CLIPSegProcessor, mode: str
+) -> None:
+    shown = Image.new("RGB", (30, 20), "red")
+    shown.paste("white", (0, 0, 15, 20))
+    given = shown.convert(mode)
+    found = processor(images=[given, given.convert("RGB")], return_tensors="pt").pixel_values
+    torch.testing.assert_close(found[0], found[1])
+
+
 def test_options_that_mean_nothing_are_refused(processor: CLIPSegProcessor) -> None:
     texts = ["a", "a red circle"]
     plain = processor(text=texts)

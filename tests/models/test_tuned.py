@@ -78,6 +78,14 @@ def test_other_reduces_are_known_to_encode_otherwise(segmenter: Segmenter) -> No
     assert not torch.equal(ours, theirs)
 
 
+def test_with_another_text_tower_texts_seen_before_are_encoded_anew(segmenter: Segmenter) -> None:
+    before = segmenter.encode_text("a dog")
+    name = "clip.text_projection.weight"
+    tuned = segmenter.with_decoder({name: -segmenter.model.state_dict()[name]})
+    assert torch.equal(tuned.encode_text("a dog"), -before)
+    assert torch.equal(segmenter.encode_text("a dog"), before)
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "told"),
     [
