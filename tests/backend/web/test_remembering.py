@@ -36,10 +36,12 @@ def test_what_tasks_are_answered_with_is_remembered_after_it_was_sent(
 def test_what_annotators_ask_and_what_failed_is_not_remembered(
     client: FlaskClient, queue: InstantQueue, folder: Path
 ) -> None:
-    client.post("/predict", json=recorded("predict-interactive-textarea"))
-    client.post("/predict", json={**TASKS, "project": None})
+    client.post("/predict", json=recorded("predict-interactive-textarea"), buffered=True)
+    client.post("/predict", json={**TASKS, "project": None}, buffered=True)
+    named = [{**task, "id": "../elsewhere"} for task in TASKS["tasks"]]  # what is no number
+    client.post("/predict", json={**TASKS, "tasks": named}, buffered=True)
     queue.answer = {"error": "ImageMissing", "detail": "there is none"}
-    client.post("/predict", json=TASKS)
+    client.post("/predict", json=TASKS, buffered=True)
     assert not any(folder.iterdir())
 
 
@@ -47,7 +49,7 @@ def test_where_label_studio_can_be_asked_nothing_is_remembered(
     queue: InstantQueue, folder: Path
 ) -> None:
     client = module.create_app(PUSHING, queue).test_client()  # type: ignore[arg-type]
-    client.post("/predict", json=TASKS)
+    client.post("/predict", json=TASKS, buffered=True)
     assert not any(folder.iterdir())
 
 
