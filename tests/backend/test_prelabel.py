@@ -144,13 +144,27 @@ def test_a_labeling_configuration_that_is_changed_meanwhile_is_told() -> None:
 
 
 def test_what_the_queue_lost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.prelabel.SAVING", 0.0)
     """As where a broker without persistence was started again."""
+    monkeypatch.setattr("backend.prelabel.SAVING", 0.0)
     studio = Studio(tasks=10, left=(2, 9, 77))
     report = prelabel(studio, Busy(pace=10, failing={"9": "ImageMissing: gone"}), 7, poll=0)
     assert (report.handed, report.failures, report.lost) == (10, 1, 1)
     assert "10 tasks lacked a prediction, 8 have one." in str(report)
     assert "1 still lack" in str(report)
+
+
+def test_failures_beyond_those_that_are_named_are_not_taken_to_be_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.prelabel.SAVING", 0.0)
+
+    class Terse(Busy):
+        def progress(self, project: int, version: str) -> dict[str, Any]:
+            return {**super().progress(project, version), "failed": 5}
+
+    failing = dict.fromkeys(("1", "2"), "ImageMissing: gone")
+    report = prelabel(Studio(10, left=range(1, 6)), Terse(pace=10, failing=failing), 7, poll=0)
+    assert (report.failures, report.lost) == (5, 0)
 
 
 def test_another_version_served_meanwhile_is_waited_for() -> None:

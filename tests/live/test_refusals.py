@@ -1,5 +1,8 @@
 """What Label Studio refuses to the pusher, or no longer has."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import pytest
 
 from backend.delivery import Answer, group_of
@@ -112,6 +115,25 @@ def test_a_token_that_is_withdrawn_before_anything_is_saved_loses_no_answer(
     studio.before_saving = lambda: None
     push_all(queue, studio)
     assert studio.copies() == {(1, VERSION): 1, (2, VERSION): 1}
+
+
+def test_what_label_studio_leaves_out_without_a_word_is_told(
+    queue: PredictionQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = Studio(LABEL_CONFIG, {2: "", 4: "", 6: ""})
+    queue.submit_background(payloads(2, 4, 6), GROUP)
+    Hand(queue.connection).work()
+    save = studio.create_predictions
+
+    def fitting(project: int, predictions: Iterable[Mapping[str, Any]]) -> int:
+        return save(project, [one for one in predictions if one["task"] != 4])
+
+    monkeypatch.setattr(studio, "create_predictions", fitting)
+    push_all(queue, studio)
+    assert studio.copies() == {(2, VERSION): 1, (6, VERSION): 1}
+    ((task, reason),) = queue.progress(GROUP)["reasons"].items()
+    assert (task, "does not fit the labeling configuration" in reason) == (4, True)
+    assert queue.deliveries.unpushed() == pending(queue.connection) == 0
 
 
 def test_an_answer_of_another_promptbrush_is_told_and_stands_in_nobodys_way(

@@ -330,6 +330,10 @@ def test_the_demo_checkpoint_is_told_at_health(client: FlaskClient) -> None:
     assert "CIDAS/clipseg-rd64-refined" in body(client.get("/health"))["notice"]
 
 
+def test_an_address_may_end_with_a_slash(client: FlaskClient) -> None:
+    assert client.post("/setup/", json=recorded("setup")).status_code == 200
+
+
 def test_the_instant_queue_has_the_real_ones_methods() -> None:
     connection = {"hincrby", "get", "set"}
     shared = {name for name in vars(InstantQueue) if not name.startswith("_")} - connection
