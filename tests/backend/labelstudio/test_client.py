@@ -382,3 +382,13 @@ def test_silence_and_absence_are_told_apart(server: Server) -> None:
         LabelStudio(server.url, LEGACY, timeout=0.1).version()
     with pytest.raises(LabelStudioUnavailable, match="Connection refused"):
         LabelStudio("http://127.0.0.1:1", LEGACY).version()
+
+
+def test_a_listing_is_not_waited_for_where_label_studio_does_not_say_how_long(
+    server: Server, slept: list[float]
+) -> None:
+    whole = told({"tasks": [{"id": task} for task in range(1, 101)]})
+    server.decide("/api/tasks", lambda request: {"status": 503} if _after(request) else whole)
+    with pytest.raises(LabelStudioUnavailable):
+        list(LabelStudio(server.url, LEGACY).tasks(7))
+    assert slept == []

@@ -308,6 +308,7 @@ def test_the_token_never_leaves_label_studio(
     images.fetch("/data/upload/1/a.png")
     images.fetch(f"{other.url}/direct.png")
     assert home.requests[-1].authorization in {"Token abc123", "Bearer short-lived"}
+    assert home.requests[-1].method == "GET"
     assert other.paths == ["/stored.png?signature=s", "/direct.png"]
     for request in other.requests:
         assert request.authorization is None
