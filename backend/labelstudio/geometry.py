@@ -91,20 +91,27 @@ class Polygon:
         """The pixels of an image, (H, W), whose centres it holds; there may be none."""
         height, width = size
         ring = np.array(self.points, np.float64).reshape(-1, 2) * [width / 100, height / 100]
-        # How often the ring winds around a pixel is the sum of the edges crossed on the way there
-        # from the left, each counted by its direction.
-        crossings = np.zeros((height, width + 1), np.int16)
+        mask = np.zeros(size, bool)
         ends = np.roll(ring, -1, axis=0)
         low, high = np.sort([ring[:, 1], ends[:, 1]], axis=0)
-        first, last = (np.ceil(y - 0.5).clip(0, height).astype(np.intp) for y in (low, high))
-        for edge in np.flatnonzero(first < last):  # of very many corners most cross no row
+        first, last = (_reached(y, height) for y in (low, high))
+        crossing = np.flatnonzero(first < last)  # of very many corners most cross no row
+        if not crossing.size:
+            return mask
+        top, bottom = first[crossing].min(), last[crossing].max()
+        left, right = _reached(ring[:, 0].min(), width), _reached(ring[:, 0].max(), width)
+        # How often the ring winds around a pixel is the sum of the edges crossed on the way there
+        # from the left, each counted by its direction.
+        crossings = np.zeros((bottom - top, right - left + 1), np.int16)
+        for edge in crossing:
             (x, y), (next_x, next_y) = ring[edge], ends[edge]
             rows = np.arange(first[edge], last[edge])
             at = x + (rows + 0.5 - y) * ((next_x - x) / (next_y - y))
-            columns = np.clip(np.ceil(at - 0.5), 0, width).astype(np.intp)
-            crossings[rows, columns] += 1 if next_y > y else -1
-        inside: NDArray[np.bool_] = np.cumsum(crossings[:, :-1], axis=1, dtype=np.int16) != 0
-        return inside
+            columns = _reached(at, width).clip(left, right)
+            crossings[rows - top, columns - left] += 1 if next_y > y else -1
+        wound = np.cumsum(crossings[:, :-1], axis=1, dtype=np.int16)
+        mask[top:bottom, left:right] = wound != 0
+        return mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +127,11 @@ class Point:
         height, width = size
         row, column = math.floor(self.y / 100 * height), math.floor(self.x / 100 * width)
         return min(max(row, 0), height - 1), min(max(column, 0), width - 1)
+
+
+def _reached(at: NDArray[np.float64], length: int) -> NDArray[np.intp]:
+    """The first of so many pixels whose centre is not before a place; `length` if there is none."""
+    return np.ceil(at - 0.5).clip(0, length).astype(np.intp)
 
 
 def _clipped(first: float, last: float, length: int) -> tuple[int, int]:

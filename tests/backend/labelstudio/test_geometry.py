@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -118,3 +120,17 @@ def test_a_hole_cut_in_stays_empty() -> None:
     mask = Polygon((*outer, *inner)).mask((40, 40))
     assert not mask[10:30, 10:30].any()
     assert mask.sum() == 40 * 40 - 20 * 20
+
+
+def test_a_small_polygon_of_a_large_image_costs_no_more_than_its_mask() -> None:
+    tracemalloc.start()
+    mask = Polygon(((10, 10), (10.5, 10), (10.5, 10.5), (10, 10.5))).mask((1000, 2000))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert mask[100:105, 200:210].all()
+    assert mask.sum() == 5 * 10
+    assert most < 1.5 * mask.nbytes  # numbers for all pixels would be five times as much
+
+
+def test_a_polygon_without_corners_holds_nothing() -> None:
+    assert not Polygon(()).mask((4, 4)).any()
