@@ -105,7 +105,7 @@ def _train(options: argparse.Namespace) -> int:
         if measured():
             print(f"{MEASURED} {later(options.project)}")
         raise
-    except BackendError:
+    except (BackendError, OSError):
         if measured():
             print(f"{MEASURED} {follow_if_known(settings, options)}")
         raise

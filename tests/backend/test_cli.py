@@ -265,7 +265,9 @@ def test_a_training_that_is_stopped_after_its_promotion_says_what_is_served(
     assert "`promptbrush connect --project 3` brings Label Studio to it" in told
 
 
-@pytest.mark.parametrize("end", [None, TooLittleData("too little"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "end", [None, TooLittleData("too little"), OSError("no space"), KeyboardInterrupt()]
+)
 @pytest.mark.parametrize("measures", [True, False])
 def test_prompts_that_were_measured_are_told_where_no_version_is_promoted(
     tmp_path: Path,
