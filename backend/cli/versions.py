@@ -121,7 +121,7 @@ def _delete(versions: Versions, options: argparse.Namespace) -> str:
     before = taken(folder, project)
     names = [one.id for one in spare(versions, project, keep)] if keep else options.version
     gone = [f"Version {name} is gone." for name in versions.delete(project, *names)]
-    return "\n".join([*gone, f"{size(before - taken(folder, project))} are free."])
+    return "\n".join([*gone, f"{size(before - taken(folder, project))} were freed."])
 
 
 def _compare(versions: Versions, options: argparse.Namespace) -> str:

@@ -186,13 +186,13 @@ def test_several_are_deleted_or_all_but_the_latest_and_those_served_last(
     assert " 1.0 MB " in run("list")
     told = run("delete", made[4], made[5][:8])
     assert all(f"{name} is gone" in told for name in (made[4], made[5]))
-    assert "2.0 MB are free" in told
+    assert "2.0 MB were freed" in told
     left = [name for name in there if name not in {made[4], made[5]}]
     told = run("delete", "--keep", "2")
     kept = [one.id for one in versions.versions(PROJECT)]
     assert kept == [one for one in left if one in {*left[-2:], made[1], made[2]}]
     assert f"{made[0]} is gone" in told or made[0] in left[-2:]
-    assert "0 kB are free" in run("delete", "--keep", "2")
+    assert "0 kB were freed" in run("delete", "--keep", "2")
     assert f"served by version {made[1]}" in run("rollback")
 
 
