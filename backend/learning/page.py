@@ -27,13 +27,26 @@ figure { display: inline-block; margin: 0 1rem 1rem 0 } img, svg { max-width: 10
 
 def page(
     title: str,
+    was: str,
+    share: float,
     verdict: Verdict,
     evaluation: Evaluation,
     history: Sequence[tuple[int, float, float]],
     account: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> str:
-    """The page; everything in it that came from people is escaped."""
+    """The page; everything in it that came from people is escaped.
+
+    Args:
+        title: Its heading.
+        was: What was served until then.
+        share: Of what was trained, how much the candidate is.
+        verdict: On the candidate.
+        evaluation: Both on the held-out tasks.
+        history: Step, loss and IoU of each look.
+        account: What was used, and what was left out.
+        settings: Of the training.
+    """
     active, candidate = evaluation.means()
     labels = [
         [f"{label}{where}", f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}", str(images)]
@@ -58,12 +71,13 @@ def page(
         f"<h1>{escape(title)}</h1>",
         f"<p><strong>{'Promoted' if verdict.promoted else 'Rejected'}</strong>: "
         f"{escape(verdict.reason)}</p>",
+        f"<p>“Active” is what was served until then: {was}.</p>",
         "<h2>IoU on held-out tasks</h2>",
         _table("IoU", ["label", "active", "candidate", "difference", "images"], labels),
         "<p>Where a label is not, to find nothing counts 1, and anything else 0.</p>",
         f"<p>{escape(_everyday(evaluation))}</p>",
         "<h2>Training</h2>",
-        _training(history),
+        _training(history, share),
         "<h2>Calibration</h2>",
         _calibration(evaluation),
         "<h2>Worst answers</h2>",
@@ -111,14 +125,16 @@ def _figure(drawing: str, caption: str) -> str:
     return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _training(history: Sequence[tuple[int, float, float]]) -> str:
+def _training(history: Sequence[tuple[int, float, float]], share: float) -> str:
     """How the loss fell and the IoU rose."""
     ious = [(float(step), iou) for step, _, iou in history]
     losses = [(float(step), loss) for step, loss, _ in history if step]
+    taken = "the weights of the highest are taken"
+    if share < 1:
+        taken += f", moved back to {share:.0%} of their change so that less is forgotten"
     return _figure(
         chart("IoU on validation tasks", [Series("IoU", ious)], "step", low=0, high=1, width=WIDTH),
-        "mean IoU on validation tasks: of the points after the first, the weights of the highest "
-        "are taken",
+        f"mean IoU on validation tasks: of the points after the first, {taken}",
     ) + _figure(
         chart("loss", [Series("loss", losses, COLOURS[1])], "step", low=0, width=WIDTH),
         "loss, smoothed",

@@ -173,7 +173,14 @@ def train(
         report = folder / str(project) / REPORTS / f"{version.id}.html"
         report.parent.mkdir(exist_ok=True)
         html = page(
-            title, verdict, evaluation, result.history, account.to_json(), dict(card.settings)
+            title,
+            was,
+            share,
+            verdict,
+            evaluation,
+            result.history,
+            account.to_json(),
+            dict(card.settings),
         )
         rewrite(report, html.encode())
         figures = {
