@@ -71,7 +71,7 @@ def page(
         f"<h1>{escape(title)}</h1>",
         f"<p><strong>{'Promoted' if verdict.promoted else 'Rejected'}</strong>: "
         f"{escape(verdict.reason)}</p>",
-        f"<p>“Active” is what was served until then: {was}.</p>",
+        f"<p>“Active” is what was served until then: {escape(was)}.</p>",
         "<h2>IoU on held-out tasks</h2>",
         _table("IoU", ["label", "active", "candidate", "difference", "images"], labels),
         "<p>Where a label is not, to find nothing counts 1, and anything else 0.</p>",
