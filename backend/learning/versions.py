@@ -389,7 +389,7 @@ def _damaged(version: Version) -> VersionDamaged:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _remove(folder: Path) -> None:
