@@ -79,6 +79,7 @@ def _connect(options: argparse.Namespace) -> int:
         )
     settings = studio_settings(options)
     studio = connect.label_studio(settings)
+    studio.version()  # what is none has no project either, and could tell of that alone
     project = options.project
     if options.create is not None:
         labels = options.labels

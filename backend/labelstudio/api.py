@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
@@ -15,6 +16,7 @@ from backend.labelstudio.token import REFRESH, Token
 
 _QUOTED = 500  # characters of an answer that go into a message
 SHORTEST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds, whatever Label Studio or a proxy asks for
+_NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}  # OpenSSL's words, older and newer
 _LATER = {408, 429}  # it took too long to be asked, or is asked too often: it says no for now
 
 T = TypeVar("T")
@@ -87,8 +89,7 @@ class Api:
             ) from None
         except requests.RequestException as error:
             raise LabelStudioUnavailable(
-                f"Label Studio cannot be reached at {self.url}: {_cause(error)}. "
-                "Is it running, and is LABEL_STUDIO_URL its address as seen from here?"
+                f"Label Studio cannot be reached at {self.url}: {_explained(_cause(error))}"
             ) from None
 
     def _read(self, answer: requests.Response) -> Any:
@@ -183,10 +184,21 @@ def _reason(answer: requests.Response) -> str:
     return str(body.get("detail") or body)[:_QUOTED]
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> BaseException:
     """The innermost reason, without addresses in memory and retry counts."""
     while inner := error.__cause__ or error.__context__:
-        if not isinstance(inner, Exception):
-            break
         error = inner
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return error
+
+
+def _explained(cause: BaseException) -> str:
+    """Why nothing was reached, and what to do about it."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not trusted ({cause.verify_message}). If a company's own "
+            "authority vouches for it, set REQUESTS_CA_BUNDLE to that one's certificate"
+        )
+    if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+        return "what listens there speaks no https: begin LABEL_STUDIO_URL with http://"
+    told = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return f"{told}. Is it running, and is LABEL_STUDIO_URL its address as seen from here?"

@@ -54,8 +54,13 @@ class LabelStudio:
 
     def version(self) -> str:
         """Its release, such as "1.23.2"; this needs no token."""
-        answer = self._api.call_openly("/api/version")
-        release = answer.get("release") if isinstance(answer, dict) else None
+        release = None
+        try:
+            answer = self._api.call_openly("/api/version")
+            release = answer.get("release") if isinstance(answer, dict) else None
+        except LabelStudioRefused as refusal:  # every Label Studio has that, for everybody
+            if refusal.answered != NOT_FOUND:
+                raise
         if not isinstance(release, str):
             raise LabelStudioError(
                 f"{self.url} answers, but not as Label Studio: check LABEL_STUDIO_URL"

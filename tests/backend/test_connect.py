@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -15,6 +16,8 @@ from backend.labelstudio.starter import label_config
 from backend.labelstudio.wiring import Address
 from backend.settings import Settings
 from tests.backend.fake_label_studio import BLOCKED, TOKEN, FakeLabelStudio
+
+Server = Any  # conftest.py has it
 
 OURS = Address("http://127.0.0.1:9090", "ml", "secret")
 SECRET = f"Basic {b64encode(b'ml:secret').decode()}"
@@ -178,6 +181,17 @@ def test_labels_are_refused_for_a_project_that_has_its_own(
     assert cli.main([*command, "--project", str(number), "--labels", "dog"]) == 1
     assert "has labels of its own" in capsys.readouterr().err
     assert not studio.backends
+
+
+def test_an_address_of_something_else_is_not_told_as_a_project_that_is_missing(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of this backend itself, where the two addresses were swapped."""
+    for path in ("/api/version", "/api/projects/3"):
+        server.reply(path, b'{"error": "NotFound"}', status=404)
+    command = ["connect", "--label-studio", server.url, "--api-key", TOKEN, "--project", "3"]
+    assert cli.main(command) == 1
+    assert "not as Label Studio: check LABEL_STUDIO_URL" in capsys.readouterr().err
 
 
 def test_a_started_labeling_configuration_is_usable_whatever_the_labels() -> None:
