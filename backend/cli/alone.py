@@ -13,7 +13,9 @@ from backend.labelstudio.config import Kind
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`predict`, `demo` and `evaluate`."""
     predict = commands.add_parser("predict", help="masks for images, without servers")
-    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="files to look at")
+    predict.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="files to look at; they come first"
+    )
     predict.add_argument(
         "--prompt", nargs="+", action="extend", default=[], metavar="TEXT", help="what to find"
     )
@@ -38,6 +40,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--out", type=Path, default=Path("out/predict"), help="folder for all of it (out/predict)"
     )
     checkpoint_option(predict)
+    # by itself argparse tells images last, where --prompt would take them for texts
+    predict.usage = (
+        "%(prog)s IMAGE [IMAGE ...] --prompt TEXT [TEXT ...]\n"
+        "           [--exemplar IMAGE[:MASK] [IMAGE[:MASK] ...]] [--form FORM [FORM ...]]\n"
+        "           [--threshold P] [--out OUT] [--checkpoint ID_OR_FOLDER] [-h]"
+    )
     predict.set_defaults(run=_predict)
 
     demo = commands.add_parser("demo", help="the demo images through the whole road")

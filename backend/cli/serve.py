@@ -7,7 +7,6 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from backend import __version__
 from backend.cli.options import checkpoint_option, settings_of
@@ -20,7 +19,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     up = commands.add_parser("up", help="serve: broker, workers, trainer, pusher and web here")
     up.add_argument("--host", help="address to listen on (127.0.0.1)")
     up.add_argument("--port", type=int, help="port to listen on (9090)")
-    up.add_argument("--data-dir", type=Path, help="where everything is kept (PROMPTBRUSH_DATA_DIR)")
+    # as text: a blank one, as of a shell's variable that is not set, is none, and not where we are
+    up.add_argument("--data-dir", help="where everything is kept (PROMPTBRUSH_DATA_DIR)")
     up.add_argument("--workers", type=int, help="prediction workers (1)")
     up.add_argument("--quiet", action="store_true", help="say nothing when ready")
     checkpoint_option(up)

@@ -16,6 +16,7 @@ from backend.inference.promptbook import Entry
 from backend.learning.dataset import Account
 from backend.learning.promotion import Verdict
 from backend.learning.train import Trained
+from backend.settings import Settings
 from demo.scenes import Look, generate
 from tests.backend.learning.history import make
 
@@ -62,6 +63,14 @@ def test_help_tells_of_every_command_and_option_what_it_does() -> None:
             commands = isinstance(action, argparse._SubParsersAction)
             assert commands or action.help, f"{parser.prog}: {action.dest}"
         assert parser.format_help()
+
+
+def test_images_that_a_prompt_took_for_texts_are_told_to_come_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "--prompt", "a red circle", "a.png"])
+    assert "predict IMAGE [IMAGE ...] --prompt TEXT" in capsys.readouterr().err
 
 
 def test_a_form_that_there_is_not_is_told_with_those_that_there_are(
@@ -201,6 +210,27 @@ def test_what_is_piped_in_is_nothing_where_that_is_closed(tmp_path: Path) -> Non
     ended = with_closed("<&-", "prompts import --project 1 -", tmp_path)
     assert ended.returncode == 1
     assert ended.stderr.startswith(b"promptbrush: what is piped in is not JSON")
+
+
+def test_a_blank_data_folder_is_none_and_not_the_one_where_it_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of `--data-dir "$DIR"` where nothing has set that."""
+    kept: list[Path] = []
+
+    class Launcher:
+        def __init__(self, settings: Settings, _: object) -> None:
+            kept.append(settings.data_dir)
+
+        def run(self, *_: object) -> int:
+            return 0
+
+    monkeypatch.setattr("backend.launcher.Launcher", Launcher)
+    monkeypatch.setenv("PROMPTBRUSH_DATA_DIR", "")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    cli.main(["up", "--quiet", "--data-dir", ""])
+    cli.main(["up", "--quiet", "--data-dir", str(tmp_path / "own")])
+    assert kept == [tmp_path / "promptbrush", tmp_path / "own"]
 
 
 def test_ctrl_c_while_a_command_loads_what_it_needs_is_no_error() -> None:
