@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -26,6 +27,8 @@ def find_server(chosen: Path | None) -> Path:
     if chosen is not None:
         if not chosen.is_file():
             raise BrokerUnavailable(f"PROMPTBRUSH_BROKER={str(chosen)!r}: there is no such file.")
+        if not os.access(chosen, os.X_OK):
+            raise BrokerUnavailable(f"PROMPTBRUSH_BROKER={str(chosen)!r}: it cannot be run.")
         return chosen
     for name in SERVERS:
         on_path = shutil.which(name)

@@ -253,8 +253,8 @@ def _check_port(host: str, port: int) -> None:
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, UnicodeError) as error:  # a name may have a part that no host's can have
+        reason = getattr(error, "strerror", None) or "it is no name of a host"
         raise BadSetting(
             f"Cannot listen on {host} port {port} ({reason}): give another --host or --port."
         ) from None

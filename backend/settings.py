@@ -119,7 +119,7 @@ class Settings:
             device=_read(env, ("DEVICE",), _device, None),
             dtype=_read(env, ("PROMPTBRUSH_DTYPE",), _dtype, default.dtype),
             redis_url=_read(env, ("REDIS_URL",), _redis_url, None),
-            broker=_read(env, ("PROMPTBRUSH_BROKER",), Path, None),
+            broker=_read(env, ("PROMPTBRUSH_BROKER",), _path, None),
             checkpoint=_read(env, ("PROMPTBRUSH_CHECKPOINT",), str, default.checkpoint),
             vocabulary=_read(env, ("PROMPTBRUSH_VOCABULARY",), _file, None),
             threshold=_read(env, ("MODEL_SCORE_THRESHOLD",), probability, default.threshold),

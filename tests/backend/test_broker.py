@@ -34,6 +34,15 @@ def test_a_server_on_the_path_is_embedded_unless_it_is_too_old(on_path: Path) ->
     assert broker.find_server(None) == valkey
 
 
+def test_what_is_chosen_has_to_be_there_and_to_run(tmp_path: Path) -> None:
+    chosen = tmp_path / "server"
+    with pytest.raises(BrokerUnavailable, match=r"PROMPTBRUSH_BROKER=.*no such file"):
+        broker.find_server(chosen)
+    chosen.touch(0o644)
+    with pytest.raises(BrokerUnavailable, match=r"PROMPTBRUSH_BROKER=.*cannot be run"):
+        broker.find_server(chosen)
+
+
 def telling(info: Any) -> Any:
     return SimpleNamespace(ping=lambda: True, info=lambda section: info)
 

@@ -50,6 +50,7 @@ def test_blank_counts_as_not_set() -> None:
         ("PROMPTBRUSH_CHECKPOINT", "'demo'"),
         ("MODEL_DIR", "/" + "x" * 300),
         ("PROMPTBRUSH_VOCABULARY", "~nobody-of-that-name/words.txt"),
+        ("PROMPTBRUSH_BROKER", "~nobody-of-that-name/valkey-server"),
         ("IMAGE_MAX_MB", "lots"),
         *(
             ("IMAGE_HOSTS", hosts)

@@ -238,7 +238,9 @@ def test_two_servers_never_share_a_data_folder(
         ({"PROMPTBRUSH_BROKER": "/no/such/server"}, "/no/such/server"),
         ({"PROMPTBRUSH_DATA_DIR": "/proc/nowhere"}, "cannot be written"),
         ({"MODEL_DIR": "/proc/nowhere"}, "MODEL_DIR=/proc/nowhere cannot be written"),
+        ({"PROMPTBRUSH_BROKER": "/etc/passwd"}, "PROMPTBRUSH_BROKER='/etc/passwd'"),
         ({"HOST": "192.0.2.1"}, "--host"),
+        ({"HOST": "10.0..1"}, "--host"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line_and_ends_the_program(
