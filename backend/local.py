@@ -155,6 +155,8 @@ def _content(path: Path) -> bytes:
     """What is in a file, which is read once: it may be a pipe, as `<(...)` is."""
     try:
         return path.read_bytes()
+    except IsADirectoryError:
+        raise ImageMissing(f"{path} is a folder: name its files, as by {path / '*'}.") from None
     except OSError as error:
         raise ImageMissing(f"{path} cannot be read: {error.strerror}.") from None
 

@@ -120,6 +120,15 @@ def test_a_bad_image_costs_the_others_nothing(settings: Settings, tmp_path: Path
     assert len(json.loads((tmp_path / "out/predictions.json").read_text())) == 1
 
 
+def test_a_folder_is_told_to_be_one_with_what_names_its_files(
+    settings: Settings, tmp_path: Path
+) -> None:
+    done = predict(
+        settings, [tmp_path, picture(tmp_path / "fine.png")], ["a dog"], [], tmp_path / "out"
+    )
+    assert f"is a folder: name its files, as by {tmp_path}/*." in done.table
+
+
 def test_an_image_for_which_memory_does_not_suffice_costs_the_others_nothing(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
