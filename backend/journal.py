@@ -45,14 +45,16 @@ def ended(connection: Redis, project: int | None, most: int) -> list[dict[str, A
 
 
 def seconds_per_task(connection: Redis) -> float | None:
-    """The pace of the latest answers of all workers together; None if there were too few."""
+    """The pace of the latest answers of all workers together; None if there were too few.
+
+    Answers that came seldom were asked for seldom: the pace is no slower than one worker's.
+    """
     entries = [json.loads(raw) for raw in connection.lrange(KEY, 0, -1)]
-    answered = [
-        datetime.fromisoformat(entry["at"]).timestamp()
-        for entry in entries
-        if entry["outcome"] in {"done", "failed"}
-    ][: PACED + 1]
+    answered = [one for one in entries if one["outcome"] in {"done", "failed"}][: PACED + 1]
     # by time: hosts' clocks differ, and any may be set back
-    gaps = [after - before for before, after in pairwise(sorted(answered))]
-    worked = [gap for gap in gaps if gap < PAUSE]
-    return round(sum(worked) / len(worked), 4) if worked else None
+    times = sorted(datetime.fromisoformat(one["at"]).timestamp() for one in answered)
+    worked = [gap for gap in (b - a for a, b in pairwise(times)) if gap < PAUSE]
+    if not worked:
+        return None
+    took = sum(one["ms"] for one in answered) / 1000 / len(answered)
+    return round(min(took, sum(worked) / len(worked)), 4)
