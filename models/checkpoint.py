@@ -75,6 +75,8 @@ def locate(id_or_folder: str | Path) -> Path:
             raise CheckpointError(f"Checkpoint {name!r} is a file: give the folder that it is in.")
     except (OSError, RuntimeError) as error:  # no permission on the way, too long, no such user
         raise CheckpointError(f"Checkpoint folder {name!r} cannot be used: {error}.") from error
+    if "://" in name:
+        raise CheckpointError(f"Checkpoint {name!r} is an address: give a hub id, as OWNER/NAME.")
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise CheckpointError(f"There is no checkpoint folder {name!r}.")
     try:

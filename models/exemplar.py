@@ -84,6 +84,10 @@ def prepare(exemplar: Exemplar, processor: ImageProcessor) -> Tensor:
 
 def _filled(box: tuple[float, float, float, float], size: tuple[int, int]) -> NDArray[np.bool_]:
     """The pixels that a box touches: (H, W)."""
+    if not np.isfinite(box).all():
+        raise ValueError(
+            f"The exemplar's box {box} is none: each of its edges is a number of pixels."
+        )
     left, top, right, bottom = box
     mask = np.zeros(size[::-1], bool)
     rows = slice(max(0, int(np.floor(top))), max(0, int(np.ceil(bottom))))

@@ -53,7 +53,8 @@ def prepare(build: Callable[[torch.dtype], T], dtype: torch.dtype) -> T | None:
         UnusableDtype: `dtype` is neither float32 nor bfloat16.
     """
     if dtype not in TOLERANCE:
-        raise UnusableDtype(f"On a CPU dtype is float32 or bfloat16, not {dtype}.")
+        said = str(dtype).removeprefix("torch.")
+        raise UnusableDtype(f"On a CPU dtype is float32 or bfloat16, not {said}.")
     try:
         with torch.inference_mode():
             fast = build(dtype)

@@ -126,8 +126,18 @@ class Segmenter:
 
     @torch.inference_mode()
     def encode_image(self, images: Image.Image | Sequence[Image.Image]) -> list[ImageFeatures]:
-        """Encode PIL images as displayed (EXIF orientation applied); no prompt is needed."""
+        """Encode PIL images as displayed (EXIF orientation applied); no prompt is needed.
+
+        Raises:
+            TypeError: one is no PIL image.
+        """
         batch = [images] if isinstance(images, Image.Image) else list(images)
+        for image in batch:
+            if not isinstance(image, Image.Image):
+                raise TypeError(
+                    f"encode_image takes PIL images, not {type(image).__name__}: open a file with "
+                    "PIL.Image.open, make one of an array with PIL.Image.fromarray."
+                )
         if not batch:
             return []
         return self._engine.encode([displayed(image) for image in batch])

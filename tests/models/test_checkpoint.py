@@ -148,6 +148,11 @@ def test_a_file_instead_of_a_folder_is_named(copy: Path, monkeypatch: pytest.Mon
             checkpoint.locate(name)
 
 
+def test_the_address_of_a_page_is_told_from_a_hub_id() -> None:
+    with pytest.raises(CheckpointError, match="is an address: give a hub id"):
+        checkpoint.locate("https://huggingface.co/CIDAS/clipseg-rd64-refined")
+
+
 def test_loading_is_strict_and_names_what_does_not_fit(copy: Path) -> None:
     weights = load_file(copy / "model.safetensors")
     lost = weights.pop("decoder.film_mul.weight")

@@ -1,4 +1,5 @@
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -215,12 +216,17 @@ def test_a_box_shows_what_its_mask_would(segmenter: Segmenter) -> None:
 
 
 @pytest.mark.parametrize(
-    "box", [(5.0, 5.0, 5.0, 9.0), (90.0, 5.0, 99.0, 9.0), (9.0, 9.0, 5.0, 5.0)]
+    ("box", "told"),
+    [
+        *((box, "holds no pixel") for box in ((5, 5, 5, 9), (90, 5, 99, 9), (9, 9, 5, 5))),
+        ((1, 2, math.inf, 4), "is none"),
+        ((math.nan, 2, 3, 4), "is none"),
+    ],
 )
 def test_a_box_without_a_pixel_of_the_image_is_refused(
-    segmenter: Segmenter, box: tuple[float, float, float, float]
+    segmenter: Segmenter, box: tuple[float, float, float, float], told: str
 ) -> None:
-    with pytest.raises(ValueError, match="holds no pixel"):
+    with pytest.raises(ValueError, match=told):
         segmenter.encode_exemplar(Exemplar(picture(80, 60), box=box))
 
 
@@ -336,6 +342,8 @@ def test_greyscale_and_transparent_images_are_taken(segmenter: Segmenter) -> Non
 
 def test_no_image_gives_no_features(segmenter: Segmenter) -> None:
     assert segmenter.encode_image([]) == []
+    with pytest.raises(TypeError, match="not str: open a file with"):
+        segmenter.encode_image(["a.png"])  # type: ignore[list-item]
 
 
 def test_a_saved_model_gives_the_same_masks(
