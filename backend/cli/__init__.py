@@ -18,6 +18,7 @@ from backend.errors import (
 )
 from backend.settings import calm_threads, reach_itself
 
+USAGE = 2  # what argparse ends with where a command is not given as it has to be
 UNREAD = 141  # what shells tell of a command that ended for want of a reader (SIGPIPE)
 
 
@@ -27,7 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _open_streams()
         if isinstance(sys.stdout, TextIOWrapper):  # a terminal may lack a label's letters
             sys.stdout.reconfigure(errors="backslashreplace")
-        options = _parser().parse_args(argv)
+        parser = _parser()
+        if not (sys.argv[1:] if argv is None else argv):
+            parser.print_help(sys.stderr)
+            return USAGE
+        options = parser.parse_args(argv)
         calm_threads()
         reach_itself()
         status = options.run(options) or 0

@@ -188,6 +188,9 @@ def _measure(options: argparse.Namespace) -> int:
     learns = learner(settings, options)
     with progress_bar() as bar:
         measured = learns.measure(bar)
+    if not measured.account.parts:  # nothing to measure on, and so nothing new
+        print(measured.account)
+        return 0
     print(f"{measured.account}\n\n{overview(measured.book)}\n\n{_counts(measured.book)}")
     print(follow_if_known(settings, options))
     return 0

@@ -185,6 +185,8 @@ class Account:
 
     def __str__(self) -> str:
         """Tables for people."""
+        if not self.parts and not self.left_out:
+            return "Nothing is accepted yet: no task has an annotation that was submitted."
         images = ", ".join(f"{self.parts[part]} {part}" for part in Part)
         lines = [f"{self.parts.total()} images ({images})"]
         if self.merged:

@@ -65,6 +65,13 @@ def test_help_tells_of_every_command_and_option_what_it_does() -> None:
         assert parser.format_help()
 
 
+def test_without_a_command_those_that_there_are_are_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main([]) == cli.USAGE
+    assert "make a Label Studio project use this backend" in capsys.readouterr().err
+
+
 def test_images_that_a_prompt_took_for_texts_are_told_to_come_first(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

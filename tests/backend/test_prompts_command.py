@@ -222,6 +222,16 @@ def test_what_is_best_is_measured_on_an_export(
     assert run("measure", "--from", str(folder / "none"), status=1)
 
 
+def test_where_nothing_is_accepted_nothing_is_measured_and_that_is_told(
+    run: Run, books: Books, tmp_path: Path
+) -> None:
+    export.write((), XML, 7, Account(), tmp_path / "empty")
+    told = run("measure", "--from", str(tmp_path / "empty"))
+    assert told.strip().startswith("Nothing is accepted yet")
+    assert "Label Studio" not in told
+    assert books.book(7).number == 0
+
+
 def test_an_export_can_be_edited_and_imported(
     run: Run, books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
