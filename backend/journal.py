@@ -56,5 +56,5 @@ def seconds_per_task(connection: Redis) -> float | None:
     worked = [gap for gap in (b - a for a, b in pairwise(times)) if gap < PAUSE]
     if not worked:
         return None
-    took = sum(one["ms"] for one in answered) / 1000 / len(answered)
+    took: float = sum(one["ms"] for one in answered) / 1000 / len(answered)
     return round(min(took, sum(worked) / len(worked)), 4)
