@@ -143,7 +143,7 @@ def _regions(
     if control is None:
         raise ValueError("the labeling configuration has no such control to fill")
     label = one["label"]
-    if label not in {known.value for known in control.labels}:
+    if not any(known.value == label for known in control.labels):
         raise ValueError("the control has no such label")
     height, width = one["height"], one["width"]
     value = _CHECKS[control.kind](one["value"], (height, width))
