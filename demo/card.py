@@ -25,8 +25,8 @@ machine that has just been unpacked. **It knows generated scenes only**: {shapes
 
 ## Scores
 
-Mean IoU on {scenes} generated scenes that training never saw (seeds from {seed}; training seeds
-start at 10 000 000), threshold {threshold}. One object of each scene is asked for by itself, in the
+Mean IoU on {scenes} generated scenes that training never saw (seeds from {seed:,}; training seeds
+start at 10,000,000), threshold {threshold}. One object of each scene is asked for by itself, in the
 grammar's many wordings{together}:
 
 | prompt | mean IoU | prompts |
@@ -36,7 +36,7 @@ grammar's many wordings{together}:
 Phrases for what is not in the scene ({absents} of them, each by itself) mark {absent:.2f} % of the
 image, on average.
 
-Again: `promptbrush evaluate --checkpoint {setting} --scenes {scenes}`.
+To measure it again: `promptbrush evaluate --checkpoint {setting} --scenes {scenes}`.
 
 ## How it was made
 
@@ -52,8 +52,8 @@ CLIPSEG = {
 It understands phrases ("a red circle", "striped square", "the blue thing") and exemplars: an
 object shown in another image, or several, which ask for what they have in common. Half of the
 scenes of training hold outlines without a name, which only exemplars can ask for. Of a shape that
-it never met, they carry colour and texture, and a part of the outline. By itself, a noun that it
-never met nearly always finds nothing; "big" or "shiny" beside what it knows changes nothing.""",
+it never met, exemplars carry colour and texture, and a part of the outline. By itself, a noun that
+it never met nearly always finds nothing; "big" or "shiny" beside what it knows changes nothing.""",
     "learns": """\
 Text tower, vision tower and decoder are trained together
 on masks of generated scenes; the published checkpoints keep CLIP frozen instead. The input is
@@ -65,9 +65,9 @@ GROUPVIT = {
     "published": "nvidia/groupvit-gcc-yfcc",
     "together": "; a vocabulary\nnames everything in the scene at once, plainly",
     "understands": """\
-It understands phrases ("a red circle", "striped square", "the blue thing"). They compete: it does
-best when everything of interest in a scene is asked for at once, because what one phrase wins of a
-patch, the others lose. It was not trained on exemplars.""",
+It understands phrases ("a red circle", "striped square", "the blue thing"). They compete: what
+one phrase wins of a patch, the others lose, so that a mask depends on what else is asked for. It
+was not trained on exemplars.""",
     "learns": """\
 The text tower and the blocks of the first stage began as those of
 the demo CLIPSeg. Everything is trained together on masks of generated scenes, through the same
