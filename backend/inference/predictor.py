@@ -27,6 +27,7 @@ from models.segmenter import marked
 
 log = logging.getLogger(__name__)
 
+UNSEEN = 0.25  # what a doubt about a label counts that was not found, as in the verdict on versions
 TOGETHER = 8 * PROMPTS_PER_PASS  # conditions whose probabilities are computed before any is used
 
 
@@ -40,8 +41,12 @@ class Found:
 
     @property
     def certainty(self) -> float:
-        """How sure the model is of its answer, found or not, in [0, 1]."""
-        return self.score if self.mask is not None else 1.0 - self.score
+        """How sure the model is of its answer, found or not, in [0, 1].
+
+        Doubts about what was not found weigh less: most images without a mask lack the label, and
+        teach no mask.
+        """
+        return self.score if self.mask is not None else 1.0 - UNSEEN * self.score
 
 
 class Predictor:

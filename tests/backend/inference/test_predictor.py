@@ -83,6 +83,14 @@ def test_labels_get_what_they_get_when_all_are_decoded_at_once(
             np.testing.assert_array_equal(one.mask, expected.mask)
 
 
+def test_a_doubtful_mask_is_less_certain_than_as_doubtful_an_absence() -> None:
+    query = Query("image", "Car", ("a car",), 0.4, ())
+    mask = np.ones((2, 2), bool)
+    doubtful, sure = Found(query, mask, 0.6), Found(query, mask, 0.9)
+    missed, gone = Found(query, None, 0.39), Found(query, None, 0.01)
+    assert doubtful.certainty < sure.certainty < missed.certainty < gone.certainty < 1
+
+
 @pytest.fixture(scope="module")
 def scene() -> Scene:
     return drawn(22)
