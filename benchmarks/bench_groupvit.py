@@ -49,7 +49,8 @@ def tuned(judge: Judge, accepted: Sequence[Sample]) -> tuple[float, float, float
         )
         seconds = time.perf_counter() - began
         version = judge.base.with_decoder(registry.weights(made.version))
-    return *judge.new(version, judge.asked), judge.old(version), made.verdict.promoted, seconds
+    seen = judge.new(version, judge.asked)
+    return seen.iou, seen.false, judge.old(version), made.verdict.promoted, seconds
 
 
 def table() -> str:
@@ -63,9 +64,8 @@ def table() -> str:
     with tqdm(total=turns, desc="trainings", disable=None) as bar:
         for told, subject in SUBJECTS.items():
             judge = Judge(GROUPVIT, subject)
-            new, false = judge.new(judge.base, judge.asked)
-            old = judge.old(judge.base)
-            lines.append(f"| {told} | 0 | {new:.3f} | {false:.2f} | {old:.3f} | | |")
+            seen, old = judge.new(judge.base, judge.asked), judge.old(judge.base)
+            lines.append(f"| {told} | 0 | {seen.iou:.3f} | {seen.false:.2f} | {old:.3f} | | |")
             for count in ACCEPTED:
                 rows = []
                 for seed in SEEDS:

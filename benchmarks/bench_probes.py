@@ -23,7 +23,7 @@ from backend.learning.dataset import Account, Sample
 from backend.learning.measure import measure
 from backend.prompting import queries
 from benchmarks.annotator import KNOWN, NEW, POOL, SPAN, VAGUE
-from benchmarks.bench_learning import TASKS, THRESHOLD, Judge
+from benchmarks.bench_learning import TASKS, THRESHOLD, Judge, Seen
 
 SEEDS = range(20, 26)  # what probes are made of was chosen on others
 ACCEPTED = (5, 10, 20, 40)  # tasks
@@ -36,10 +36,10 @@ SUBJECTS = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a book finds on other scenes: mean IoU, and how often something wrong is marked."""
+    """What a book finds on other scenes, without probes and with them."""
 
-    without: tuple[float, float]
-    looked: tuple[float, float]
+    without: Seen
+    looked: Seen
     probes: int  # of labels
 
 
@@ -85,7 +85,8 @@ def table() -> str:
                     bar.update()
             for count, some in rows.items():
                 labels = f"{sum(one.probes for one in some)} of {len(SEEDS) * len(subject.labels)}"
-                iou, marked = np.mean([[one.without, one.looked] for one in some], axis=0).T
+                both = [[(s.iou, s.false) for s in (one.without, one.looked)] for one in some]
+                iou, marked = np.mean(both, axis=0).T
                 cells = [name, str(count), labels, *(f"{figure:.3f}" for figure in iou)]
                 lines.append(f"| {' | '.join([*cells, *(f'{share:.2f}' for share in marked)])} |")
     return "\n".join(lines)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import datetime
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ AT = 20  # of them, that are judged by GAIN, LOSS and SECONDS
 GAIN, LOSS, SECONDS = 0.25, 0.02, 180
 
 HEADING = "## Learning from accepted annotations"
+ORDERS = "### The least certain tasks first"
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PLOT = Path(__file__).with_name("learning.svg")
 
@@ -46,6 +46,7 @@ class Step:
     made: float  # by the version that was made, asked as the prompt book says
     served: float  # by the version that is active, which may be another, asked so
     false: float  # share of the images without a label in which that marks something
+    overall: float  # mean IoU of it over all images, as the verdict on a version has it
     old: float  # what the checkpoint knew, by the version that was made
     seconds: float  # that the training took
     outcome: str  # promoted, rejected or why there is no version
@@ -63,58 +64,46 @@ class Before:
 def means(done: Sequence[Step], life: Life, figure: str) -> dict[int, float]:
     """A figure's mean over the rounds, by accepted tasks."""
     return {
-        stage: float(
-            np.mean([getattr(s, figure) for s in done if (s.life, s.accepted) == (life, stage)])
-        )
-        for stage in STAGES
+        stage: float(np.mean(list(rounds(done, life, figure, stage).values()))) for stage in STAGES
     }
 
 
-def needed(curve: Sequence[tuple[float, float]], wanted: float) -> float | None:
-    """The first place at which a curve of (x, y) is as high as wanted; None: nowhere."""
-    for (left, low), (right, high) in pairwise(curve):
-        if low >= wanted:
-            return left
-        if high >= wanted:
-            return left + (wanted - low) / (high - low) * (right - left)
-    return None
+def rounds(done: Sequence[Step], life: Life, figure: str, stage: int) -> dict[int, float]:
+    """A figure by rounds, at a number of tasks; the orders' first tasks are the same."""
+    lived = Life.RANDOM if life is Life.UNCERTAIN and stage <= ENOUGH else life
+    return {s.seed: getattr(s, figure) for s in done if (s.life, s.accepted) == (lived, stage)}
 
 
 def section(done: Sequence[Step], before: Before, scenes: int, old_scenes: int) -> str:
     """The part of the results, in Markdown."""
     words = means(done, Life.WORDS, "made")
-    both, uncertain = (means(done, life, "served") for life in (Life.RANDOM, Life.UNCERTAIN))
-    shown, made, marked, kept, seconds = (
-        means(done, Life.RANDOM, figure) for figure in ("shown", "made", "false", "old", "seconds")
+    shown, made, served, marked, kept, seconds = (
+        means(done, Life.RANDOM, figure)
+        for figure in ("shown", "made", "served", "false", "old", "seconds")
     )
-    drawn, asked = (means(done, life, "masks") for life in (Life.RANDOM, Life.UNCERTAIN))
     new = f"{before.new:.3f}"
     lines = [
-        "| accepted tasks | their masks | uncertain first | fine-tuned | exemplars | both "
-        "| both, uncertain first | marked where nothing is | what it knew | promoted | seconds |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-        f"| 0 | 0 | 0 | {new} | {new} | {new} | {new} | {before.false:.2f} | {before.old:.3f} "
-        "| | |",
+        "| accepted tasks | fine-tuned | exemplars | both | marked where nothing is | what it knew "
+        "| promoted | seconds |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+        f"| 0 | {new} | {new} | {new} | {before.false:.2f} | {before.old:.3f} | | |",
     ]
     for stage in STAGES:
         ended = [s.outcome for s in done if s.accepted == stage]
-        cells = [words[stage], shown[stage], both[stage], uncertain[stage]]
-        told = " | ".join(f"{value:.3f}" for value in cells)
-        told += f" | {marked[stage]:.2f} | {kept[stage]:.3f}"
-        won = f"{ended.count('promoted')} of {len(ended)}"
-        masks = f"{drawn[stage]:.0f} | {asked[stage]:.0f}"
-        lines.append(f"| {stage} | {masks} | {told} | {won} | {seconds[stage]:.0f} |")
-    rounds, wordy = (
-        len({s.seed for s in done if s.life is life}) for life in (Life.RANDOM, Life.WORDS)
-    )
-    gain, loss = both[AT] - before.new, before.old - kept[AT]
+        told = " | ".join(f"{curve[stage]:.3f}" for curve in (words, shown, served))
+        lines.append(
+            f"| {stage} | {told} | {marked[stage]:.2f} | {kept[stage]:.3f} "
+            f"| {ended.count('promoted')} of {len(ended)} | {seconds[stage]:.0f} |"
+        )
+    seeds, wordy = (len(rounds(done, life, "made", AT)) for life in (Life.RANDOM, Life.WORDS))
+    gain, loss = served[AT] - before.new, before.old - kept[AT]
     longest = max(s.seconds for s in done if s.accepted == AT)
     return "\n\n".join(
         [
             HEADING,
             "An annotator accepts scenes with two shapes and a texture that the demo checkpoint "
             "never saw, under names that mean nothing to it: webhooks, `/train` and `/predict` of "
-            f"a `promptbrush up`, the mean of {rounds} rounds, of fine-tuned alone {wordy}. Mean "
+            f"a `promptbrush up`, the mean of {seeds} rounds, of fine-tuned alone {wordy}. Mean "
             f"IoU where a label is, on {scenes} other scenes. Both: as is served after a "
             "training, by the version that it made if that was promoted, else by the one before, "
             "asked as the prompt book then says (exemplars, weight, threshold, confidence and "
@@ -124,64 +113,65 @@ def section(done: Sequence[Step], before: Before, scenes: int, old_scenes: int) 
             "Marked where nothing is: the share of images without a label in which what is served "
             "with both marks something. What it knew is the mean over the kinds of phrases of "
             f"`promptbrush evaluate`, on {old_scenes} scenes, for what was made, promoted or not. "
-            "Promoted counts all three kinds of projects. Seconds are from the request to the "
-            "verdict. (`make bench-learning`, "
+            "Promoted counts all projects. Seconds are from the request to the verdict. "
+            "(`make bench-learning`, "
             f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {torch.get_num_threads()} of "
             f"{os.cpu_count()} cores.)",
             "\n".join(lines),
             "![IoU by accepted tasks](learning.svg)",
-            "\n".join(
-                [
-                    f"- {AT} accepted tasks: new labels {gain:+.3f} as served, "
-                    f"{made[AT] - before.new:+.3f} by what was made (wanted: {GAIN:+.2f} or more), "
-                    f"what it knew {-loss:+.3f} (wanted: {-LOSS:+.2f} or more), "
-                    f"{seconds[AT]:.0f} s in the mean and {longest:.0f} s at most (wanted: "
-                    f"{SECONDS} s or less)",
-                    f"- the first {ENOUGH} tasks of either order are drawn at random; for the IoU "
-                    "of the random order, the order of uncertainty needs "
-                    + _beside("tasks", STAGES, both, STAGES, uncertain, before.new)
-                    + "; "
-                    + _beside("masks", drawn.values(), both, asked.values(), uncertain, before.new),
-                    "- uncertain first less random order, mean and standard error over rounds: "
-                    + _apart(done, "served"),
-                    "- the same of what is marked where nothing is: " + _apart(done, "false"),
-                ]
-            ),
+            f"{AT} accepted tasks: new labels {gain:+.3f} as served, {made[AT] - before.new:+.3f} "
+            f"by what was made (wanted: {GAIN:+.2f} or more), what it knew {-loss:+.3f} (wanted: "
+            f"{-LOSS:+.2f} or more), {seconds[AT]:.0f} s in the mean and {longest:.0f} s at most "
+            f"(wanted: {SECONDS} s or less).",
+            ORDERS,
+            f"The first {ENOUGH} tasks of either order are drawn at random. From there on a copy "
+            "of the project goes on with the least certain tasks first, as it would be served. "
+            "IoU is where a label is; with as many masks, that of a random order is taken between "
+            "its stages. All images: the mean in which an image without a label weighs a quarter "
+            "and counts 1 where nothing is marked, as the verdict on a version has it. The "
+            f"difference is the mean of {seeds} rounds with its standard error.",
+            "\n".join(_orders(done)),
         ]
     )
 
 
+def _orders(done: Sequence[Step]) -> Iterator[str]:
+    """The two orders of tasks side by side, once they differ."""
+    yield "| accepted tasks | | random order | least certain first | difference |"
+    yield "|---:|---|---:|---:|---:|"
+    for stage in (one for one in STAGES if one > ENOUGH):
+        masks = rounds(done, Life.UNCERTAIN, "masks", stage)
+        for figure, name, places in (
+            ("masks", "their masks", 1),
+            ("made", "IoU of what was made", 3),
+            ("served", "IoU of what is served", 3),
+            ("overall", "all images, of what is served", 3),
+            ("false", "marked where nothing is", 3),
+        ):
+            random, uncertain = (
+                rounds(done, life, figure, stage) for life in (Life.RANDOM, Life.UNCERTAIN)
+            )
+            yield _beside(stage, name, random, uncertain, places)
+            if figure in {"made", "served"}:
+                random = {seed: _at(done, figure, seed, masks[seed]) for seed in masks}
+                yield _beside(stage, f"{name}, with as many masks", random, uncertain, places)
+
+
+def _at(done: Sequence[Step], figure: str, seed: int, masks: float) -> float:
+    """What a random order reaches in a round with so many masks, between what was measured."""
+    lived = [s for s in done if (s.life, s.seed) == (Life.RANDOM, seed)]
+    return float(np.interp(masks, [s.masks for s in lived], [getattr(s, figure) for s in lived]))
+
+
 def _beside(
-    unit: str,
-    spent: Iterable[float],
-    random: dict[int, float],
-    asked: Iterable[float],
-    uncertain: dict[int, float],
-    begun: float,
+    stage: int, name: str, random: dict[int, float], uncertain: dict[int, float], places: int
 ) -> str:
-    """How much of a unit uncertain tasks first need for what a random order reaches with so much.
-
-    What a stage costs in that unit is in `spent` in a random order, in `asked` in the other.
-    """
-    curve = [(0.0, begun), *zip(asked, uncertain.values(), strict=True)]
-    told = []
-    for cost, reached in zip(spent, random.values(), strict=True):
-        enough = needed(curve, reached)
-        found = f"more than {curve[-1][0]:.0f}" if enough is None else f"{enough:.0f}"
-        told.append(f"{found} for {cost:.0f}")
-    return f"{', '.join(told)} {unit}"
-
-
-def _apart(done: Sequence[Step], figure: str) -> str:
-    """How far the orders are apart in a figure within a round, and how sure that is."""
-    found = {(s.life, s.seed, s.accepted): getattr(s, figure) for s in done}
-    seeds = {seed for life, seed, _ in found if life is Life.UNCERTAIN}
-    told = []
-    for stage in (one for one in STAGES if one > ENOUGH):  # the first tasks are the same
-        gains = [found[Life.UNCERTAIN, s, stage] - found[Life.RANDOM, s, stage] for s in seeds]
-        error = np.std(gains, ddof=1) / np.sqrt(len(gains))
-        told.append(f"{np.mean(gains):+.3f} ± {error:.3f} with {stage}")
-    return ", ".join(told)
+    """A row: means, and how far they are apart within a round."""
+    gains = [uncertain[seed] - random[seed] for seed in uncertain]
+    error = np.std(gains, ddof=1) / np.sqrt(len(gains))
+    cells = [f"{np.mean(list(some.values())):.{places}f}" for some in (random, uncertain)]
+    told = f"{np.mean(gains):+.{places}f} ± {error:.{places}f}"
+    return f"| {stage} | {name} | {' | '.join(cells)} | {told} |"
 
 
 def plot(done: Sequence[Step], before: Before) -> str:
