@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis import Redis
+from rq.job import Job
 from rq.utils import as_text
 
 FIELDS = ("meta", "enqueued_at")
-JOB = "rq:job:"
+JOB = Job.redis_job_namespace_prefix
 
 Row = tuple[Any, ...]  # a job's id, and its fields
 Json = dict[str, Any]

@@ -177,7 +177,7 @@ def named(prompt: str, asked: Sequence[Query]) -> Query | None:
 
 def _readings(typed: str, longest: int) -> list[tuple[str, str]]:
     """The names that a prompt may begin with, and what it says of each; the longest name first."""
-    typed_so, typed = typed, unicodedata.normalize("NFKC", typed)
+    as_typed, typed = typed, unicodedata.normalize("NFKC", typed)
     colons = ((sign.start(), sign.end()) for sign in re.finditer(":", typed))
     nots = ((sign.start(), sign.start()) for sign in NOT.finditer(typed))
     found: list[tuple[str, str]] = []
@@ -187,7 +187,7 @@ def _readings(typed: str, longest: int) -> list[tuple[str, str]]:
             break
         if rest:
             found += [(name.strip(AROUND), rest), (name.strip(EDGES), rest)]
-    return [(typed_so, ""), (typed.strip(EDGES), ""), (typed.strip(AROUND), ""), *reversed(found)]
+    return [(as_typed, ""), (typed.strip(EDGES), ""), (typed.strip(AROUND), ""), *reversed(found)]
 
 
 def _folded(name: str) -> str:

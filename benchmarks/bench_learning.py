@@ -29,9 +29,10 @@ from backend.inference.books import Books
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
 from backend.inference.promptbook import Entry
+from backend.inference.scores import ABSENT
 from backend.labelstudio.config import parse_label_config
 from backend.learning.dataset import Sample
-from backend.learning.drawn import ABSENT, iou
+from backend.learning.drawn import iou
 from backend.learning.registry import Registry
 from backend.prompting import Query, queries
 from backend.sampling import ENOUGH
@@ -188,14 +189,16 @@ def steps(judge: Judge, seed: int, life: Life, bar: tqdm[None]) -> Iterator[Step
         images, models = Path(folder) / "images", Path(folder) / "models"
         images.mkdir()
         project = Project(images, seed)
+        if life is Life.WORDS:
+            yield from _lived(judge, project, models, life, STAGES, bar)
+            return
         first = [stage for stage in STAGES if stage <= ENOUGH]
         yield from _lived(judge, project, models, life, first, bar)
         accepted, copied = list(project.accepted), Path(folder) / "copied"
         shutil.copytree(models, copied)
         yield from _lived(judge, project, models, life, STAGES[len(first) :], bar)
-        if life is Life.RANDOM:
-            project.accepted = accepted
-            yield from _lived(judge, project, copied, Life.UNCERTAIN, STAGES[len(first) :], bar)
+        project.accepted = accepted
+        yield from _lived(judge, project, copied, Life.UNCERTAIN, STAGES[len(first) :], bar)
 
 
 def _lived(
@@ -217,7 +220,7 @@ def _lived(
     }
     registry, books, made = Registry(models), Books(models), judge.base
     with serving(settings) as project.url:
-        if life is Life.WORDS and not project.accepted:
+        if life is Life.WORDS:
             wordy = [Entry(label).setting(exemplars=()) for label in NEW.labels]
             books.put(PROJECT, "words alone", *wordy)
         for number in stages:
@@ -253,14 +256,14 @@ def _lived(
             bar.update()
 
 
-def measure(judge: Judge, seeds: Sequence[int] = range(ROUNDS)) -> list[Step]:
+def measure(judge: Judge) -> list[Step]:
     """Every project, from where an interrupted run was."""
     kept = json.loads(DONE.read_text()) if DONE.exists() else []
     done = [Step(**{**row, "life": Life(row["life"])}) for row in kept]
-    orders = [(seed, Life.RANDOM) for seed in seeds]
-    lives = [*orders, *[(seed, Life.WORDS) for seed in seeds if seed < WORDY]]
-    later = sum(stage > ENOUGH for stage in STAGES)
-    total = len(lives) * len(STAGES) + len(orders) * later
+    lives = [(seed, Life.RANDOM) for seed in range(ROUNDS)]
+    lives += [(seed, Life.WORDS) for seed in range(WORDY)]
+    again = ROUNDS * sum(stage > ENOUGH for stage in STAGES)  # by copies
+    total = len(lives) * len(STAGES) + again
     with tqdm(total=total, unit="training", initial=len(done)) as bar:
         for seed, life in lives:
             if not any((one.seed, one.life) == (seed, life) for one in done):

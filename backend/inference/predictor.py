@@ -20,6 +20,7 @@ from backend.inference.asking import Asking
 from backend.inference.features import FeatureCache
 from backend.inference.masks import clean, parts
 from backend.inference.probe import Probe, describe
+from backend.inference.scores import ABSENT
 from backend.prompting import Query
 from models import Exemplar, ImageFeatures, Segmenter
 from models.engines import PROMPTS_PER_PASS
@@ -27,7 +28,6 @@ from models.segmenter import marked
 
 log = logging.getLogger(__name__)
 
-UNSEEN = 0.25  # what a doubt about a label counts that was not found, as in the verdict on versions
 TOGETHER = 8 * PROMPTS_PER_PASS  # conditions whose probabilities are computed before any is used
 
 
@@ -46,7 +46,7 @@ class Found:
         Doubts about what was not found weigh less: most images without a mask lack the label, and
         teach no mask.
         """
-        return self.score if self.mask is not None else 1.0 - UNSEEN * self.score
+        return self.score if self.mask is not None else 1.0 - ABSENT * self.score
 
 
 class Predictor:

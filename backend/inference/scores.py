@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 FILE = "scores.json"  # in a project's folder
 ENOUGH, EACH = 20, 5  # regions that are needed, and of those accepted and refused each
 NEWEST = 500  # regions that count: older ones tell of older versions
+# What an image without a label weighs beside one with it, where a mean is taken over both: a mask
+# that is wrong goes with one key, and one that is missing has to be drawn.
+ABSENT = 0.25
 RIDGE = 1.0  # strength, in regions, of the belief that confidences are right
 FLATTEST = 0.05  # slope: what is more confident stays before what is less
 STEPS = 25

@@ -15,9 +15,6 @@ from backend.report import printable
 
 Size = tuple[int, int]  # height, width
 
-# What an image without a label weighs beside one with it, where a mean is taken over both: a mask
-# that is wrong goes with one key, and one that is missing has to be drawn.
-ABSENT = 0.25
 NAMELESS = "the region has no label"
 BOX = "rectangle"
 BOXED = "the rectangle is a box around what has its label"

@@ -17,10 +17,11 @@ from backend.inference.asking import Asking
 from backend.inference.features import FeatureCache
 from backend.inference.masks import shrunk
 from backend.inference.predictor import Predictor
+from backend.inference.scores import ABSENT
 from backend.labelstudio.shapes import Mask
 from backend.learning.calibration import Calibration
 from backend.learning.dataset import Sample
-from backend.learning.drawn import ABSENT, iou
+from backend.learning.drawn import iou
 from backend.learning.forgetting import IMAGES, Kept, Known
 from backend.overlay import Drawn, draw
 from backend.prompting import Query

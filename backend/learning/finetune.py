@@ -32,8 +32,8 @@ from backend.errors import TooLittleData
 from backend.inference.features import FeatureCache
 from backend.inference.masks import SPECK
 from backend.inference.predictor import Predictor
+from backend.inference.scores import ABSENT
 from backend.learning.dataset import Part, lot
-from backend.learning.drawn import ABSENT
 from backend.learning.lessons import Lesson, Shelf
 from backend.learning.loss import mask_loss
 from backend.learning.pupils import Pupil, pupil_of

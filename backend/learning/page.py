@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from backend.inference.scores import ABSENT
 from backend.learning.chart import COLOURS, GREY, Series, chart
-from backend.learning.drawn import ABSENT
 from backend.learning.evaluate import Evaluation
 from backend.learning.promotion import Verdict
 from backend.report import printable

@@ -62,6 +62,8 @@ def test_help_tells_of_every_command_and_option_what_it_does() -> None:
         for action in parser._actions:
             commands = isinstance(action, argparse._SubParsersAction)
             assert commands or action.help, f"{parser.prog}: {action.dest}"
+            flags, usage = action.option_strings, parser.format_usage()
+            assert not flags or any(flag in usage for flag in flags), f"{parser.prog}: {flags}"
         assert parser.format_help()
 
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from backend.inference.predictor import UNSEEN, scored
+from backend.inference.predictor import scored
 from backend.inference.probe import Probe, describe
+from backend.inference.scores import ABSENT
 from backend.prompting import Query
 
 QUERY = Query("image", "Widget", ("widget",), 0.4, ())
@@ -91,7 +92,7 @@ def test_where_all_parts_go_it_is_as_likely_that_something_is_there_as_both_say(
     seen = scored(looked(0.5), torch.from_numpy(only), (8, 8), LEFT)
     assert seen.mask is None
     assert seen.score == pytest.approx((0.6 + 0.0067) / 2, abs=0.001)
-    assert seen.certainty == pytest.approx(1 - UNSEEN * seen.score)
+    assert seen.certainty == pytest.approx(1 - ABSENT * seen.score)
 
 
 def test_a_probe_of_another_checkpoint_is_told_and_all_parts_are_shown(
