@@ -1,10 +1,10 @@
 """Phrases offered to an annotator, and which one was chosen.
 
-"?" in the prompt asks what is in the image, "Car?" how the label might be said. The answer fills a
-text area named "suggestions" with numbered phrases, and ticks those of a `<Choices>` of that name
-that are there. A number in the prompt chooses a phrase of the list, "!" what is ticked: the editor
-asks nothing by itself when something is ticked. "Car: 2", "Car: !" and "Car!" choose it for that
-label, "2, not the shadow" without something.
+"?" in the prompt asks what is in the image, "Car?" or "?Car" how the label might be said. The
+answer fills a text area named "suggestions" with numbered phrases, and ticks those of a `<Choices>`
+of that name that are there. A number in the prompt chooses a phrase of the list, "!" what is
+ticked: the editor asks nothing by itself when something is ticked. "Car: 2", "Car: !" and "Car!"
+choose it for that label, "2, not the shadow" without something.
 Without such controls the list goes where remarks go.
 """
 
@@ -36,11 +36,13 @@ def about(prompt: str, config: LabelConfig) -> str | None:
 
     A label may be called "Car?": that asks for it, "Car??" how it might be said.
     """
-    typed = _plain(prompt)
-    if not typed.endswith(WONDER):
-        return None
-    said, labels = typed.casefold(), _labels(config)
+    typed, labels = _plain(prompt), _labels(config)
+    said = typed.casefold()
     if said in labels and said != WONDER:
+        return None
+    if typed.startswith(WONDER) and (after := said.strip(f"{WONDER} ")) in labels:
+        return labels[after]
+    if not typed.endswith(WONDER):
         return None
     named = [
         name
