@@ -40,14 +40,7 @@ def learn(settings: Settings, project: int, lane: TrainingLane, told: Told) -> T
     learner = _learner(settings, project)
     with contextlib.suppress(RedisError):  # the run is ours, and needs no broker to go on
         lane.follow(project, _since(settings, project))
-    trained = learner.learn(Recipe(steps=settings.train_steps), told)
-    if trained.verdict.promoted:
-        # said at once: measuring takes a while, and who is killed meanwhile has promoted it
-        with contextlib.suppress(RedisError):  # it is said again when the run ends
-            lane.follow(project, trained.version.id)
-        with contextlib.suppress(Interrupted):
-            learner.measure_anew(told)
-    return trained
+    return learner.learn(Recipe(steps=settings.train_steps), told)
 
 
 def measure_prompts(

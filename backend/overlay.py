@@ -35,10 +35,15 @@ class Drawn:
     mask: NDArray[np.bool_]
 
 
+def fitted(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Two sides in the same proportion, the longer of them of so many pixels at most."""
+    scale = min(1.0, longest / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
 def draw(image: Image.Image, drawn: Sequence[Drawn]) -> Image.Image:
     """The image with masks tinted, outlined and captioned, at most `LONGEST_SIDE` long."""
-    scale = min(1.0, LONGEST_SIDE / max(image.size))
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    size = fitted(image.size, LONGEST_SIDE)
     canvas = np.asarray(image.convert("RGB").resize(size)).astype(np.float32)
     width = max(1, round(max(size) / 300))
     masks = [

@@ -111,12 +111,6 @@ def _train(options: argparse.Namespace) -> int:
         raise
     print(commands.outcome(done))
     if done.verdict.promoted:
-        try:
-            with commands.progress_bar() as bar:
-                learns.measure_anew(bar)
-        except KeyboardInterrupt:
-            print(f"\nStopped. Its prompts are those of before. {later(options.project)}")
-            raise
         print(follow_if_known(settings, options))
     elif measured():
         print(f"{MEASURED} {follow_if_known(settings, options)}")

@@ -80,7 +80,7 @@ class Books:
             return book
         held = self._asked.get(project)
         if held is None or held[0] != base or held[1] is not book:
-            held = base, book, self._showing(book.fitting(base), {})
+            held = base, book, self.showing(book.fitting(base))
             self._asked[project] = held
         return held[2]
 
@@ -90,6 +90,10 @@ class Books:
         read: dict[str, Condition | None] = {}
         for book in self.history(project):
             yield self._showing(book.fitting(base), read)
+
+    def showing(self, book: PromptBook) -> PromptBook:
+        """A book, written down or not, with the numbers that its exemplars and probes name."""
+        return self._showing(book, {})
 
     def _showing(self, book: PromptBook, read: dict[str, Condition | None]) -> PromptBook:
         """A book with the numbers that it names; `read` are those that were read before."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
 from tqdm import tqdm
 
 from backend.errors import BackendError, BadRequest, ImageMissing
@@ -18,6 +19,7 @@ from backend.inference.features import FeatureCache
 from backend.inference.offering import of_image
 from backend.inference.pipeline import Served
 from backend.inference.predictor import Predictor
+from backend.inference.promptbook import PromptBook
 from backend.inference.vocabulary import Vocabulary
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.images import ImageStore, TaskImage, open_image
@@ -26,7 +28,7 @@ from backend.learning import export as files
 from backend.learning.acceptance import Acceptance
 from backend.learning.annotated import marked
 from backend.learning.dataset import Account, Marked, Part, Sample, seen
-from backend.learning.measure import Measured, measure
+from backend.learning.measure import Figures, Measured, look
 from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry
 from backend.learning.source import Studio
@@ -125,30 +127,20 @@ class Learner:
     @needing_memory()
     def measure(self, told: Told = lambda _: None) -> Measured:
         """Find out what the project's labels are best asked with, as it is served."""
+        return self._measure(self.accepted.acceptance(), told)
+
+    def _measure(self, acceptance: Acceptance, told: Told) -> Measured:
         registry = Registry(self.settings.model_dir)
         active = registry.active(self.project, self.digest)
         if active is None:
-            predictor = Predictor(self.base, self.features)
-        else:
-            weights = registry.weights(active)
-            predictor = Predictor.tuned(self.base, weights, active.id, self.features)
-
-        return measure(
-            predictor,
-            self.digest,
-            Books(self.settings.model_dir),
-            self.project,
-            parse_label_config(self.accepted.label_config),
-            self.accepted.marked,
-            self.accepted.acceptance(),
-            threshold=self.settings.threshold,
-            tuned=None if active is None else active.id,
-            told=told,
-        )
+            found = self._look(Predictor(self.base, self.features), told)
+            return self._write(found, None, acceptance)
+        found = self._look(self._tuned(registry.weights(active), active.id), told)
+        return self._write(found, active.id, acceptance)
 
     @needing_memory()
     def learn(self, recipe: Recipe, told: Told) -> Trained:
-        """Measure, and train; a version that is promoted is to be measured with anew.
+        """Measure, and train; a version that is promoted comes with what was measured with it.
 
         The prompt book comes first, as it needs less than a training does; see `train`, which says
         what is raised.
@@ -156,8 +148,15 @@ class Learner:
         models = self.settings.model_dir
         with alone(models, self.project):  # before the time that measuring takes
             pass
-        self.measure(told)
-        return train(
+        acceptance = self.accepted.acceptance()
+        self._measure(acceptance, told)
+        books, found = Books(models), list[Figures]()
+
+        def rehearse(weights: Mapping[str, Tensor]) -> PromptBook:
+            found.append(self._look(self._tuned(weights, Registry.name(weights)), told))
+            return books.showing(found[-1].over(books.book(self.project)))
+
+        trained = train(
             self.base,
             self.digest,
             Registry(models),
@@ -165,23 +164,46 @@ class Learner:
             self.project,
             parse_label_config(self.accepted.label_config),
             self.accepted.source,
-            book=Books(models).serving(self.project, self.digest),
+            book=books.serving(self.project, self.digest),
+            rehearse=rehearse,
             threshold=self.settings.threshold,
             recipe=recipe,
             memory=self.settings.train_memory_mb * 2**20,
             told=told,
         )
+        if trained.verdict.promoted:
+            try:
+                self._write(found[-1], trained.version.id, acceptance)
+            except (BackendError, OSError) as error:  # it is served nevertheless
+                log.warning("prompts of project %d are as before: %s", self.project, error)
+        return trained
 
-    def measure_anew(self, told: Told) -> None:
-        """Measure with a version that was just promoted.
+    def _tuned(self, weights: Mapping[str, Tensor], version: str) -> Predictor:
+        return Predictor.tuned(self.base, weights, version, self.features)
 
-        It is served in any case: where this cannot be done now, the log says why, and it is done
-        when something is accepted.
-        """
-        try:
-            self.measure(told)
-        except (BackendError, OSError) as error:
-            log.warning("prompts of project %d are as before: %s", self.project, error)
+    def _look(self, predictor: Predictor, told: Told) -> Figures:
+        """What the project's labels are best asked with by a predictor."""
+        return look(
+            predictor,
+            self.digest,
+            Books(self.settings.model_dir),
+            self.project,
+            parse_label_config(self.accepted.label_config),
+            self.accepted.marked,
+            threshold=self.settings.threshold,
+            told=told,
+        )
+
+    def _write(self, found: Figures, tuned: str | None, acceptance: Acceptance) -> Measured:
+        """Write what was measured with a version into the prompt book."""
+        return found.write(
+            Books(self.settings.model_dir),
+            self.project,
+            parse_label_config(self.accepted.label_config),
+            acceptance,
+            threshold=self.settings.threshold,
+            tuned=tuned,
+        )
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from backend.learning.dataset import Marked, Part, Sample, part_of
 from backend.learning.promotion import LEAST_TASKS
 from backend.learning.train import Stage, Told, counted
 from backend.learning.typed import Typed, spellings, typed
+from backend.overlay import fitted
 from backend.prompting import Query
 from models import Exemplar, ImageFeatures
 
@@ -184,9 +185,7 @@ def _rank(task: int) -> bytes:
 
 def _seen(sample: Sample, predictor: Predictor) -> Seen:
     (features,) = predictor.encode([(sample.image.digest, sample.image.image)])
-    height, width = sample.size
-    scale = min(1.0, SIDE / max(sample.size))
-    size = max(1, round(height * scale)), max(1, round(width * scale))
+    size = fitted(sample.size, SIDE)
     truths = {label: shrunk(sample.mask(label), size) for label in sample.labels}
     return Seen(sample.task, sample.image_key, sample.image.digest, features, truths)
 

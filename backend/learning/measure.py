@@ -46,6 +46,50 @@ class Measured:
     account: Account
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured with a predictor, and is not written down yet."""
+
+    digest: str  # of the base checkpoint's files
+    entries: Sequence[tuple[Entry, Entry]]  # as it was known when measuring began, and as it is now
+    images: int
+    account: Account
+
+    def over(self, now: PromptBook) -> PromptBook:
+        """A book with these figures; what was set, imported or rolled back to meanwhile stays."""
+        now = now.fitting(self.digest)
+        return now.having(
+            *(_kept(now.entry(known.label), known, one) for known, one in self.entries)
+        )
+
+    def write(
+        self,
+        books: Books,
+        project: int,
+        config: LabelConfig,
+        acceptance: Acceptance,
+        *,
+        threshold: float,
+        tuned: str | None,
+    ) -> Measured:
+        """Write a project's book with these figures, and with what became of its predictions.
+
+        `tuned` is the project's version that they are of; None is the base checkpoint.
+        """
+        so_far = books.ever_serving(project, self.digest)
+        became = credit(acceptance, (queries(config, threshold, one) for one in so_far))
+
+        def edit(now: PromptBook) -> PromptBook:
+            book = self.over(now)
+            return book.having(
+                *(credited(book.entry(one.label), became) for _, one in self.entries)
+            )
+
+        by = f"measured on {self.images} accepted images"
+        book = books.change(project, by, edit, base=self.digest, tuned=tuned)
+        return Measured(book, self.account)
+
+
 def measure(
     predictor: Predictor,
     digest: str,
@@ -61,16 +105,33 @@ def measure(
 ) -> Measured:
     """Measure what a project's labels are asked with, and write that as a version of its book.
 
+    See `look` and `Figures.write`.
+    """
+    found = look(predictor, digest, books, project, config, marked, threshold=threshold, told=told)
+    return found.write(books, project, config, acceptance, threshold=threshold, tuned=tuned)
+
+
+def look(
+    predictor: Predictor,
+    digest: str,
+    books: Books,
+    project: int,
+    config: LabelConfig,
+    marked: Callable[[Account], Iterable[Marked]],
+    *,
+    threshold: float,
+    told: Told = lambda _: None,
+) -> Figures:
+    """Measure what a project's labels are best asked with; the book stays as it is.
+
     Args:
-        predictor: What the project is served with.
+        predictor: What the project is served with, or might be.
         digest: Of the base checkpoint's files.
         books: Where the book is.
         project: The project's id.
         config: Its labeling configuration.
         marked: Gives everything that is accepted, and tells an account what is seen of it.
-        acceptance: What became of the project's predictions.
         threshold: Where the labeling configuration says nothing.
-        tuned: The project's version that predicts; None is the base checkpoint.
         told: Is called after each task that is read, and after each image that is looked at; what
             it raises ends the measuring.
     """
@@ -94,18 +155,7 @@ def measure(
         except BadPrompt as error:  # the others are measured nevertheless
             log.warning("%r cannot be measured: %s", query.label, error)
             entries.append((known, known))
-
-    books_so_far = books.ever_serving(project, digest)
-    became = credit(acceptance, (queries(config, threshold, one) for one in books_so_far))
-
-    def edit(now: PromptBook) -> PromptBook:
-        """What was set, imported or rolled back to meanwhile stays."""
-        now = now.fitting(digest)
-        kept = (_kept(now.entry(known.label), known, one) for known, one in entries)
-        return now.having(*(credited(one, became) for one in kept))
-
-    by = f"measured on {len(evidence.seen)} accepted images"
-    return Measured(books.change(project, by, edit, base=digest, tuned=tuned), account)
+    return Figures(digest, entries, len(evidence.seen), account)
 
 
 def _brought(predictor: Predictor, books: Books, project: int, entry: Entry) -> list[Shot]:

@@ -64,7 +64,7 @@ def page(
     figures = "".join(
         f'<figure><img src="{case.picture}" alt="accepted and found masks">'
         f"<figcaption>task {case.score.task}, {escape(printable(case.score.label))}: "
-        f"IoU {case.score.candidate:.2f}, before {case.score.active:.2f}</figcaption></figure>"
+        f"IoU {case.candidate:.2f}, before {case.active:.2f}</figcaption></figure>"
         for case in evaluation.worst
     )
     parts = [
@@ -74,7 +74,9 @@ def page(
         f"<p>“Active” is what was served until then: {escape(was)}.</p>",
         "<h2>IoU on held-out tasks</h2>",
         _table("IoU", ["label", "active", "candidate", "difference", "images"], labels),
-        "<p>Where a label is not, to find nothing counts 1, and anything else 0.</p>",
+        "<p>Where a label is not, to find nothing counts 1, and anything else 0. Few images are "
+        "looked at in several ways (mirrored, nearer, turned, in another light), of which the mean "
+        "counts. The candidate is asked as it would be served, by what was measured with it.</p>",
         f"<p>{escape(_everyday(evaluation))}</p>",
         "<h2>Training</h2>",
         _training(history, share),

@@ -4,6 +4,7 @@ It is, if on the held-out tasks its mean IoU is higher than that of what is serv
 four of five other draws of tasks would say so too, and if no label that is there in them loses more
 than `MOST_LOST` of its own, and if everyday phrases are still answered as the base checkpoint does:
 `LEAST_KEPT` of them, or as many as by what is served. An image without a label weighs a quarter.
+Both are asked as they are, or would be, served.
 
 Odds of four to one, and not of nineteen: one that is no better serves about as well, and can be
 rolled back, while one that is better and is kept back costs annotators something on every image

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from backend.errors import VersionDamaged
 from backend.learning.card import Card, Version
-from backend.learning.versions import Versions
+from backend.learning.versions import Versions, named
 from models import checkpoint
 from models.segmenter import load_model
 
@@ -31,15 +31,16 @@ class Registry(Versions):
         Raises:
             ValueError: there are no weights.
         """
-        if not weights:
-            raise ValueError("A version needs weights.")
-        tensors = {
-            name: tensor.detach()
-            .to("cpu", torch.float32)
-            .clone(memory_format=torch.contiguous_format)
-            for name, tensor in weights.items()
-        }
-        return self.keep(project, save(tensors, metadata={"format": "pt"}), card)
+        return self.keep(project, _packed(weights), card)
+
+    @staticmethod
+    def name(weights: Mapping[str, Tensor]) -> str:
+        """What weights are called once they are published.
+
+        Raises:
+            ValueError: there are no weights.
+        """
+        return named(_packed(weights))
 
     def weights(self, version: Version) -> dict[str, Tensor]:
         """The weights, by the model's names.
@@ -74,3 +75,18 @@ class Registry(Versions):
         for name in checkpoint.TEXT_FILES:
             if (base / name).is_file():
                 shutil.copyfile(base / name, out / name)
+
+
+def _packed(weights: Mapping[str, Tensor]) -> bytes:
+    """The file of weights, in float32.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not weights:
+        raise ValueError("A version needs weights.")
+    tensors = {
+        name: tensor.detach().to("cpu", torch.float32).clone(memory_format=torch.contiguous_format)
+        for name, tensor in weights.items()
+    }
+    return save(tensors, metadata={"format": "pt"})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
+
+from torch import Tensor
 
 from backend.durable import as_json, rewrite
 from backend.errors import AlreadyTraining, TooLittleData
@@ -38,12 +40,13 @@ WORK = ".training"  # in a project's folder: lessons, and the unfinished run
 T = TypeVar("T")
 
 Source = Callable[[Collection[Part], Account], Iterator[Sample]]
+Rehearse = Callable[[Mapping[str, Tensor]], PromptBook | None]
 
 
 class Stage(StrEnum):
     """What a training does at a time, in this order."""
 
-    MEASURING = "measuring"  # what labels are best asked with
+    MEASURING = "measuring"  # what labels are best asked with; again before the candidate is judged
     IMAGES = "images"  # they are fetched and encoded
     TRAINING = "training"
     JUDGING = "judging"
@@ -83,6 +86,7 @@ def train(
     threshold: float,
     recipe: Recipe,
     book: PromptBook | None = None,
+    rehearse: Rehearse | None = None,
     memory: int = MEMORY,
     told: Told = lambda _: None,
 ) -> Trained:
@@ -100,7 +104,9 @@ def train(
         source: Gives the samples of some parts, as often as it is asked.
         threshold: Where neither that nor the book says anything.
         recipe: How to train.
-        book: What the project says of its labels: they are trained, and judged, as they are served.
+        book: What the project says of its labels: they are trained as they are served.
+        rehearse: Gives what it would say of them with a candidate's weights, so that these are
+            judged as they would be served; None where that is the same.
         memory: How many bytes of lessons are held in memory.
         told: Is called after each image and each step; what it raises ends the training, which
             the same call later goes on with.
@@ -113,8 +119,7 @@ def train(
     with alone(folder, project) as work:
         active = registry.active(project, base_digest)
         served = base if active is None else base.with_decoder(registry.weights(active))
-        askings, _ = Predictor(served, FeatureCache(0)).askings(queries(config, threshold, book))
-        asked = list(askings)
+        asked = _askable(served, queries(config, threshold, book))
 
         account, lessons = Account(), Lessons(work / "lessons", base_digest, base)
         found = _asked_of(source((Part.TRAINING, Part.VALIDATION), account), asked)
@@ -139,13 +144,17 @@ def train(
             left = f" Left out is what cannot be used: {'; '.join(reasons)}." if reasons else ""
             raise TooLittleData(f"{error}{left}") from error
         weights, share = settled(base, served, result.weights, made, everyday.asked, threshold)
+        candidate = base.with_decoder(weights)
+        then = book if rehearse is None else rehearse(weights)
+        shown = _shown(book) | _shown(then)
         held_out = counted(source((Part.HELD_OUT,), account), Stage.JUDGING, told)
         evaluation = evaluate(
-            _judging(held_out, {lesson.image for lesson in made}, _shown(book), account),
+            _judging(held_out, {lesson.image for lesson in made}, shown, account),
             base,
             served,
-            base.with_decoder(weights),
+            candidate,
             asked,
+            _askable(candidate, queries(config, threshold, then)),
             everyday.asked,
             threshold,
         )
@@ -196,6 +205,16 @@ def train(
             registry.reject(project, version.id, verdict.reason)
         (work / "run.pt").unlink(missing_ok=True)
         return Trained(registry.version(project, version.id), verdict, report, account)
+
+
+def _askable(segmenter: Segmenter, asked: Sequence[Query]) -> list[Query]:
+    """The queries that a model can be asked; the log tells of the others.
+
+    Raises:
+        BadPrompt: there is none.
+    """
+    askings, _ = Predictor(segmenter, FeatureCache(0)).askings(asked)
+    return list(askings)
 
 
 def _asked_of(samples: Iterable[Sample], asked: Sequence[Query]) -> Iterator[Sample]:

@@ -171,12 +171,11 @@ class Versions:
 
         The same weights again are the version that they were, as it is known now.
         """
-        digest = hashlib.sha256(content).hexdigest()
         version = Version(
             project=project,
-            id=digest[:16],
+            id=named(content),
             card=card,
-            digest=digest,
+            digest=hashlib.sha256(content).hexdigest(),
             size=len(content),
             code=__version__,
             created=_now(),
@@ -369,6 +368,11 @@ class Versions:
         if problem not in self._told:
             self._told.add(problem)
             log.error("%s The version before it is served, or else the base checkpoint.", problem)
+
+
+def named(content: bytes) -> str:
+    """The id of a version, by the file of its weights."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _told(version: Version) -> bytes:

@@ -1,4 +1,4 @@
-"""An image seen in several ways, so that a few accepted tasks teach what many would.
+"""An image seen in several ways, so that a few accepted tasks teach, and tell, what many would.
 
 What the decoder reads of an image is encoded once, so that each way of seeing it costs a pass of
 the vision tower: few images are seen in many ways, many images in few.
@@ -32,9 +32,9 @@ class View(Generic[K]):
     masks: Mapping[K, Mask]
 
 
-def views_of(number: int) -> int:
+def views_of(number: int, passes: int = PASSES, least: int = LEAST) -> int:
     """How many views the image of this number, from 0, is to have."""
-    return max(LEAST, min(MOST, PASSES // (number + 1)))
+    return max(least, min(MOST, passes // (number + 1)))
 
 
 def views(image: Image.Image, masks: Mapping[K, Mask], count: int, seed: int) -> Iterator[View[K]]:

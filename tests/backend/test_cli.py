@@ -284,26 +284,6 @@ def test_a_file_that_cannot_be_had_is_named_in_words(
     assert "Errno" not in told
 
 
-def test_a_training_that_is_stopped_after_its_promotion_says_what_is_served(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    *_, version = make(tmp_path)
-
-    class Promoted:
-        def learn(self, *_: object) -> Trained:
-            return Trained(version, Verdict(True, "it is better"), tmp_path / "report", Account())
-
-        def measure_anew(self, _: object) -> NoReturn:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("backend.cli.learning.learner", lambda *_: Promoted())
-    assert cli.main(["train", "--project", "3"]) == 130
-    told = capsys.readouterr().out
-    assert f"Version {version.id} is active: it is better" in told
-    assert "The same command goes on" not in told
-    assert "`promptbrush connect --project 3` brings Label Studio to it" in told
-
-
 @pytest.mark.parametrize(
     "end", [None, TooLittleData("too little"), OSError("no space"), KeyboardInterrupt()]
 )

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import requests
@@ -16,14 +16,14 @@ from redis import Redis
 
 from backend import broker
 from backend.connect import connect
-from backend.duties import Interrupted, learn
+from backend.duties import learn
 from backend.errors import LabelStudioUnavailable
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.wiring import Address
 from backend.learning import promotion
 from backend.learning.collected import Collected
 from backend.learning.dataset import Part
-from backend.learning.train import Progress, Stage
+from backend.learning.measure import Figures, Measured
 from backend.learning.versions import Versions
 from backend.reader import Reader
 from backend.settings import Settings
@@ -284,14 +284,14 @@ class _Killed(BaseException):
     """What is in the way of all that would have followed."""
 
 
-@pytest.mark.parametrize("then", [_Killed, Interrupted, LabelStudioUnavailable])
+@pytest.mark.parametrize("then", [_Killed, LabelStudioUnavailable("it is away")])
 def test_a_promotion_is_to_be_followed_whatever_happens_to_its_trainer_then(
     pupils: School,
     redis: Redis,
     tiny_checkpoint: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    then: type[BaseException],
+    then: BaseException | type[BaseException],
 ) -> None:
     for rule, open_to_all in (("SURE", 0.0), ("MOST_LOST", 1.0), ("LEAST_KEPT", 0.0)):
         monkeypatch.setattr(promotion, rule, open_to_all)
@@ -300,24 +300,23 @@ def test_a_promotion_is_to_be_followed_whatever_happens_to_its_trainer_then(
     few = {"PROMPTBRUSH_CHECKPOINT": str(tiny_checkpoint), "TRAIN_STEPS": "1"}
     settings = Settings.from_environment({**known, **folders, **few, "IMAGE_HOSTS": "127.0.0.1"})
     redis.flushdb()
-    lane, judged = TrainingLane(redis), False
+    lane, write = TrainingLane(redis), Figures.write
 
-    def told(progress: Progress) -> None:
-        nonlocal judged
-        judged |= progress.stage is Stage.JUDGING and progress.images > 0
-        if then is LabelStudioUnavailable:
-            pupils.studio.away = judged
-        elif judged and progress.stage is Stage.MEASURING:
+    def unless_promoted(
+        self: Figures, *arguments: Any, tuned: str | None, **others: Any
+    ) -> Measured:
+        if tuned is not None:
             raise then
+        return write(self, *arguments, tuned=tuned, **others)
 
+    monkeypatch.setattr(Figures, "write", unless_promoted)
     if then is _Killed:
         with pytest.raises(_Killed):
-            learn(settings, pupils.project, lane, told)
+            learn(settings, pupils.project, lane, lambda _: None)
     else:
-        assert learn(settings, pupils.project, lane, told).verdict.promoted
-    active = Versions(settings.model_dir).active(pupils.project)
-    assert active is not None
-    assert lane.to_follow() == [(pupils.project, active.id)]
+        assert learn(settings, pupils.project, lane, lambda _: None).verdict.promoted
+    assert Versions(settings.model_dir).active(pupils.project) is not None
+    assert [project for project, _ in lane.to_follow()] == [pupils.project]
 
 
 @pytest.mark.parametrize("role", ["backend.cli trainer", "backend.cli worker", "valkey-server"])

@@ -3,16 +3,22 @@ from dataclasses import replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
 
 from backend.errors import AlreadyTraining, OutOfMemory
+from backend.inference.books import Books
 from backend.inference.features import FeatureCache
+from backend.inference.predictor import Predictor
 from backend.learning.acceptance import Acceptance
 from backend.learning.commands import Accepted, Learner, progress_bar
 from backend.learning.dataset import Account, Part, Sample
+from backend.learning.decisions import State
+from backend.learning.evaluate import Evaluation
+from backend.learning.measure import Figures, Measured
+from backend.learning.promotion import Verdict
 from backend.learning.recipe import Recipe
 from backend.learning.train import Stage, alone
 from backend.settings import Settings
@@ -125,3 +131,49 @@ def test_each_stage_of_a_training_shows_its_own_progress(
     judged = [line for line in shown if line.startswith(Stage.JUDGING)]
     assert judged
     assert not [line for line in judged if "left" in line]
+
+
+@pytest.mark.parametrize("promoted", [True, False])
+def test_what_a_version_was_judged_with_is_asked_once_it_is_promoted_and_not_before(
+    learner: Learner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promoted: bool
+) -> None:
+    looked, books = list[Predictor](), Books(tmp_path)
+
+    def look(predictor: Predictor, *_: object, **__: object) -> Figures:
+        entry = books.book(7).entry("Bright")
+        now = replace(entry, threshold=0.3 + 0.1 * len(looked))
+        looked.append(predictor)
+        return Figures(BASE, [(entry, now)], 1, Account())
+
+    monkeypatch.setattr("backend.learning.commands.look", look)
+    judged = list[float]()
+
+    def judge(*arguments: Any) -> Evaluation:
+        for asked in arguments[4:6]:
+            judged.append(next(one.threshold for one in asked if one.label == "Bright"))
+        return Evaluation()
+
+    monkeypatch.setattr("backend.learning.train.evaluate", judge)
+    monkeypatch.setattr("backend.learning.train.decide", lambda _: Verdict(promoted, "as told"))
+    trained = learner.learn(Recipe(steps=2), lambda _: None)
+    assert judged == pytest.approx([0.3, 0.4])
+    assert [one.segmenter is learner.base for one in looked] == [True, False]
+    book = books.book(7)
+    assert book.entry("Bright").threshold == pytest.approx(0.4 if promoted else 0.3)
+    assert book.note.tuned == (trained.version.id if promoted else None)
+
+
+def test_a_version_is_served_though_what_was_measured_with_it_cannot_be_written(
+    learner: Learner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write = Figures.write
+
+    def full(self: Figures, *arguments: Any, tuned: str | None, **others: Any) -> Measured:
+        if tuned is not None:
+            raise OSError("No space left on device")
+        return write(self, *arguments, tuned=tuned, **others)
+
+    monkeypatch.setattr(Figures, "write", full)
+    monkeypatch.setattr("backend.learning.train.decide", lambda _: Verdict(True, "as told"))
+    assert learner.learn(Recipe(steps=2), lambda _: None).version.state is State.ACTIVE
+    assert "prompts of project 7 are as before: No space left on device" in caplog.text

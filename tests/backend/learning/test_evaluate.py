@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from backend.learning.evaluate import CONFIDENCE, Evaluation, Score, evaluate
+from backend.learning.evaluate import CONFIDENCE, LOOKS, Evaluation, Score, evaluate
+from backend.learning.views import MOST, View, views
 from backend.overlay import COLOURS
 from backend.prompting import queries
 from models import Segmenter
@@ -61,7 +62,9 @@ def test_what_is_found_has_one_colour_and_what_is_accepted_another(
 ) -> None:
     """All is found of a label that is not there, or nothing of one that is."""
     everyday, asked = segmenter.encode_text(["a dog"]), queries(CONFIG, threshold)
-    found = evaluate([sample(1)], segmenter, segmenter, segmenter, asked, everyday, threshold)
+    found = evaluate(
+        [sample(1)], segmenter, segmenter, segmenter, asked, asked, everyday, threshold
+    )
     (case,) = (case for case in found.worst if case.score.label == label)
     image = Image.open(io.BytesIO(base64.b64decode(case.picture.partition(",")[2])))
     pixels = np.asarray(image).astype(int)
@@ -76,7 +79,7 @@ def test_masks_that_miss_the_thing_are_shown_before_those_where_nothing_is(
     """All is found of both labels: of one it is too much by far, the other is not there."""
     everyday, asked = segmenter.encode_text(["a dog"]), queries(CONFIG, 0.0)
     held_out = [sample(task) for task in range(1, 8)]
-    found = evaluate(held_out, segmenter, segmenter, segmenter, asked, everyday, 0.5)
+    found = evaluate(held_out, segmenter, segmenter, segmenter, asked, asked, everyday, 0.5)
     assert [case.score.label for case in found.worst] == ["Bright"] * 6
 
 
@@ -84,7 +87,7 @@ def test_what_probabilities_mean_is_measured_on_every_pixel_of_every_label(
     segmenter: Segmenter,
 ) -> None:
     everyday, asked = segmenter.encode_text(["a dog"]), queries(CONFIG, 0.5)
-    found = evaluate([sample(1)], segmenter, segmenter, segmenter, asked, everyday, 0.5)
+    found = evaluate([sample(1)], segmenter, segmenter, segmenter, asked, asked, everyday, 0.5)
     active, candidate = (one.points() for one in found.calibration)
     assert active == candidate
     right = sum(share * pixels for _, share, pixels in active)
@@ -92,3 +95,38 @@ def test_what_probabilities_mean_is_measured_on_every_pixel_of_every_label(
     assert right / sum(pixels for *_, pixels in active) == pytest.approx(
         (bright + missing) / 2, rel=0.1
     )
+
+
+def test_few_images_are_looked_at_in_several_ways_and_many_in_one(segmenter: Segmenter) -> None:
+    """All is found, so that an IoU is the share of the image that the label has."""
+    everyday, asked = segmenter.encode_text(["a dog"]), queries(CONFIG, 0.0)
+    one = sample(1)
+    found = evaluate([one] * LOOKS, segmenter, segmenter, segmenter, asked, asked, everyday, 0.5)
+    first, *_, last = (score for score in found.scores if score.label == "Bright")
+    seen = views(one.image.image, one.masks, MOST, one.task)
+    shares = [view.masks["Bright"].mean() for view in seen]
+    assert np.ptp(shares) > 0.02
+    assert first.active == first.candidate == pytest.approx(np.mean(shares))
+    assert last.active == pytest.approx(shares[0])
+    assert (found.worst[0].active, found.worst[0].candidate) == (shares[0], shares[0])
+
+
+def test_a_look_in_which_a_label_is_out_of_sight_says_nothing_of_it(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = sample(1)
+    nowhere = View(one.image.image, {"Bright": np.zeros_like(one.masks["Bright"])})
+    monkeypatch.setattr("backend.learning.evaluate.views", lambda *_: [nowhere] * MOST)
+    everyday, asked = segmenter.encode_text(["a dog"]), queries(CONFIG, 0.0)
+    found = evaluate([one], segmenter, segmenter, segmenter, asked, asked, everyday, 0.5)
+    (score,) = (score for score in found.scores if score.label == "Bright")
+    assert score.active == pytest.approx(one.masks["Bright"].mean())
+
+
+def test_a_candidate_is_asked_as_it_would_be_served(segmenter: Segmenter) -> None:
+    everyday, asked = segmenter.encode_text(["a dog"]), queries(CONFIG, 0.0)
+    then = [one for one in queries(CONFIG, 1.0) if one.label == "Bright"]
+    found = evaluate([sample(1)], segmenter, segmenter, segmenter, asked, then, everyday, 0.5)
+    (score,) = found.scores
+    assert score.active > 0.1
+    assert score.candidate == 0.0

@@ -13,7 +13,7 @@ HISTORY = [(0, 0.0, 0.1), (20, 0.9, 0.4), (40, 0.6, 0.5)]
 
 def report(label: str = "Car", looks: int = 2) -> str:
     scores = [Score(task, label, True, 0.5, 0.3) for task in range(3)]
-    found = Evaluation(scores, [Case(scores[0], "data:image/jpeg;base64,AAAA")])
+    found = Evaluation(scores, [Case(scores[0], 0.5, 0.3, "data:image/jpeg;base64,AAAA")])
     account = {"images": {"training": 9}, "left_out": {label: {"count": 1, "tasks": [4]}}}
     return written(found, HISTORY[: looks + 1], account=account)
 

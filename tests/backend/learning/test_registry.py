@@ -40,6 +40,7 @@ def test_a_version_is_named_by_its_weights(registry: Registry) -> None:
     weights = some_weights(1)
     one = registry.publish(PROJECT, weights, Card(BASE))
     again = registry.publish(PROJECT, dict(reversed(weights.items())), Card(BASE))
+    assert one.id == Registry.name(weights)
     assert again == one
     assert registry.publish(PROJECT, some_weights(2), Card(BASE)).id != one.id
     assert len(registry.versions(PROJECT)) == 2
