@@ -1,9 +1,9 @@
-"""A candidate beside what is served, on held-out tasks: the same images, labels and thresholds.
+"""A candidate beside what is served, on the same held-out tasks, each asked as it is served.
 
 Few tasks judge as long as a project is young, and whether a model finds a thing hangs on how it
 lies and how large it is. So few images are looked at in several ways (`backend.learning.views`),
-and a score is the mean of these: half of the versions that were better on a hundred other scenes
-had been kept back by four to ten tasks that were looked at once.
+and a score is the mean of these: of twelve versions that were better on other scenes, tasks that
+were looked at once kept eight back (`benchmarks/bench_verdicts.py`).
 """
 
 from __future__ import annotations
@@ -39,19 +39,21 @@ RESAMPLES = 2000
 CONFIDENCE = 0.9
 WORST = 6  # cases that are shown
 SHOWN = 480  # pixels of the longer side of what is shown
-# Looks at a few images: twelve are seen in eight ways, a hundred in one, as what they are.
-LOOKS = 100
+LOOKS = 100  # at few images: twelve are seen in eight ways, those after fifty in one
 LOOKED_AT = 704  # pixels of the longer side of what is looked at again: all models read less
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One label of one image; an absent one scores 1 if nothing was found, else 0."""
+    """One label of one image, the mean of all looks at it.
+
+    In a look at an image without the label, nothing found scores 1, and anything 0.
+    """
 
     task: int
     label: str
     present: bool
-    active: float  # IoU of what is served, the mean of all looks
+    active: float  # IoU of what is served
     candidate: float
 
     @property
@@ -70,7 +72,7 @@ class Case:
     """An answer to look at."""
 
     score: Score
-    active: float  # IoU in the picture
+    active: float  # IoU in the picture, of what is served
     candidate: float
     picture: str  # JPEG as a data URL
 
