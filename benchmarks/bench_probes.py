@@ -54,7 +54,8 @@ def found(judge: Judge, predictor: Predictor, accepted: Sequence[Sample]) -> Fou
     with tempfile.TemporaryDirectory() as folder:
         books = Books(Path(folder))
         nobody, config = Acceptance(), judge.config
-        measure(predictor, "demo", books, 1, config, marked, nobody, threshold=THRESHOLD)
+        figures = measure(predictor, "demo", books, 1, config, marked, threshold=THRESHOLD)
+        figures.write(books, 1, config, nobody, threshold=THRESHOLD)
         asked = queries(judge.config, THRESHOLD, books.serving(1, "demo"))
     all_parts = [
         replace(query.showing_all(), confidence=query.confidence) if query.probed else query

@@ -148,7 +148,8 @@ class Judge:
         with tempfile.TemporaryDirectory() as folder:
             books = Books(Path(folder))
             nobody = Acceptance()
-            measure(self.predictor, "demo", books, 1, config, marked, nobody, threshold=threshold)
+            found = measure(self.predictor, "demo", books, 1, config, marked, threshold=threshold)
+            found.write(books, 1, config, nobody, threshold=threshold)
             book = books.serving(1, "demo")
         entry = book.entry(label)
         (whole,) = queries(config, threshold, book)

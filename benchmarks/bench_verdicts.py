@@ -26,7 +26,7 @@ from backend.learning.acceptance import Acceptance
 from backend.learning.dataset import Account, Part, Sample, of_parts
 from backend.learning.evaluate import LOOKS, evaluate
 from backend.learning.forgetting import Everyday
-from backend.learning.measure import look, measure
+from backend.learning.measure import measure
 from backend.learning.promotion import decide
 from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry
@@ -77,7 +77,8 @@ class Project:
         """What comes of a training, judged in all ways."""
         judge, base, nobody = self.judge, self.judge.base, Acceptance()
         known = "demo", self.books, 1, judge.config, self.marked
-        measure(Predictor(base, self.features), *known, nobody, threshold=THRESHOLD)
+        figures = measure(Predictor(base, self.features), *known, threshold=THRESHOLD)
+        figures.write(self.books, 1, judge.config, nobody, threshold=THRESHOLD)
         book = self.books.serving(1, "demo")
         asked = queries(judge.config, THRESHOLD, book)
         registry = Registry(self.folder)
@@ -98,7 +99,7 @@ class Project:
         for kind, share in SHARES.items():
             weights = {name: own[name].float().lerp(one, share) for name, one in made.items()}
             tuned = Predictor.tuned(base, weights, kind, self.features)
-            figures = look(tuned, *known, threshold=THRESHOLD)
+            figures = measure(tuned, *known, threshold=THRESHOLD)
             then = self.books.showing(figures.over(self.books.book(1)))
             new = queries(judge.config, THRESHOLD, then)
             promoted = {

@@ -28,7 +28,7 @@ from backend.learning import export as files
 from backend.learning.acceptance import Acceptance
 from backend.learning.annotated import marked
 from backend.learning.dataset import Account, Marked, Part, Sample, seen
-from backend.learning.measure import Figures, Measured, look
+from backend.learning.measure import Figures, Measured, measure
 from backend.learning.recipe import Recipe
 from backend.learning.registry import Registry
 from backend.learning.source import Studio
@@ -133,9 +133,9 @@ class Learner:
         registry = Registry(self.settings.model_dir)
         active = registry.active(self.project, self.digest)
         if active is None:
-            found = self._look(Predictor(self.base, self.features), told)
+            found = self._figures(Predictor(self.base, self.features), told)
             return self._write(found, None, acceptance)
-        found = self._look(self._tuned(registry.weights(active), active.id), told)
+        found = self._figures(self._tuned(registry.weights(active), active.id), told)
         return self._write(found, active.id, acceptance)
 
     @needing_memory()
@@ -153,7 +153,7 @@ class Learner:
         books, found = Books(models), list[Figures]()
 
         def rehearse(weights: Mapping[str, Tensor]) -> PromptBook:
-            found.append(self._look(self._tuned(weights, Registry.name(weights)), told))
+            found.append(self._figures(self._tuned(weights, Registry.name(weights)), told))
             return books.showing(found[-1].over(books.book(self.project)))
 
         trained = train(
@@ -181,9 +181,9 @@ class Learner:
     def _tuned(self, weights: Mapping[str, Tensor], version: str) -> Predictor:
         return Predictor.tuned(self.base, weights, version, self.features)
 
-    def _look(self, predictor: Predictor, told: Told) -> Figures:
+    def _figures(self, predictor: Predictor, told: Told) -> Figures:
         """What the project's labels are best asked with by a predictor."""
-        return look(
+        return measure(
             predictor,
             self.digest,
             Books(self.settings.model_dir),

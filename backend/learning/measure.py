@@ -70,7 +70,7 @@ class Figures:
         acceptance: Acceptance,
         *,
         threshold: float,
-        tuned: str | None,
+        tuned: str | None = None,
     ) -> Measured:
         """Write a project's book with these figures, and with what became of its predictions.
 
@@ -91,27 +91,6 @@ class Figures:
 
 
 def measure(
-    predictor: Predictor,
-    digest: str,
-    books: Books,
-    project: int,
-    config: LabelConfig,
-    marked: Callable[[Account], Iterable[Marked]],
-    acceptance: Acceptance,
-    *,
-    threshold: float,
-    tuned: str | None = None,
-    told: Told = lambda _: None,
-) -> Measured:
-    """Measure what a project's labels are asked with, and write that as a version of its book.
-
-    See `look` and `Figures.write`.
-    """
-    found = look(predictor, digest, books, project, config, marked, threshold=threshold, told=told)
-    return found.write(books, project, config, acceptance, threshold=threshold, tuned=tuned)
-
-
-def look(
     predictor: Predictor,
     digest: str,
     books: Books,

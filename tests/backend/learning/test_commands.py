@@ -139,13 +139,13 @@ def test_what_a_version_was_judged_with_is_asked_once_it_is_promoted_and_not_bef
 ) -> None:
     looked, books = list[Predictor](), Books(tmp_path)
 
-    def look(predictor: Predictor, *_: object, **__: object) -> Figures:
+    def measure(predictor: Predictor, *_: object, **__: object) -> Figures:
         entry = books.book(7).entry("Bright")
         now = replace(entry, threshold=0.3 + 0.1 * len(looked))
         looked.append(predictor)
         return Figures(BASE, [(entry, now)], 1, Account())
 
-    monkeypatch.setattr("backend.learning.commands.look", look)
+    monkeypatch.setattr("backend.learning.commands.measure", measure)
     judged = list[float]()
 
     def judge(*arguments: Any) -> Evaluation:

@@ -51,7 +51,8 @@ def run(
 
     config = parse_label_config(xml)
     predictor = Predictor(demo, FeatureCache(0))
-    return measure(predictor, base, books, 7, config, marked, Acceptance(), threshold=0.4)
+    found = measure(predictor, base, books, 7, config, marked, threshold=0.4)
+    return found.write(books, 7, config, Acceptance(), threshold=0.4)
 
 
 def accepted(training: int, judging: int = 0) -> list[Sample]:
