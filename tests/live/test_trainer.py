@@ -103,7 +103,7 @@ def test_what_is_accepted_while_the_broker_is_away_outlives_the_web_and_is_news_
         for task in pupils.tasks[1:4]:
             pupils.submitted(up, task)
         assert up.get("/health")["broker"] == "DOWN"
-        wait_until(lambda: len(list((up.data_dir / "backlog").glob("*.json"))) == 3)
+        wait_until(lambda: len(list((up.data_dir / "backlog").glob("[0-9]*.json"))) == 3)
         up.kill("backend.cli web")
         server = serve()
         wait_until(lambda: pupils.state(up).get("news") == 4, 60)
