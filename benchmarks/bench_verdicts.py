@@ -36,10 +36,8 @@ from benchmarks.annotator import POOL, SPAN
 from benchmarks.bench_learning import ROUNDS, TASKS, THRESHOLD, Judge
 
 ACCEPTED = (20, 50)  # tasks
-SHARES = {
-    "made": 1.0,
-    "the other way": -0.3,
-}  # of the way from the base checkpoint to what was made
+# of the way from the base checkpoint to what was made
+SHARES = {"made": 1.0, "the other way": -0.3}
 OFTEN = {"once": 0, "in several ways": LOOKS}
 BOOKS = ("of before", "measured")  # that a candidate is asked by
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from backend.errors import VersionDamaged
 from backend.learning.card import Card, Version
-from backend.learning.versions import Versions, named
+from backend.learning.versions import DIGITS, Versions
 from models import checkpoint
 from models.segmenter import load_model
 
@@ -40,7 +41,7 @@ class Registry(Versions):
         Raises:
             ValueError: there are no weights.
         """
-        return named(_packed(weights))
+        return hashlib.sha256(_packed(weights)).hexdigest()[:DIGITS]
 
     def weights(self, version: Version) -> dict[str, Tensor]:
         """The weights, by the model's names.

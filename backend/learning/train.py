@@ -40,7 +40,7 @@ WORK = ".training"  # in a project's folder: lessons, and the unfinished run
 T = TypeVar("T")
 
 Source = Callable[[Collection[Part], Account], Iterator[Sample]]
-Rehearse = Callable[[Mapping[str, Tensor]], PromptBook | None]
+Rehearse = Callable[[Mapping[str, Tensor]], PromptBook]
 
 
 class Stage(StrEnum):

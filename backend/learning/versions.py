@@ -45,7 +45,8 @@ ACTIVE = "active.json"
 REPORTS = "reports"
 REPORTED = (".html", ".json")  # as a page, and in figures
 
-NAME = re.compile(r"[0-9a-f]{16}")  # the beginning of the weights' SHA-256
+DIGITS = 16  # of the weights' SHA-256, its first, name a version
+NAME = re.compile(f"[0-9a-f]{{{DIGITS}}}")
 UNFINISHED = ".new-"
 DECIDED = {"state", "reason"}  # what a card does not hold: it stands in `active.json`
 
@@ -171,11 +172,12 @@ class Versions:
 
         The same weights again are the version that they were, as it is known now.
         """
+        digest = hashlib.sha256(content).hexdigest()
         version = Version(
             project=project,
-            id=named(content),
+            id=digest[:DIGITS],
             card=card,
-            digest=hashlib.sha256(content).hexdigest(),
+            digest=digest,
             size=len(content),
             code=__version__,
             created=_now(),
@@ -344,7 +346,7 @@ class Versions:
             raise NoSuchVersion(f"Project {project} has no version {name}: no {path}.") from error
         except (OSError, ValueError, RecursionError) as error:
             raise VersionDamaged(f"{path} cannot be read: {error!r}.") from error
-        if (version.project, version.id) != (project, name) or version.digest[:16] != name:
+        if (version.project, version.id) != (project, name) or version.digest[:DIGITS] != name:
             raise VersionDamaged(f"{path} is damaged: it tells of another version.")
         state, reason = decisions.state(name)
         return replace(version, state=state, reason=reason)
@@ -368,11 +370,6 @@ class Versions:
         if problem not in self._told:
             self._told.add(problem)
             log.error("%s The version before it is served, or else the base checkpoint.", problem)
-
-
-def named(content: bytes) -> str:
-    """The id of a version, by the file of its weights."""
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _told(version: Version) -> bytes:
