@@ -24,6 +24,7 @@ MOST = 5  # phrases in a list
 BETWEEN = " · "  # phrases of a list in one line
 
 _LISTED = re.compile(r"(\d+) (.+) \(\d\.\d\d\)")  # an annotator's own "2 dents" is none
+_ENDS = re.compile(rf"(?<=\(\d\.\d\d\)){BETWEEN}(?=\d)")  # of a phrase: a label may be "A · B"
 _NUMBER = re.compile(rf"[#({WONDER}{TAKE}]*(\d{{1,9}})[\s.):{WONDER}{TAKE}]*")  # as in lists
 _NUMBERS = re.compile(r"[-+#(]*\d[-+#&.,;:()\s\d]*")
 _OF_A_LABEL = re.compile("(.+)[:：](.+)", re.DOTALL)
@@ -40,8 +41,11 @@ def about(prompt: str, config: LabelConfig) -> str | None:
     said = typed.casefold()
     if said in labels and said != WONDER:
         return None
-    if typed.startswith(WONDER) and (after := said.strip(f"{WONDER} ")) in labels:
-        return labels[after]
+    if typed.startswith(WONDER):
+        after = said.lstrip(f"{WONDER} ")
+        for name in (after, after.rstrip(f"{WONDER} ")):
+            if name in labels:
+                return labels[name]
     if not typed.endswith(WONDER):
         return None
     named = [
@@ -161,7 +165,7 @@ def _plain(typed: str) -> str:
 
 def offered(lines: Sequence[str]) -> dict[str, str]:
     """The phrases that our lists hold, by their numbers."""
-    listed = (part.strip() for line in lines for part in line.split(BETWEEN))
+    listed = (part.strip() for line in lines for part in _ENDS.split(line))
     matches = (match for one in listed if (match := _LISTED.fullmatch(one)))
     return {match[1]: str(match[2]) for match in matches}
 

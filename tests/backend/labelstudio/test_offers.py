@@ -134,6 +134,7 @@ def test_the_signs_of_other_keyboards_choose_too() -> None:
         (" car? ", None),
         ("Car??", "Car?"),
         ("Car? ?", "Car?"),
+        ("?Car?", "Car?"),
         ("car?: ?", "Car?"),
         ("Car?: red", None),
         ("Bus?", "Bus"),
@@ -332,9 +333,11 @@ def test_what_an_annotator_wrote_is_no_list_of_ours() -> None:
 
 
 def test_a_list_gives_whole_phrases_or_none() -> None:
-    listed = offers.listed([{"text": "col·lector (2.5)", "likely": 0.9}, *PHRASES])
-    asked = read([text("note", offers.BETWEEN.join(listed)), text("prompt", "1")], NOTE)
-    assert asked.prompt == "col·lector (2.5)"
+    for phrase in ("col·lector (2.5)", "Pump · inlet: a red one"):
+        listed = offers.listed([{"text": phrase, "likely": 0.9}, *PHRASES])
+        for lines in (listed, [offers.BETWEEN.join(listed)]):
+            asked = read([text("note", *lines), text("prompt", "1")], NOTE)
+            assert (asked.prompt, asked.chose) == (phrase, True)
     long = offers.listed([{"text": f"{sign * 90} thing", "likely": 0.9} for sign in "abcde"])
     asked = Interaction("?", wonders="")
     [told] = remarks(asked, config(NOTE), offers.BETWEEN.join(long), failed=False)
