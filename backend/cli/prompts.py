@@ -31,7 +31,7 @@ from backend.inference import booktext
 from backend.inference.books import Books
 from backend.inference.promptbook import FIELDS, Entry, Origin, Phrase, PromptBook
 from backend.labelstudio.config import parse_label_config
-from backend.labelstudio.labels import LONGEST_PROMPT
+from backend.labelstudio.labels import LONGEST_PROMPT, once_each
 from backend.report import table
 
 GIVEN_BACK = (
@@ -135,7 +135,7 @@ def _set(books: Books, options: argparse.Namespace) -> str:
         changes |= dict.fromkeys(FIELDS if name == "all" else (name,))
     for name, said in (("texts", options.text), ("negatives", options.negative)):
         if said:
-            texts = dict.fromkeys(map(_said, said))  # one that stands twice would count twice
+            texts = once_each(map(_said, said))
             changes[name] = tuple(Phrase(text, Origin.HAND) for text in texts)
     if options.threshold is not None:
         changes["threshold"] = _within(options.threshold, "--threshold", 0.001, 0.999)

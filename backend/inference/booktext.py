@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from backend.errors import BadPromptBook
@@ -24,7 +25,7 @@ from backend.inference.promptbook import (
     Proof,
     Shown,
 )
-from backend.labelstudio.labels import LONGEST_PROMPT
+from backend.labelstudio.labels import LONGEST_PROMPT, as_read
 
 DIGITS = 4  # after the point, of what is written
 
@@ -122,8 +123,8 @@ def _entry(label: str, raw: object) -> Entry:
     known = {name for name in Entry.__dataclass_fields__ if name != "label"}
     held = _object(raw, where, known)
     proof, probe = held.get("proof"), held.get("probe")
-    texts = _once_each(_each(held, "texts", where, _phrase))
-    negatives = _once_each(_each(held, "negatives", where, _phrase))
+    texts = _once_each(_each(held, "texts", where, _phrase), _as_read)
+    negatives = _once_each(_each(held, "negatives", where, _phrase), _as_read)
     by_hand = frozenset(_each(held, "by_hand", where, _settable))
     # who writes a phrase into a book, without where it is from, need not say again that it counts
     by_hand |= {
@@ -139,7 +140,7 @@ def _entry(label: str, raw: object) -> Entry:
     return Entry(
         label,
         texts=texts,
-        exemplars=_each(held, "exemplars", where, _shown),
+        exemplars=_once_each(_each(held, "exemplars", where, _shown), attrgetter("id")),
         negatives=negatives,
         weight=_maybe(_share)(held.get("weight"), f"{where}, weight"),
         threshold=_maybe(_probability)(held.get("threshold"), f"{where}, threshold"),
@@ -162,12 +163,16 @@ def _label(raw: object) -> str:
     return label
 
 
-def _once_each(phrases: tuple[Phrase, ...]) -> tuple[Phrase, ...]:
-    """The first of each text: one that stands twice would count twice."""
-    found: dict[str, Phrase] = {}
-    for one in phrases:
-        found.setdefault(one.text, one)
+def _once_each(listed: tuple[T, ...], name: Callable[[T], str]) -> tuple[T, ...]:
+    """The first of each name: what stands twice would count twice."""
+    found: dict[str, T] = {}
+    for one in listed:
+        found.setdefault(name(one), one)
     return tuple(found.values())
+
+
+def _as_read(phrase: Phrase) -> str:
+    return as_read(phrase.text)
 
 
 def _phrase(raw: object, where: str) -> Phrase:

@@ -9,8 +9,9 @@
 """
 
 import re
+import unicodedata
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from backend.labelstudio.negation import heard
@@ -50,6 +51,19 @@ def words_of(value: str) -> str:
     if max(value, default="") >= _LATIN_ENDS:
         return value.strip()
     return _SEPARATORS.sub(" ", _CAMEL.sub(" ", value)).strip().lower()
+
+
+def as_read(text: str) -> str:
+    """What text encoders read of a text, as far as case, spaces and accents go."""
+    return " ".join(unicodedata.normalize("NFC", text).lower().split())
+
+
+def once_each(texts: Iterable[str]) -> list[str]:
+    """The first of each text as it is read: one that stands twice would count twice."""
+    found: dict[str, str] = {}
+    for text in texts:
+        found.setdefault(as_read(text), text)
+    return list(found.values())
 
 
 def labels_in(
@@ -152,7 +166,7 @@ def _listed(tag: ET.Element, attribute: str) -> tuple[str, ...]:
 def _usable(texts: Sequence[str], value: str, problems: list[str]) -> tuple[str, ...]:
     """Each of a label's texts once, without those that no prompt can be."""
     usable: list[str] = []
-    for text in dict.fromkeys(texts):
+    for text in once_each(texts):
         if not text:
             problems.append(f'the label "{value}" holds no words to prompt with')
         elif len(text) > LONGEST_PROMPT:

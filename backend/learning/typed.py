@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from backend.errors import BadPrompt
 from backend.inference.predictor import Predictor
 from backend.inference.promptbook import Entry
-from backend.labelstudio.labels import LONGEST_PROMPT
+from backend.labelstudio.labels import LONGEST_PROMPT, as_read
 from backend.labelstudio.negation import understood
 from backend.learning.dataset import Marked
 from backend.prompting import Query, named
@@ -37,7 +37,7 @@ def spellings(asked: Sequence[Query], entries: Iterable[Entry]) -> Spelled:
     texts = [(query.label, text) for query in asked for text in query.prompts]
     for entry in entries:
         texts += [(entry.label, phrase.text) for phrase in (*entry.texts, *entry.negatives)]
-    return {(label, _read(text)): text for label, text in reversed(texts)}
+    return {(label, as_read(text)): text for label, text in reversed(texts)}
 
 
 def typed(
@@ -75,12 +75,7 @@ def typed(
         new = query.prompts[:1] if all(query.prompts != one.prompts for one in own) else ()
         if query.label in masks and (new or unwanted):
             said = [
-                spelled.setdefault((query.label, _read(text)), text) for text in (*new, *unwanted)
+                spelled.setdefault((query.label, as_read(text)), text) for text in (*new, *unwanted)
             ]
             text = said.pop(0) if new else ""
             yield Typed(query.label, text, tuple(said), phrase in marked.suggested)
-
-
-def _read(text: str) -> str:
-    """What text encoders read of a text, as far as case and spaces go."""
-    return " ".join(text.lower().split())

@@ -151,7 +151,8 @@ def test_what_is_set_is_kept_as_a_version_and_can_be_taken_back(run: Run, books:
 
 
 def test_a_text_that_is_given_twice_counts_once(run: Run, books: Books) -> None:
-    run("set", "--label", "Widget", "--text", "a gear", "--text", " a gear ", "--text", "gears")
+    texts = ("a gear", " a gear ", "A  Gear", "gears")
+    run("set", "--label", "Widget", *(part for text in texts for part in ("--text", text)))
     assert [one.text for one in books.book(7).entry("Widget").texts] == ["a gear", "gears"]
 
 

@@ -154,11 +154,20 @@ def test_a_book_edited_by_hand_counts_at_once(books: Books, tmp_path: Path) -> N
 
 
 def test_a_text_that_stands_twice_in_an_import_counts_once(books: Books) -> None:
-    texts = [{"text": "a cog"}, {"text": "cogs"}, {"text": " a cog ", "used": False}]
+    again = [{"text": text, "used": False} for text in (" a cog ", "A Cog", "a  cog")]
+    texts = [{"text": "a cog"}, {"text": "cogs"}, *again]
     raw = {"project": 7, "labels": {"Widget": {"texts": texts, "negatives": texts[:1] * 2}}}
     entry = books.imported(7, raw, "imported").entry("Widget")
     assert [(one.text, one.used) for one in entry.texts] == [("a cog", True), ("cogs", True)]
     assert [one.text for one in entry.negatives] == ["a cog"]
+
+
+def test_an_exemplar_that_stands_twice_in_an_import_counts_once(books: Books) -> None:
+    shown = [{"id": "aa", "task": 3}, {"id": "bb", "task": 4}, {"id": "aa", "task": 5}]
+    told = {name: as_text(np.ones(4, np.float32)) for name in ("aa", "bb")}
+    raw = {"project": 7, "labels": {"Widget": {"exemplars": shown}}, "conditions": told}
+    entry = books.imported(7, raw, "imported").entry("Widget")
+    assert [(one.id, one.task) for one in entry.exemplars] == [("aa", 3), ("bb", 4)]
 
 
 def test_a_phrase_that_is_written_into_a_book_is_set_by_hand(books: Books) -> None:

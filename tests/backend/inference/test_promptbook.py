@@ -20,7 +20,7 @@ from backend.inference.promptbook import (
     Shown,
 )
 from backend.labelstudio.config import parse_label_config
-from backend.labelstudio.labels import Label
+from backend.labelstudio.labels import Label, as_read
 from backend.prompting import Query, model_version, queries
 
 CONFIG = parse_label_config(
@@ -240,9 +240,9 @@ probes = st.builds(
 entries = st.builds(
     Entry,
     words,
-    st.lists(phrases, max_size=3, unique_by=lambda one: one.text).map(tuple),
-    st.lists(shown, max_size=3).map(tuple),
-    st.lists(phrases, max_size=2, unique_by=lambda one: one.text).map(tuple),
+    st.lists(phrases, max_size=3, unique_by=lambda one: as_read(one.text)).map(tuple),
+    st.lists(shown, max_size=3, unique_by=lambda one: one.id).map(tuple),
+    st.lists(phrases, max_size=2, unique_by=lambda one: as_read(one.text)).map(tuple),
     st.none() | shares,
     st.none() | st.floats(0.01, 0.99).map(lambda x: round(x, 4)),
     st.none() | st.floats(0.01, 0.99).map(lambda x: round(x, 4)),

@@ -45,7 +45,7 @@ def test_a_recorded_configuration_is_understood() -> None:
 
 
 def test_predicted_values_replace_the_labels_own_words() -> None:
-    label = only_label('<Label value="Pet" predicted_values=" a dog, ,a cat,a dog, "/>')
+    label = only_label('<Label value="Pet" predicted_values=" a dog, ,a cat,a dog,A  Dog, "/>')
     assert label == Label("Pet", ("a dog", "a cat"), worded=True)
 
 
