@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "prompts"
 CONDITIONS = "conditions"
-NAME = re.compile(r"\d{6,}\.json")
+NAME = re.compile(r"(?!000000)([0-9]{6}|[1-9][0-9]{6,})\.json")  # as `_path` gives them
 UNFINISHED = ".new-"
 
 Json = dict[str, Any]

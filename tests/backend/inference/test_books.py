@@ -261,6 +261,14 @@ def test_versions_go_on_beyond_six_digits(books: Books, tmp_path: Path) -> None:
     assert books.book(7).entries == {"Widget": WIDGET, "Gasket": GASKET}
 
 
+def test_a_copy_under_a_name_of_its_own_is_no_version(books: Books, tmp_path: Path) -> None:
+    books.put(7, "one", WIDGET)
+    for name in ("0000099.json", "000000.json", "٠٠٠٠٩٩.json", "000001 copy.json"):
+        shutil.copy(file(tmp_path, 1), file(tmp_path, 1).with_name(name))
+    assert [one.number for one in books.history(7)] == [1]
+    assert books.put(7, "two", GASKET).number == 2
+
+
 def test_a_label_that_stands_twice_in_a_file_is_told_as_nonsense(
     books: Books, tmp_path: Path
 ) -> None:
