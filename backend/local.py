@@ -134,11 +134,11 @@ def predict(
         except Exception as error:  # of one image; the others are worked on
             told = failure(error)
             failed.append(path)
-            rows.append([path.name, f"{told.name}: {told}", "", "", ""])
+            rows.append([str(path), f"{told.name}: {told}", "", "", ""])
             continue
         milliseconds = 1000 * (time.perf_counter() - start)
         writer.add(path, content, image, found)
-        rows += [_row(path.name, one, milliseconds) for one in found]
+        rows += [_row(str(path), one, milliseconds) for one in found]
     head = ["image", "prompt", "score", "area", "ms"]
     if not writer.tasks:
         raise BadRequest("No image could be worked on.\n" + _writable(table(head, rows)))

@@ -42,7 +42,7 @@ def picture(path: Path, width: int = 60, height: int = 40) -> Path:
 def test_masks_overlays_and_predictions_are_written(settings: Settings, tmp_path: Path) -> None:
     images = [picture(tmp_path / "a.png"), picture(tmp_path / "b" / "a.png", 30, 50)]
     text = predict(settings, images, ["a dog", 'the "red" one'], [], tmp_path / "out").table
-    assert text.count("a.png") == 4
+    assert all(text.count(f"{image} ") == 2 for image in images)  # as they were given
     with Image.open(tmp_path / "out/masks/a--a-dog.png") as mask:
         assert mask.size == (60, 40)
         assert set(np.unique(np.asarray(mask))) <= {0, 255}
