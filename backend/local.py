@@ -51,15 +51,20 @@ class ExemplarFiles:
     """An image to find more like, and optionally a mask of the object in it."""
 
     image: Path
-    mask: Path | None
+    mask: Path | None = None
 
     @classmethod
     def from_text(cls, text: str) -> ExemplarFiles:
-        """Read `IMAGE` or `IMAGE:MASK`; a colon in an existing path is no separator."""
-        if Path(text).exists() or ":" not in text:
-            return cls(Path(text), None)
-        image, _, mask = text.rpartition(":")
-        return cls(Path(image), Path(mask))
+        """Read `IMAGE` or `IMAGE:MASK`; a colon in an existing path is no separator.
+
+        Raises:
+            BadRequest: one of them has no name.
+        """
+        whole = Path(text).exists() or ":" not in text
+        names = [text] if whole else text.rsplit(":", maxsplit=1)
+        if not all(names):
+            raise BadRequest(f'--exemplar "{text}" names no file: give IMAGE or IMAGE:MASK.')
+        return cls(*map(Path, names))
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,3 +256,9 @@ def test_a_colon_in_an_existing_path_is_part_of_it(tmp_path: Path) -> None:
     odd = picture(tmp_path / "a:b.png")
     assert ExemplarFiles.from_text(str(odd)) == ExemplarFiles(odd, None)
     assert ExemplarFiles.from_text("x.png:y.png") == ExemplarFiles(Path("x.png"), Path("y.png"))
+
+
+@pytest.mark.parametrize("text", ["", "x.png:", ":y.png", ":"])
+def test_an_exemplar_without_a_name_is_told(text: str) -> None:
+    with pytest.raises(BadRequest, match=f'--exemplar "{text}" .* give IMAGE or IMAGE:MASK'):
+        ExemplarFiles.from_text(text)
