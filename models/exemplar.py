@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
 
-from models.image_processor import ImageProcessor, displayed
+from models.image_processor import ImageProcessor, displayed, straight
 
 CONTEXT = 0.1  # of the box, on each side
 DARKEN = 0.1  # of the background's normalised values: towards the mean colour, not towards black
@@ -103,7 +103,7 @@ def _filled(box: tuple[float, float, float, float], size: tuple[int, int]) -> ND
 def _marks(picture: Image.Image) -> Image.Image:
     """What a picture marks, in grey: editors save masks in black on transparent, too."""
     if picture.has_transparency_data:
-        alpha = picture.convert("RGBA").getchannel("A")
+        alpha = straight(picture).convert("RGBA").getchannel("A")
         if alpha.getextrema() != (255, 255):
             return alpha
     return picture.convert("L")

@@ -53,6 +53,7 @@ def displayed(image: Image.Image) -> Image.Image:
         upright = ImageOps.exif_transpose(image) if turned else image
     except Exception:  # unreadable EXIF; such an image is shown as it is stored
         upright = image
+    upright = straight(upright)
     if upright.mode in DEEP_MODES:
         levels = np.nan_to_num(np.asarray(upright, np.float32), posinf=0.0).clip(min=0.0)
         levels *= 255 / max(float(levels.max()), 1e-9)
@@ -61,6 +62,11 @@ def displayed(image: Image.Image) -> Image.Image:
         drawn = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn)
     return upright if upright.mode == "RGB" else upright.convert("RGB")
+
+
+def straight(image: Image.Image) -> Image.Image:
+    """The image, whose grey is not multiplied by its alpha: of that Pillow makes no other mode."""
+    return image.convert("LA") if image.mode == "La" else image
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,11 +40,11 @@ class Segmenter:
         processor: ImageProcessor,
         *,
         device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
     ) -> None:
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.device = torch.device(chosen)
-        computed = dtype or torch.float32
+        computed = _dtype(dtype or torch.float32)
         # On a CPU the weights stay in float32, and the products of the fast path are in `dtype`.
         self.precision = computed
         self.dtype = torch.float32 if self.device.type == "cpu" else computed
@@ -69,12 +69,14 @@ class Segmenter:
         cls,
         id_or_folder: str | Path,
         device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
     ) -> Self:
         """Load a checkpoint folder or hub id; device None takes CUDA where there is one.
 
         Raises:
             CheckpointError: it cannot be found, reached or used, or its parts do not go together.
+            TypeError: `dtype` is none of torch's, nor the name of one.
+            UnusableDtype: the device cannot compute in it.
         """
         folder = checkpoint.locate(id_or_folder)
         model, tokenizer = load_model(folder), CLIPTokenizer.from_pretrained(folder)
@@ -274,6 +276,15 @@ class Segmenter:
     def segment(self, features: Sequence[ImageFeatures], conditions: Tensor) -> list[Tensor]:
         """Every image against every condition: per image (N, H, W) in [0, 1], H and W its own."""
         return [resize(self.probabilities(one, conditions), one.size) for one in features]
+
+
+def _dtype(given: torch.dtype | str) -> torch.dtype:
+    found = getattr(torch, given, None) if isinstance(given, str) else given
+    if not isinstance(found, torch.dtype):
+        raise TypeError(
+            f"dtype={given!r} is none: give torch.bfloat16, say, or its name, as 'bfloat16'."
+        )
+    return found
 
 
 def load_model(folder: Path) -> CLIPSegForImageSegmentation | GroupViTModel:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tokenizers import Tokenizer
 
 from models import CheckpointError, CLIPSegForImageSegmentation, Segmenter
@@ -55,6 +56,15 @@ def test_a_model_of_other_colours_than_images_have_is_refused(
     segmenter.tokenizer.save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="images of 1 channels, and ours have three"):
         Segmenter.from_pretrained(tmp_path, device="cpu")
+
+
+def test_a_dtype_may_be_named(tiny_checkpoint: Path) -> None:
+    half = Segmenter.from_pretrained(tiny_checkpoint, device="cpu", dtype="bfloat16")
+    assert half.precision is torch.bfloat16
+    unknown: list[Any] = ["bf16", "Tensor", 16]
+    for nonsense in unknown:
+        with pytest.raises(TypeError, match=f"dtype={nonsense!r} is none: .*bfloat16"):
+            Segmenter.from_pretrained(tiny_checkpoint, device="cpu", dtype=nonsense)
 
 
 def test_a_folder_that_is_not_there_is_named() -> None:

@@ -315,6 +315,16 @@ def test_what_is_transparent_is_seen_on_white(segmenter: Segmenter) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+def test_grey_that_is_multiplied_by_its_alpha_is_seen_as_what_it_was(segmenter: Segmenter) -> None:
+    drawn = Image.new("LA", (64, 64), (0, 0))
+    drawn.paste((200, 255), (10, 10, 40, 40))
+    seen = [segmenter.encode_image(one)[0].parts[0] for one in (drawn, drawn.convert("La"))]
+    assert torch.equal(*seen)
+    image = picture(64, 64)
+    shown = [segmenter.encode_exemplar(Exemplar(image, m)) for m in (drawn, drawn.convert("La"))]
+    assert torch.equal(*shown)
+
+
 def test_images_of_more_than_eight_bits_are_not_all_white(segmenter: Segmenter) -> None:
     ramp = np.linspace(0, 255, 64).astype(np.uint8)[None].repeat(64, axis=0)
     (expected,) = segmenter.encode_image(Image.fromarray(ramp))
