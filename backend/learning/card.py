@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
@@ -48,6 +49,16 @@ class Version:
         return {**told.pop("card"), **told}
 
     @classmethod
+    def read(cls, content: bytes) -> Self:
+        """Read a file's content.
+
+        Raises:
+            ValueError: it is damaged.
+            RecursionError: it is nested too deeply.
+        """
+        return cls.from_json(json.loads(content, parse_constant=_refused))
+
+    @classmethod
     def from_json(cls, raw: object) -> Self:
         """The inverse of `to_json`, for what was published; what later code adds is passed over.
 
@@ -63,6 +74,11 @@ class Version:
         own = {one.name for one in fields(cls)} - {"card"}
         card = Card(**{name: told for name, told in raw.items() if name in of_card})
         return cls(card=card, **{name: told for name, told in raw.items() if name in own})
+
+
+def _refused(constant: str) -> None:
+    """NaN and the like, which Python reads, and no other reader of JSON does."""
+    raise ValueError(f"{constant} is no number")
 
 
 def called(version: Version | None) -> str:

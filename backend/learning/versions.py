@@ -15,7 +15,6 @@ here needs torch, so that the web process can read it; `registry` has what does.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -341,7 +340,7 @@ class Versions:
     def _read(self, project: int, name: str, decisions: Decisions) -> Version:
         path = self._folder / str(project) / name / CARD
         try:
-            version = Version.from_json(json.loads(path.read_bytes()))
+            version = Version.read(path.read_bytes())
         except FileNotFoundError as error:
             raise NoSuchVersion(f"Project {project} has no version {name}: no {path}.") from error
         except (OSError, ValueError, RecursionError) as error:

@@ -54,8 +54,9 @@ class Line:
         return {} if self.version is None else dict(self.version.card.metrics)
 
     def _number(self, name: str) -> float | None:
+        """A figure from 0 to 1; None too where a card was edited into nonsense."""
         value = self._metrics.get(name)
-        return float(value) if isinstance(value, int | float) else None
+        return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,7 @@ ENDLESS = "[" * 100_000
         *("5", "[]", "null", '"text"', "{}", ENDLESS, "9" * 5000),
         *({"created": 5}, {"digest": None}, {"size": "9"}, {"project": "7"}, {"id": 7}),
         *({"base": None}, {"parent": 5}, {"metrics": []}, {"settings": None}, {"code": []}),
+        *({"metrics": {"iou": float("nan")}}, {"metrics": {"labels": {"Car": float("inf")}}}),
     ],
     ids=lambda changed: str(changed)[:30],
 )

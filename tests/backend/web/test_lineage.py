@@ -1,5 +1,6 @@
 """Versions on the page, and their reports."""
 
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -154,6 +155,21 @@ def test_figures_follow_what_is_measured(client: FlaskClient, tmp_path: Path) ->
     assert "90 % of 10" in " ".join(rows(client))
     (tmp_path / "3/acceptance.json").write_text('{"annotations": []}')
     assert "% of 10" not in " ".join(rows(client))
+
+
+@pytest.mark.parametrize(
+    "nonsense", [10**400, -5, 1.5, "high", [0.5]], ids=lambda one: str(one)[:9]
+)
+def test_a_figure_that_cannot_be_meant_is_left_out_of_the_page(
+    client: FlaskClient, tmp_path: Path, nonsense: object
+) -> None:
+    *_, served = make(tmp_path)
+    card = tmp_path / "3" / served.id / CARD
+    edited = json.loads(card.read_text())
+    edited["metrics"] |= {"iou": nonsense, "active_iou": nonsense}
+    card.write_text(json.dumps(edited))
+    (newest,) = (line for line in rows(client) if line.startswith(served.id[:8]))
+    assert "36 90 % of 10" in newest.replace("– ", "").replace("- ", "")
 
 
 def test_of_many_projects_only_those_that_are_shown_are_read_for_each_page(
