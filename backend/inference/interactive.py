@@ -81,8 +81,11 @@ def answer(
     default = Role.REGION if has_phrase else Role.EXEMPLAR
     if areas and (interaction.role or default) is Role.REGION:
         return _within(predictor, query, image, areas)
-    shown = [Exemplar(image.image, mask=area) for area in areas]
-    asking = Asking.only(predictor.condition(query.prompts, shown, EXEMPLAR_WEIGHT))
+    if areas:
+        shown = [Exemplar(image.image, mask=area) for area in areas]
+        asking = Asking.only(predictor.condition(query.prompts, shown, EXEMPLAR_WEIGHT))
+    else:
+        asking = predictor.asking(query)
     (features,) = predictor.encode([(image.digest, image.image)])
     return predictor.find(features, {query: asking})[0]
 

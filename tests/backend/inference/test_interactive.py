@@ -21,7 +21,7 @@ from backend.labelstudio.interaction import Interaction
 from backend.prompting import Query, queries
 from demo.evaluate import iou
 from demo.scenes import Look, Scene, generate
-from models import ImageFeatures
+from models import Exemplar, ImageFeatures
 
 CONFIG = """<View><Image name="image" value="$image"/><Image name="second" value="$other"/>
 <BrushLabels name="brush" toName="image"><Label value="Red circle"/><Label value="Star"/>
@@ -111,6 +111,20 @@ def test_a_phrase_may_name_another_label(ask: Callable[..., Found], scene: Scene
     answer = ask("odd one: a blue star")
     assert answer.query.label == "Odd one"
     assert iou(found(answer), like(scene, BLUE_STAR)) > 0.7
+
+
+def test_a_labels_name_asks_with_its_exemplars_too(predictor: Predictor, scene: Scene) -> None:
+    star = Exemplar(scene.image, mask=first(scene, BLUE_STAR))
+    shown = predictor.segmenter.encode_exemplar(star)[0].numpy()
+    learnt = replace(ASKED[2], exemplars=("aa",), weights=((1.0, 0.0),), shown=shown)
+    images = {"image": TaskImage(scene.image, f"{id(scene)}")}
+
+    def ask(typed: str) -> Found:
+        return interactive.answer(predictor, [*ASKED[:2], learnt], images, Interaction(typed))
+
+    for typed in ("Odd one", "Odd one, not the red circle"):
+        assert iou(found(ask(typed)), like(scene, BLUE_STAR)) > 0.8
+    assert ask("a cat").mask is None  # one of its prompts asks for just that
 
 
 def test_a_label_may_be_called_what_a_thing_is_not(predictor: Predictor, scene: Scene) -> None:
