@@ -74,7 +74,11 @@ class Query:
         query = replace(self, negatives=(*self.negatives, *unwanted))
         if not wanted:
             return query
-        query = replace(query, prompts=(wanted,), exemplars=(), weights=(), shown=None)
+        return replace(query, prompts=(wanted,)).without_exemplars()
+
+    def without_exemplars(self) -> Self:
+        """The same question in words alone."""
+        query = replace(self, exemplars=(), weights=(), shown=None)
         return replace(query, recoloured=(), shown_recoloured=None)
 
 

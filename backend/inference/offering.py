@@ -71,7 +71,7 @@ def of_label(
         vocabulary: Words to try.
         seconds: After these no further round of suggestions begins.
     """
-    until = time.monotonic() + seconds
+    until, query = time.monotonic() + seconds, predictor.readable(query)
     (features,) = predictor.encode([(image.digest, image.image)])
     segmenter = predictor.segmenter
     typed = [phrase.text for phrase in book.entry(query.label).texts]

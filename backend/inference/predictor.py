@@ -133,7 +133,7 @@ class Predictor:
     def askings(self, asked: Sequence[Query]) -> tuple[dict[Query, Asking], dict[str, str]]:
         """What to ask for each query that can be asked; why others cannot, by label.
 
-        Of a query with some texts that cannot be asked, the others are; it is told, too.
+        Of a query that can be asked in part, the rest is left out; it is told, too.
 
         Raises:
             BadPrompt: none can be.
@@ -148,21 +148,26 @@ class Predictor:
                 rest = self.readable(query)
                 with suppress(BadPrompt):  # nothing is left of it
                     askings[rest] = self.asking(rest)
-                left = "a text of label" if rest in askings else "label"
+                left = "a part of label" if rest in askings else "label"
                 log.warning("%s %r is left out: %s", left, query.label, error)
         if refused and not askings:
             raise BadPrompt(next(iter(refused.values())))
         return askings, refused
 
     def readable(self, query: Query) -> Query:
-        """A query without its texts that are empty or longer than the model reads.
+        """A query without what the model cannot be asked with.
 
-        As it is where nothing would be left to ask with.
+        That is texts that are empty or longer than it reads, and exemplars that another checkpoint
+        was shown. As it is where nothing would be left to ask with.
         """
         prompts, negatives = self._read(query.prompts), self._read(query.negatives)
-        if not prompts and query.shown is None:
-            return query
-        return replace(query, prompts=prompts, negatives=negatives)
+        rest = replace(query, prompts=prompts, negatives=negatives)
+        if query.shown is not None:
+            try:
+                self._of_exemplars(query.shown)
+            except BadPrompt:
+                rest = rest.without_exemplars()
+        return rest if prompts or rest.shown is not None else query
 
     def _read(self, texts: tuple[str, ...]) -> tuple[str, ...]:
         reads = self.segmenter.reads(texts)

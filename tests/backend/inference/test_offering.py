@@ -55,6 +55,14 @@ def offered(predictor: Predictor) -> Callable[..., list[Offered]]:
     return offered
 
 
+def test_exemplars_of_another_checkpoint_keep_no_phrases_back(
+    unsaid: Query, shown: Query, offered: Callable[..., list[Offered]]
+) -> None:
+    assert shown.shown is not None
+    narrow = replace(shown, shown=shown.shown[:3])
+    assert offered(narrow, "widget-7") == offered(unsaid, "widget-7")
+
+
 def test_what_is_in_an_image_is_named(unsaid: Query, offered: Callable[..., list[Offered]]) -> None:
     words = {word for one in offered(unsaid, "")[:3] for word in one.text.split()}
     assert words <= {"red", "blue", "star", "square", "plain", "widget", "7"}

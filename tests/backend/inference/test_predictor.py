@@ -164,6 +164,18 @@ def test_of_a_label_with_a_text_that_cannot_be_asked_the_others_are(predictor: P
         predictor.askings([gone])
 
 
+def test_exemplars_of_another_checkpoint_cost_a_label_nothing_else(
+    predictor: Predictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = Query("image", "Car", ("a car",), 0.4, (), negatives=("a shadow",))
+    narrow = np.ones(3, np.float32)
+    strange = replace(said, exemplars=("aa",), weights=((0.5, 0.0),), shown=narrow)
+    askings, refused = predictor.askings([strange])
+    assert list(askings) == [said]
+    assert "made by another checkpoint" in refused["Car"]
+    assert "a part of label 'Car' is left out" in caplog.text
+
+
 def test_a_pixel_is_of_the_likeliest_of_labels_that_compete(
     predictor: Predictor, scene: Scene
 ) -> None:
