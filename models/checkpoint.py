@@ -94,6 +94,15 @@ def locate(id_or_folder: str | Path) -> Path:
         return kept
 
 
+def at_hand(id_or_folder: str | Path) -> Path | None:
+    """What `locate` finds without the network; None if that is nothing."""
+    folder = Path(id_or_folder)
+    try:
+        return folder if folder.is_dir() else _snapshot(str(folder), local_files_only=True)
+    except Exception:  # as in `locate`
+        return None
+
+
 def _snapshot(name: str, *, local_files_only: bool = False) -> Path:
     for weights in (SAFETENSORS, PICKLED):
         folder = huggingface_hub.snapshot_download(

@@ -32,6 +32,7 @@ from backend.inference.books import Books
 from backend.inference.promptbook import FIELDS, Entry, Origin, Phrase, PromptBook
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.labels import LONGEST_PROMPT, once_each
+from backend.labelstudio.negation import understood
 from backend.report import table
 
 GIVEN_BACK = (
@@ -145,6 +146,7 @@ def _set(books: Books, options: argparse.Namespace) -> str:
         changes["weight"] = _within(options.weight, "--weight", 0, 1)
     if not options.label.strip():
         raise BadRequest("--label has to name a label.")
+    _check_read([*(options.text or ()), *(options.negative or ())])
     if not changes and not options.without and not options.no_probe:
         raise BadRequest(
             "There is nothing to set: give --text, --not, --threshold, --confidence, --no-probe, "
@@ -270,6 +272,16 @@ def _said(text: str) -> str:
     if not said or len(said) > LONGEST_PROMPT:
         raise BadPrompt(f"A text has 1 to {LONGEST_PROMPT} characters.")
     return said
+
+
+def _check_read(texts: Sequence[str]) -> None:
+    """Refuse texts that are longer than the model reads: workers would leave them out."""
+    parts = [part for wanted, others in map(understood, texts) for part in (wanted, *others)]
+    said = [part for part in parts if part]
+    if said:  # else nothing has to be loaded
+        from backend.worker.runtime import check_read
+
+        check_read(settings_of().checkpoint, said)
 
 
 def _within(value: float, option: str, low: float, high: float) -> float:

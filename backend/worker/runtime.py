@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from redis.exceptions import RedisError
 
 from backend import broker
 from backend.diskcache import DiskCache
-from backend.errors import BadSetting, CheckpointUnavailable, QueueUnavailable
+from backend.errors import BadPrompt, BadSetting, CheckpointUnavailable, QueueUnavailable
 from backend.inference.books import Books
 from backend.inference.clusters import Clusters
 from backend.inference.features import FeatureCache, FeatureStore
@@ -62,6 +63,23 @@ def load(name: str, device: str | None, dtype: str) -> tuple[Segmenter, str]:
         raise CheckpointUnavailable(
             f"DEVICE={device or 'auto'} cannot be used: {reason}"
         ) from error
+
+
+def check_read(name: str, texts: Sequence[str]) -> None:
+    """Make sure that a checkpoint's model reads texts, if the checkpoint is on this machine.
+
+    Raises:
+        BadPrompt: one is longer than it reads.
+    """
+    folder = DEMO_FOLDERS.get(name) or checkpoint.at_hand(name)
+    if folder is None:
+        return
+    try:
+        Segmenter.from_pretrained(folder, device="cpu").encode_text(texts)
+    except CheckpointError as error:
+        log.warning("whether texts are short enough is not known: %s", error)
+    except ValueError as error:
+        raise BadPrompt(str(error)) from error
 
 
 def feature_cache(

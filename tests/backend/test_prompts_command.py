@@ -156,6 +156,18 @@ def test_a_text_that_is_given_twice_counts_once(run: Run, books: Books) -> None:
     assert [one.text for one in books.book(7).entry("Widget").texts] == ["a gear", "gears"]
 
 
+@pytest.mark.parametrize("option", ["--text", "--not"])
+def test_a_text_that_the_model_does_not_read_is_refused(
+    run: Run, books: Books, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    told = run("set", "--label", "Widget", option, "a cog", option, "w " * 80, status=1)
+    assert "has 80 tokens; the model reads at most 75: shorten it" in told
+    assert books.history(7) == []
+    run("set", "--label", "Widget", option, f"{'w ' * 60}, not {'v ' * 60}")  # asked by itself
+    monkeypatch.setenv("PROMPTBRUSH_CHECKPOINT", "promptbrush-test/elsewhere")
+    run("set", "--label", "Widget", option, "w " * 80)  # where the model is not, nobody knows
+
+
 def test_an_import_tells_which_checkpoint_its_figures_count_with(
     run: Run, books: Books, tmp_path: Path
 ) -> None:
