@@ -59,7 +59,7 @@ class Vocabulary:
         """The vocabulary of lines, which problems call `told`.
 
         Raises:
-            BadVocabulary: there are too many words, too long ones, or none.
+            BadVocabulary: there are too many words, too long ones, another heading, or none.
         """
         things: list[Names] = []
         attributes: list[Names] = []
@@ -68,6 +68,11 @@ class Vocabulary:
             words = _names(line)
             if line.strip().casefold() == ATTRIBUTES:
                 into = attributes
+            elif line.lstrip().startswith("["):
+                raise BadVocabulary(
+                    f'Line {number} of the vocabulary {told} is "{line.strip()[:40]}": the only '
+                    f"heading is {ATTRIBUTES}."
+                )
             elif words:
                 long = [word for word in words if len(word) > LONGEST_WORD]
                 if long:

@@ -65,6 +65,7 @@ def test_too_many_words_are_refused_with_the_limit(tmp_path: Path) -> None:
     [
         (b"", "holds no word"),
         (b"# nothing\n[attributes]\nred\n", "holds no word"),
+        (b"ball\n[attribute]\nred\n", r'Line 2 of .* is "\[attribute\]": .* \[attributes\]'),
         (b"\xff\xfe\x00", "not text in UTF-8"),
         (b"car\n" + b"x" * (LONGEST_WORD + 1), "Line 2 .*longer than"),
     ],
