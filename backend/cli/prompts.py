@@ -208,7 +208,10 @@ def _export(books: Books, options: argparse.Namespace) -> str:
     text = json.dumps(exported, indent=2, sort_keys=True, ensure_ascii=False)
     if options.out is None:
         return text
-    options.out.write_text(f"{text}\n", encoding="utf-8")
+    try:
+        options.out.write_text(f"{text}\n", encoding="utf-8")
+    except OSError as error:  # a full disk alone does not tell which file
+        raise BadRequest(f"{options.out} cannot be written: {error.strerror}.") from None
     return f"It is in {options.out}"
 
 

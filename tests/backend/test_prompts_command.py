@@ -156,6 +156,12 @@ def test_a_text_that_is_given_twice_counts_once(run: Run, books: Books) -> None:
     assert [one.text for one in books.book(7).entry("Widget").texts] == ["a gear", "gears"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_an_export_that_cannot_be_written_is_told_with_its_name(run: Run, tmp_path: Path) -> None:
+    for out in ("/dev/full", str(tmp_path), str(tmp_path / "no" / "book.json")):
+        assert f"{out} cannot be written: " in run("export", "--out", out, status=1)
+
+
 @pytest.mark.parametrize("option", ["--text", "--not"])
 def test_a_text_that_the_model_does_not_read_is_refused(
     run: Run, books: Books, monkeypatch: pytest.MonkeyPatch, option: str
