@@ -138,6 +138,9 @@ def _set(books: Books, options: argparse.Namespace) -> str:
         if said:
             texts = once_each(map(_said, said))
             changes[name] = tuple(Phrase(text, Origin.HAND) for text in texts)
+    for text in options.negative or ():
+        if unwanted := understood(text)[1]:  # text encoders know no "not"
+            raise BadPrompt(f'--not "{text}" has a "not" in it: give --not "{unwanted[0]}".')
     if options.threshold is not None:
         changes["threshold"] = _within(options.threshold, "--threshold", 0.001, 0.999)
     if options.confidence is not None:

@@ -156,6 +156,14 @@ def test_a_text_that_is_given_twice_counts_once(run: Run, books: Books) -> None:
     assert [one.text for one in books.book(7).entry("Widget").texts] == ["a gear", "gears"]
 
 
+@pytest.mark.parametrize("text", ["not the shadow", "a car, not the shadow"])
+def test_what_a_label_is_not_is_said_without_a_not(run: Run, books: Books, text: str) -> None:
+    told = run("set", "--label", "Widget", "--not", text, status=1)
+    assert f'--not "{text}" has a "not" in it' in told
+    assert '--not "the shadow"' in told
+    assert books.history(7) == []
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
 def test_an_export_that_cannot_be_written_is_told_with_its_name(run: Run, tmp_path: Path) -> None:
     for out in ("/dev/full", str(tmp_path), str(tmp_path / "no" / "book.json")):
@@ -169,7 +177,8 @@ def test_a_text_that_the_model_does_not_read_is_refused(
     told = run("set", "--label", "Widget", option, "a cog", option, "w " * 80, status=1)
     assert "has 80 tokens; the model reads at most 75: shorten it" in told
     assert books.history(7) == []
-    run("set", "--label", "Widget", option, f"{'w ' * 60}, not {'v ' * 60}")  # asked by itself
+    run("set", "--label", "Widget", option, "w " * 70)
+    run("set", "--label", "Widget", "--text", f"{'w ' * 60}, not {'v ' * 60}")  # asked one by one
     monkeypatch.setenv("PROMPTBRUSH_CHECKPOINT", "promptbrush-test/elsewhere")
     run("set", "--label", "Widget", option, "w " * 80)  # where the model is not, nobody knows
 
