@@ -36,7 +36,13 @@ def test_scores_are_confidences_until_there_is_enough_evidence() -> None:
         scores = fit(confidences, accepted)
         assert not scores.measured
         assert scores.regions == len(confidences)
-        assert scores.of(0.7) == 0.7
+        assert [scores.of(one) for one in (0.0, 0.7, 1.0)] == [0.0, 0.7, 1.0]
+
+
+@pytest.mark.parametrize("accepted", [EACH, ENOUGH - EACH])
+def test_as_much_evidence_as_people_are_told_is_needed_is_enough(accepted: int) -> None:
+    scores = fit([0.9] * ENOUGH, [True] * accepted + [False] * (ENOUGH - accepted))
+    assert scores.measured
 
 
 def test_with_evidence_scores_are_the_share_that_is_accepted() -> None:
@@ -49,6 +55,16 @@ def test_with_evidence_scores_are_the_share_that_is_accepted() -> None:
     assert scores.confidence_error == pytest.approx(0.42, abs=0.05)
     assert scores.error is not None
     assert scores.error < 0.15
+
+
+def test_people_are_told_what_scores_are_and_what_they_stand_on() -> None:
+    few = str(fit([0.9] * 30, [True] * 28 + [False] * 2))
+    assert "the model's confidences: 28 of 30 predicted masks were accepted" in few
+    assert f"{EACH} accepted and {EACH} others of {ENOUGH} are needed" in few
+    scores = fit(*drawn(400))
+    told = str(scores)
+    assert f"chances of being accepted: {scores.accepted} of 400 predicted masks" in told
+    assert f"is {scores.error:.3f}, that of the confidences {scores.confidence_error:.3f}" in told
 
 
 @pytest.mark.parametrize("labels", range(2, 9))
