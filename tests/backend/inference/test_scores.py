@@ -82,6 +82,16 @@ def test_the_error_is_told_as_it_is_however_many_labels_a_task_has(labels: int) 
     assert scores.error == pytest.approx(error_of(said, np.array(accepted)), abs=0.06)
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.25, 0.75), (0.85, 0.95)])
+def test_errors_of_unlike_confidences_do_not_make_up_for_each_other(
+    low: float, high: float
+) -> None:
+    said, accepted = np.repeat([low, high], 4), np.repeat([True, False], 4)
+    assert error_of(said, accepted) == pytest.approx(((1 - low) + high) / 2)
+    alike = np.array([high - 0.01, high + 0.01])
+    assert error_of(alike, np.array([True, False])) == pytest.approx(abs(high - 0.5))
+
+
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=ENOUGH, max_size=80),
     st.floats(0, 1),
@@ -110,8 +120,23 @@ def test_scores_on_disk_are_read_again_when_they_change(tmp_path: Path) -> None:
     assert kept.of(4) == Scores()
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"slope": "x"}', '{"slope": -1}', '{"more": 1}'])
-def test_scores_that_cannot_be_read_are_confidences(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"slope": "x"}',
+        '{"slope": -1}',
+        '{"slope": 0}',
+        '{"offset": NaN}',
+        '{"slope": Infinity}',
+        '{"more": 1}',
+    ],
+)
+def test_scores_that_cannot_be_read_are_confidences(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
     (tmp_path / "3").mkdir()
     (tmp_path / "3" / FILE).write_text(content)
     assert ProjectScores(tmp_path).of(3) == Scores()
+    assert f"{FILE} cannot be read, scores are confidences" in caplog.text
