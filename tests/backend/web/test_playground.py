@@ -1,8 +1,12 @@
 """What the playground makes of a form."""
 
 import io
+import time
 from base64 import b64decode
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from werkzeug.datastructures import FileStorage
 
-from backend.errors import BadRequest, ImageMissing, ImageUnreadable
+from backend.errors import BadRequest, DeadlineExceeded, ImageMissing, ImageUnreadable
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.negation import understood
 from backend.overlay import LONGEST_SIDE
@@ -25,6 +29,7 @@ from backend.web.playground import (
     read_prompts,
 )
 from demo import IMAGES
+from tests.backend.web.finding import PlaygroundQueue
 
 SAMPLES = {path.name: path for path in IMAGES.iterdir()}
 
@@ -32,6 +37,30 @@ SAMPLES = {path.name: path for path in IMAGES.iterdir()}
 @pytest.fixture
 def playground() -> Playground:
     return Playground(Settings(image_max_mb=40), None, SAMPLES, lambda: False)  # type: ignore[arg-type]
+
+
+class Watched(PlaygroundQueue):
+    """Tells what it was asked, and takes its time to answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patience: list[float] = []  # seconds
+        self.finished: list[Any] = []
+
+    def submit(self, payloads: list[dict[str, Any]], **said: Any) -> list[Any]:
+        self.patience.append(said["deadline"])
+        return super().submit(payloads, **said)
+
+    def wait(self, jobs: list[Any], deadline: float, *_: Any) -> list[Any]:
+        self.patience.append(deadline - time.monotonic())
+        time.sleep(0.02)
+        return super().wait(jobs)
+
+    def finish(self, jobs: list[Any]) -> None:
+        self.finished += jobs
+
+
+ASKED = Asked(Picked(Image.new("RGB", (1, 1)), KEPT), ("a dog",), 0.3)
 
 
 def upload(width: int, height: int, kind: str, **options: object) -> FileStorage:
@@ -66,7 +95,7 @@ def test_whatever_is_typed_asks_for_what_was_typed_or_is_refused(text: str) -> N
         prompts = read_prompts(text)
     except BadRequest:
         return
-    asked = Asked(Picked(Image.new("RGB", (1, 1)), KEPT), prompts, 0.3)
+    asked = replace(ASKED, prompts=prompts)
     config = parse_label_config(asked.body()["label_config"])
     (control,) = config.outputs
     assert config.problems == ()
@@ -79,7 +108,7 @@ def test_whatever_is_typed_asks_for_what_was_typed_or_is_refused(text: str) -> N
 def test_what_follows_a_not_is_taken_away() -> None:
     prompts = read_prompts("a cup, not a mug, but  not a pot, a knot\na jug (not a jar)")
     assert prompts == ("a cup, not a mug, but not a pot", "a knot", "a jug (not a jar)")
-    asked = Asked(Picked(Image.new("RGB", (1, 1)), KEPT), prompts, 0.3)
+    asked = replace(ASKED, prompts=prompts)
     (control,) = parse_label_config(asked.body()["label_config"]).outputs
     assert [(label.prompts, label.negatives) for label in control.labels] == [
         (("a cup",), ("a mug", "a pot")),
@@ -105,9 +134,14 @@ def test_phrases_that_cannot_be_asked_are_refused(text: str, reason: str) -> Non
 @pytest.mark.parametrize("threshold", ["0", "1", "-1", "nan", "much"])
 def test_a_threshold_is_a_probability(playground: Playground, threshold: str) -> None:
     with pytest.raises(BadRequest, match="between 0 and 1"):
-        playground.read(
-            {"threshold": threshold, "prompts": "x"}, Picked(Image.new("RGB", (1, 1)), KEPT)
-        )
+        playground.read({"threshold": threshold, "prompts": "x"}, ASKED.picked)
+
+
+@pytest.mark.parametrize("threshold", ["", " "])
+def test_who_leaves_the_threshold_out_asks_with_that_of_the_settings(threshold: str) -> None:
+    playground = Playground(Settings(threshold=0.7), None, {}, lambda: False)  # type: ignore[arg-type]
+    asked = playground.read({"threshold": threshold, "prompts": "x"}, ASKED.picked)
+    assert asked.threshold == 0.7
 
 
 def test_a_file_wins_over_the_chosen_image(playground: Playground) -> None:
@@ -177,6 +211,33 @@ def test_a_file_beyond_the_limit_is_refused_with_the_limit(tmp_path: Path) -> No
     small = Playground(Settings(image_max_mb=1), None, SAMPLES, lambda: False)  # type: ignore[arg-type]
     with pytest.raises(ImageUnreadable, match=r"more than 1 MB.*IMAGE_MAX_MB"):
         small.pick({}, upload(900, 900, "PNG"))
+
+
+def test_an_image_of_more_pixels_than_the_limit_is_refused_with_the_limit() -> None:
+    small = Playground(Settings(image_max_megapixels=1), None, {}, lambda: False)  # type: ignore[arg-type]
+    assert small.pick({}, upload(1000, 1000, "JPEG")).image.size
+    with pytest.raises(ImageUnreadable, match=r"IMAGE_MAX_MEGAPIXELS"):
+        small.pick({}, upload(1001, 1000, "JPEG"))
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_an_answer_is_waited_for_until_the_deadline_and_leaves_nothing_behind(comes: bool) -> None:
+    queue = Watched()
+    queue.answer = queue.find if comes else lambda _: None
+    playground = Playground(Settings(predict_deadline=9), queue, {}, lambda: False)  # type: ignore[arg-type]
+    with nullcontext() if comes else pytest.raises(DeadlineExceeded, match="within 9 s"):
+        playground.ask(ASKED)
+    assert queue.patience == [9, pytest.approx(9, abs=1)]
+    assert queue.finished == [payload for payload, _ in queue.submitted]
+
+
+def test_the_parts_of_the_time_add_up_to_all_of_it() -> None:
+    playground = Playground(Settings(), Watched(), {}, lambda: False)  # type: ignore[arg-type]
+    spent = dict(playground.ask(ASKED).milliseconds)
+    total = spent.pop("total")
+    assert 20 < total < 10_000
+    assert spent["fetch"] == 1
+    assert sum(spent.values()) == pytest.approx(total)
 
 
 def test_an_image_that_came_back_broken_is_refused(playground: Playground) -> None:
