@@ -1,14 +1,18 @@
 """Probes of labels, learned on generated scenes and the demo checkpoint."""
 
+import numpy as np
 import pytest
 
 from backend.inference.books import Books
 from backend.inference.features import FeatureCache
 from backend.inference.predictor import Predictor
+from backend.inference.probe import Probe
 from backend.inference.promptbook import Entry
 from backend.labelstudio.config import parse_label_config
 from backend.labelstudio.starter import label_config
-from backend.learning import probing
+from backend.learning import choice, probing
+from backend.learning.jury import GRID, Rating
+from backend.learning.probing import Learned
 from backend.prompting import queries
 from models import Segmenter
 from tests.backend.learning.widgets import BASE, accepted, run, sample, widget
@@ -54,3 +58,26 @@ def test_few_wrong_parts_teach_no_probe(
 def test_who_wants_no_probe_gets_none(demo: Segmenter, books: Books) -> None:
     books.put(7, "by hand", Entry("Widget").setting(exemplars=()).without_probe())
     assert widget(run(demo, books, accepted(20), WORDY).book).probe is None
+
+
+def looking(gains: list[float]) -> Learned:
+    """A probe that gains so much on each of some masks, wherever parts need some chance."""
+    without = np.full(len(gains), 0.4)
+    curves = np.repeat((without + gains)[:, None], len(GRID), axis=1)
+    rating = Rating(curves, np.ones(len(gains), bool))
+    return Learned(Probe(np.ones(2), 0.0), rating, without, 20, 9)
+
+
+def test_a_probe_is_kept_that_gains_on_masks_in_general_and_not_on_a_few_by_luck() -> None:
+    kept = choice._worth_it(looking([0.1] * 12))
+    assert kept is not None
+    assert kept.gain == pytest.approx(0.1)
+    assert choice._worth_it(looking([0.3, 0.3, *[-0.05] * 10])) is None
+    assert choice._worth_it(looking([0.001] * 12)) is None
+
+
+def test_the_fewer_masks_taught_a_probe_the_less_chance_a_part_needs_to_be_shown() -> None:
+    found = [choice._worth_it(looking([0.1] * count)) for count in (10, 20, 200)]
+    chances = [one.chance for one in found if one is not None]
+    assert len(chances) == 3
+    assert chances == sorted(set(chances))
