@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.clipseg import CLIPSegForImageSegmentation
+from models.config import GroupViTConfig, PretrainedConfig
 from models.fast import FastCLIPSeg, FastGroupViT, prepare
 from models.groupvit import GroupViTModel
 from models.image_processor import ImageProcessor, kept_ratio
@@ -29,6 +30,7 @@ LONGEST = 4
 
 # Averaged before normalising, as GroupViT's authors do; the plain phrase helps short labels.
 TEMPLATES = ("{}", "a photo of a {}.")
+PLAIN = ("{}",)
 # The cosine that a group must reach to be more of a label than of background.
 BACKGROUND = 0.1
 
@@ -49,6 +51,12 @@ class ImageFeatures:
     def nbytes(self) -> int:
         """Memory held, in bytes."""
         return sum(part.nbytes for part in self.parts)
+
+
+def templates_of(config: PretrainedConfig) -> Sequence[str]:
+    """How a phrase is put to a model's text tower."""
+    competes = isinstance(config, GroupViTConfig)
+    return tuple(config.extra.get("templates", TEMPLATES)) if competes else PLAIN
 
 
 class Engine(Protocol):
@@ -85,7 +93,7 @@ class CLIPSegEngine:
 
     name = "clipseg"
     competes = False
-    templates: Sequence[str] = ("{}",)
+    templates: Sequence[str] = PLAIN
     of_features: tuple[str, ...] = ("clip.vision_model.", "decoder.reduces.")
     of_texts: tuple[str, ...] = ("clip.text",)
 
@@ -194,7 +202,7 @@ class GroupViTEngine:
         self._window = max(1, round(side / patch))  # in patches
         self._patch = patch
         self._background = background_of(model)
-        self.templates: Sequence[str] = tuple(config.extra.get("templates", TEMPLATES))
+        self.templates = templates_of(config)
         self.width = int(config.projection_dim)
 
     def tuned(self, model: GroupViTModel, changed: Collection[str]) -> GroupViTEngine:

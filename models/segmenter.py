@@ -287,11 +287,11 @@ def _dtype(given: torch.dtype | str) -> torch.dtype:
     return found
 
 
-def load_model(folder: Path) -> CLIPSegForImageSegmentation | GroupViTModel:
-    """The model of a checkpoint folder, whichever it holds.
+def family(folder: Path) -> type[CLIPSegForImageSegmentation | GroupViTModel]:
+    """What a checkpoint folder holds.
 
     Raises:
-        CheckpointError: it holds another one, or cannot be used.
+        CheckpointError: it is neither model.
     """
     kind = checkpoint.read_json(folder, checkpoint.CONFIG).get("model_type")
     models: dict[str, type[CLIPSegForImageSegmentation | GroupViTModel]] = {
@@ -302,7 +302,16 @@ def load_model(folder: Path) -> CLIPSegForImageSegmentation | GroupViTModel:
         raise checkpoint.CheckpointError(
             f"Checkpoint {folder} holds a {kind!r} model; known: {', '.join(models)}."
         )
-    return models[kind].from_pretrained(folder)
+    return models[kind]
+
+
+def load_model(folder: Path) -> CLIPSegForImageSegmentation | GroupViTModel:
+    """The model of a checkpoint folder, whichever it holds.
+
+    Raises:
+        CheckpointError: it holds another one, or cannot be used.
+    """
+    return family(folder).from_pretrained(folder)
 
 
 def check_parts(

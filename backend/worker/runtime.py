@@ -32,6 +32,7 @@ from backend.worker.serving import Serving
 from backend.worker.suggesting import Suggester
 from demo import CHECKPOINT, GROUPVIT
 from models import CheckpointError, Segmenter, UnusableDtype, checkpoint
+from models.reading import check_texts
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def check_read(name: str, texts: Sequence[str]) -> None:
     if folder is None:
         return
     try:
-        Segmenter.from_pretrained(folder, device="cpu").encode_text(texts)
+        check_texts(folder, texts)
     except CheckpointError as error:
         log.warning("whether texts are short enough is not known: %s", error)
     except ValueError as error:
