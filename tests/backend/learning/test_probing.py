@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from backend.inference.books import Books
 from backend.inference.features import FeatureCache
@@ -52,6 +53,19 @@ def test_few_wrong_parts_teach_no_probe(
     entry = widget(run(demo, books, accepted(20), WORDY).book)
     assert entry.probe is not None
     monkeypatch.setattr(probing, "LEAST", entry.probe.wrong + 1)
+    assert widget(run(demo, books, accepted(20), WORDY).book).probe is None
+
+
+def test_what_parts_look_like_by_chance_teaches_no_probe(
+    demo: Segmenter, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = np.random.default_rng(0)
+
+    def look(_: object, count: int, __: object) -> NDArray[np.float64]:
+        return drawn.standard_normal((count, 64))
+
+    monkeypatch.setattr(probing, "describe", look)  # each part is told only by what it said itself
+    books.put(7, "by hand", Entry("Widget").setting(exemplars=()))
     assert widget(run(demo, books, accepted(20), WORDY).book).probe is None
 
 
