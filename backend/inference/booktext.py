@@ -69,7 +69,7 @@ def read(raw: object, number: int = 0) -> PromptBook:
     """
     held = _object(raw, "the book", {"project", "note", "labels"})
     note = _object(held.get("note", {}), "note", {"at", "by", "base", "tuned"})
-    labels = _object(held.get("labels", {}), "labels", None)
+    labels = _object(held.get("labels"), "labels", None)
     return PromptBook(
         project=_whole(held.get("project"), "project"),
         number=number,

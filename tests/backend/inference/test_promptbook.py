@@ -267,6 +267,7 @@ def test_a_book_is_read_as_it_was_written(held: list[Entry]) -> None:
     ("path", "nonsense", "told"),
     [
         ((), [], "the book: expected an object"),
+        ((), {"project": 7}, "labels: expected an object"),  # nor is it an empty book
         (("labels",), ["Widget"], "labels: expected an object"),
         (("labels", "Widget"), 3, 'label "Widget": expected an object'),
         (("labels", "Widget", "treshold"), 0.3, "'treshold' is none of"),
