@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,7 +14,6 @@ from backend.inference.asking import Asking
 from backend.inference.books import probe_id
 from backend.inference.predictor import Predictor
 from backend.inference.promptbook import (
-    FEW,
     Curve,
     Entry,
     Origin,
@@ -27,7 +25,14 @@ from backend.inference.promptbook import (
 )
 from backend.labelstudio.labels import Label
 from backend.learning.dataset import Part
-from backend.learning.evidence import MOST_EXEMPLARS, Evidence, Seen, Shot
+from backend.learning.evidence import (
+    MOST_EXEMPLARS,
+    Evidence,
+    Seen,
+    Shot,
+    recoloured_mean,
+    shown_mean,
+)
 from backend.learning.jury import GRID, TELLING, Jury, Rating, Way, gain
 from backend.learning.probing import Learned, learn
 from backend.learning.thresholds import ENOUGH, LITTLE, calibrated, smoothed
@@ -99,8 +104,9 @@ class Choice:
         if not (self.shots or self.typed or self.before.texts):
             return Entry(self.query.label)
         texts, phrases = self._texts()
-        shots, shown = self._exemplars()
-        weight, handicaps, weights = self._weight(texts, shots)
+        mute = self._mute(texts)
+        shots, shown = self._exemplars(mute)
+        weight, handicaps, weights = self._weight(texts, shots, mute)
         way = self._mixed(texts, shots, handicaps or ((weight or 0.0, 0.0),))
         (rating,) = self.jury.rate(way)
         threshold = self._threshold(rating)
@@ -218,12 +224,28 @@ class Choice:
         after = after if found is None else found
         return replace(served, negatives=used(phrases)), phrases, after
 
-    def _exemplars(self) -> tuple[list[Shot], tuple[Shown, ...]]:
-        """The exemplars to ask with, and every exemplar with its figures."""
+    def _mute(self, texts: Texts) -> bool:
+        """Whether a label's words find nothing anywhere."""
+        if not self.jury.images:
+            return False
+        words = self._said(texts)
+        (said,) = self.jury.rate(_always(words))
+        threshold = self._threshold(said)
+        return not said.iou(threshold) and not self.jury.finds(words, threshold)
+
+    def _exemplars(self, mute: bool) -> tuple[list[Shot], tuple[Shown, ...]]:
+        """The exemplars to ask with, and every exemplar with its figures.
+
+        Words that find something tell by themselves what may differ. In other colours exemplars
+        then lose more than they gain: of a striped star nothing is left but "star".
+        """
         if "exemplars" in self.before.by_hand:
-            used = {one.id for one in self.before.exemplars if one.used}
-            return [shot for shot in self.shots if shot.id in used], self.before.exemplars
-        alone = self.jury.rate(*(_averaged([shot]) for shot in self.shots))
+            used = {one.id: one for one in self.before.exemplars if one.used}
+            held = [shot for shot in self.shots if shot.id in used]
+            coloured = [one if used[one.id].recoloured else one.in_own_colours() for one in held]
+            return coloured, self.before.exemplars
+        shots = self.shots if mute else [shot.in_own_colours() for shot in self.shots]
+        alone = self.jury.rate(*(_averaged([shot]) for shot in shots))
         shown = {
             shot.id: Shown(
                 shot.id,
@@ -233,9 +255,9 @@ class Choice:
                 recoloured=shot.recoloured[0] if shot.recoloured else "",
                 project=shot.project,
             )
-            for shot, rating in zip(self.shots, alone, strict=True)
+            for shot, rating in zip(shots, alone, strict=True)
         }
-        chosen = list(self.shots)
+        chosen = list(shots)
         while len(chosen) > 1:
             ways = [[other for other in chosen if other is not shot] for shot in chosen]
             whole, *without = self.jury.rate(*map(_averaged, (chosen, *ways)))
@@ -265,18 +287,17 @@ class Choice:
     def _others(self, shot: Shot) -> NDArray[np.bool_]:
         return np.array([not shot.is_of(image) for image in self.jury.images], bool)
 
-    def _weight(self, texts: Texts, shots: Sequence[Shot]) -> tuple[float | None, Curve, Curve]:
+    def _weight(
+        self, texts: Texts, shots: Sequence[Shot], mute: bool
+    ) -> tuple[float | None, Curve, Curve]:
         """The exemplars' weight beside the texts, weights with their handicaps, and with IoU."""
         if "weight" in self.before.by_hand:
             return self.before.weight, (), ()
         if not shots:
             return None, (), ()
         ways = [self._mixed(texts, shots, ((weight, 0.0),)) for weight in WEIGHTS]
-        words = self._said(texts)
-        said, *ratings = self.jury.rate(_always(words), *ways)
+        said, *ratings = self.jury.rate(_always(self._said(texts)), *ways)
         found, masks = said.iou(self._threshold(said)) or 0.0, ratings[0].masks
-        looked = bool(self.jury.images) and not found
-        mute = looked and not self.jury.finds(words, self._threshold(said))
         scores = [self._score(one) for one in ratings]
         curve = tuple((w, round(score, 4)) for w, score in zip(WEIGHTS, scores, strict=True))
         shown = ratings[-1].iou(self._threshold(ratings[-1])) or 0.0
@@ -295,10 +316,10 @@ class Choice:
             return _always(said)
 
         def way(image: Seen) -> Asking | None:
-            shown = _shown(shots, image)
+            shown = shown_mean(shots, image)
             if shown is None:
                 return None
-            return Asking.mixed(said, shown, weights, _recoloured(shots, image))
+            return Asking.mixed(said, shown, weights, recoloured_mean(shots, image))
 
         return way
 
@@ -338,25 +359,10 @@ def _averaged(shots: Sequence[Shot]) -> Way:
     """Asks with what is shown on other tasks than the one that is asked."""
 
     def way(image: Seen) -> Asking | None:
-        shown = _shown(shots, image)
+        shown = shown_mean(shots, image)
         return None if shown is None else Asking.only(shown)
 
     return way
-
-
-def _shown(shots: Sequence[Shot], image: Seen) -> Tensor | None:
-    """The mean (C,) of what is shown on other tasks than an image's."""
-    others = [shot.condition for shot in shots if not shot.is_of(image)]
-    return torch.stack(others).mean(dim=0) if others else None
-
-
-def _recoloured(shots: Sequence[Shot], image: Seen) -> Tensor | None:
-    """The same in other colours, as long as exemplars are few."""
-    if len(shots) > FEW:
-        return None
-    others = [shot.recoloured for shot in shots if not shot.is_of(image)]
-    known = [one[1] for one in others if one is not None]
-    return torch.stack(known).mean(dim=0) if known and len(known) == len(others) else None
 
 
 def _curve(rating: Rating) -> Curve:

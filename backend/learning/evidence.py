@@ -65,6 +65,25 @@ class Shot:
         """Whether it is a mask of the very task that an image is of, or of an equal image."""
         return self.digest == image.digest or (not self.project and self.task == image.task)
 
+    def in_own_colours(self) -> Shot:
+        """The same, and in no others."""
+        return replace(self, recoloured=None)
+
+
+def shown_mean(shots: Sequence[Shot], image: Seen) -> Tensor | None:
+    """What is shown on other tasks than an image's: (C,), if there is any."""
+    others = [shot.condition for shot in shots if not shot.is_of(image)]
+    return torch.stack(others).mean(dim=0) if others else None
+
+
+def recoloured_mean(shots: Sequence[Shot], image: Seen) -> Tensor | None:
+    """The same in other colours, as long as exemplars are few."""
+    if len(shots) > FEW:
+        return None
+    others = [shot.recoloured for shot in shots if not shot.is_of(image)]
+    known = [one[1] for one in others if one is not None]
+    return torch.stack(known).mean(dim=0) if known and len(known) == len(others) else None
+
 
 Counts = dict[str, Counter[str]]  # annotations, by label and text
 

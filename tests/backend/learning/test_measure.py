@@ -51,6 +51,17 @@ def test_an_exemplars_own_task_never_counts_for_it(demo: Segmenter, books: Books
         assert one.masks == 2
 
 
+def test_exemplars_are_shown_in_other_colours_only_where_words_find_nothing(
+    demo: Segmenter, books: Books
+) -> None:
+    silent = widget(run(demo, books, accepted(2)).book)
+    assert len(silent.recoloured) == 2
+    speaking = XML.replace('value="Widget"', 'value="Widget" predicted_values="ring"')
+    entry = widget(run(demo, books, accepted(2), speaking).book)
+    assert len(entry.exemplars) == 2
+    assert not entry.recoloured
+
+
 def test_an_image_that_was_imported_twice_shows_a_label_once(demo: Segmenter, books: Books) -> None:
     first, second, third = tasks(Part.TRAINING, 3)
     one, other = sample(first), sample(second)
