@@ -193,10 +193,10 @@ def test_the_images_of_a_batch_take_no_longer_than_one(
     pipeline: Pipeline, store: Callable[..., ImageStore], server: Any
 ) -> None:
     served = pipeline._serving(None)
-    asking = Pipeline(lambda _: served, store(timeout=0.5), threshold=0.4)
+    asking = Pipeline(lambda _: served, store(timeout=1.0), threshold=0.4)  # two seconds in all
     drawn = base64.b64decode(uri(1, 4, 4).partition(",")[2])
-    for path in ("/a.png", "/b.png"):
-        server.reply(path, drawn, drip=0.6 / len(drawn))
+    server.reply("/a.png", drawn, wait=0.5)
+    server.reply("/b.png", drawn, drip=1.8 / len(drawn))
     one, two = {"image": f"{server.url}/a.png"}, {"other": f"{server.url}/b.png"}
     ((both, _), (neither, _)) = asking.answer([payload(data=one | two), payload()])
     assert "b.png" in both["detail"]
