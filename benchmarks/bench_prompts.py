@@ -86,7 +86,8 @@ class Concept:
     def scene(self, number: int) -> Scene:
         """One of its scenes."""
         rng = np.random.default_rng(self.first + number)
-        shape, texture = str(rng.choice(KNOWN_SHAPES)), str(rng.choice(KNOWN_TEXTURES))
+        shapes = [name for name in KNOWN_SHAPES if name != self.look.shape]
+        shape, texture = str(rng.choice(shapes)), str(rng.choice(KNOWN_TEXTURES))
         drawn = self.look
         if self.meant.texture is None:
             drawn = drawn._replace(texture=str(rng.choice(KNOWN_TEXTURES)))

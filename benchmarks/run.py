@@ -17,6 +17,7 @@ from benchmarks import (
     bench_interactive,
     bench_masks,
     bench_models,
+    bench_outlines,
     bench_overhead,
     bench_probes,
     bench_prompts,
@@ -90,9 +91,15 @@ def main() -> None:
         "names of the label: one that means nothing, the best word, the best description. The "
         "second table has the same in the mean over all concepts, and its least among the seeds.",
         bench_prompts.table(),
+        "### What one exemplar tells of an outline",
+        "Labels mean things of one look, each beside a thing of the same colour and texture and of "
+        "another shape: nothing but the outline tells them apart. Colour and texture, said without "
+        "a shape, mean both; the best description has the word of a shape, too, in hindsight. Mean "
+        "IoU on 60 other scenes, of exemplars the mean of five single masks, and these together.",
+        bench_outlines.table(),
         "## A second look at the parts of masks",
         "Labels are accepted on generated scenes of which about half have them, the prompt book is "
-        "measured, and 60 other scenes are asked of the demo checkpoint as it says, with its "
+        "measured, and 120 other scenes are asked of the demo checkpoint as it says, with its "
         "probes and without, in six rounds: mean IoU where a label is, and the share of images "
         "without it in which something is marked. Names mean nothing (two new shapes and a new "
         'texture), or say too little ("star" of striped stars), or say it ("star" of stars).',
