@@ -31,7 +31,7 @@ from backend.inference import booktext
 from backend.inference.books import Books
 from backend.inference.promptbook import FIELDS, Entry, Origin, Phrase, PromptBook
 from backend.labelstudio.config import parse_label_config
-from backend.labelstudio.labels import LONGEST_PROMPT, once_each
+from backend.labelstudio.labels import LONGEST_PROMPT, as_read, once_each
 from backend.labelstudio.negation import understood
 from backend.report import table
 
@@ -136,7 +136,7 @@ def _set(books: Books, options: argparse.Namespace) -> str:
         changes |= dict.fromkeys(FIELDS if name == "all" else (name,))
     for name, said in (("texts", options.text), ("negatives", options.negative)):
         if said:
-            texts = once_each(map(_said, said))
+            texts = once_each(map(_said, said), as_read)
             changes[name] = tuple(Phrase(text, Origin.HAND) for text in texts)
     for text in options.negative or ():
         if unwanted := understood(text)[1]:  # text encoders know no "not"

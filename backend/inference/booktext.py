@@ -25,7 +25,7 @@ from backend.inference.promptbook import (
     Proof,
     Shown,
 )
-from backend.labelstudio.labels import LONGEST_PROMPT, as_read
+from backend.labelstudio.labels import LONGEST_PROMPT, as_read, once_each
 
 DIGITS = 4  # after the point, of what is written
 
@@ -123,8 +123,8 @@ def _entry(label: str, raw: object) -> Entry:
     known = {name for name in Entry.__dataclass_fields__ if name != "label"}
     held = _object(raw, where, known)
     proof, probe = held.get("proof"), held.get("probe")
-    texts = _once_each(_each(held, "texts", where, _phrase), _as_read)
-    negatives = _once_each(_each(held, "negatives", where, _phrase), _as_read)
+    texts = once_each(_each(held, "texts", where, _phrase), _as_read)
+    negatives = once_each(_each(held, "negatives", where, _phrase), _as_read)
     by_hand = frozenset(_each(held, "by_hand", where, _settable))
     # who writes a phrase into a book, without where it is from, need not say again that it counts
     by_hand |= {
@@ -140,7 +140,7 @@ def _entry(label: str, raw: object) -> Entry:
     return Entry(
         label,
         texts=texts,
-        exemplars=_once_each(_each(held, "exemplars", where, _shown), attrgetter("id")),
+        exemplars=once_each(_each(held, "exemplars", where, _shown), attrgetter("id")),
         negatives=negatives,
         weight=_maybe(_share)(held.get("weight"), f"{where}, weight"),
         threshold=_maybe(_probability)(held.get("threshold"), f"{where}, threshold"),
@@ -161,14 +161,6 @@ def _label(raw: object) -> str:
     if not label.strip():
         raise BadPromptBook(f"labels: {label!r} names no label")
     return label
-
-
-def _once_each(listed: tuple[T, ...], name: Callable[[T], str]) -> tuple[T, ...]:
-    """The first of each name: what stands twice would count twice."""
-    found: dict[str, T] = {}
-    for one in listed:
-        found.setdefault(name(one), one)
-    return tuple(found.values())
 
 
 def _as_read(phrase: Phrase) -> str:

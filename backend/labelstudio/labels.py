@@ -11,10 +11,13 @@
 import re
 import unicodedata
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from backend.labelstudio.negation import heard
+
+T = TypeVar("T")
 
 LONGEST_PROMPT = 500  # characters; text encoders read some 75 tokens, and refuse more
 
@@ -58,12 +61,12 @@ def as_read(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).lower().split())
 
 
-def once_each(texts: Iterable[str]) -> list[str]:
-    """The first of each text as it is read: one that stands twice would count twice."""
-    found: dict[str, str] = {}
-    for text in texts:
-        found.setdefault(as_read(text), text)
-    return list(found.values())
+def once_each(listed: Iterable[T], name: Callable[[T], str]) -> tuple[T, ...]:
+    """The first of each name (a text's is how it is read): what stands twice would count twice."""
+    found: dict[str, T] = {}
+    for one in listed:
+        found.setdefault(name(one), one)
+    return tuple(found.values())
 
 
 def labels_in(
@@ -166,7 +169,7 @@ def _listed(tag: ET.Element, attribute: str) -> tuple[str, ...]:
 def _usable(texts: Sequence[str], value: str, problems: list[str]) -> tuple[str, ...]:
     """Each of a label's texts once, without those that no prompt can be."""
     usable: list[str] = []
-    for text in once_each(texts):
+    for text in once_each(texts, as_read):
         if not text:
             problems.append(f'the label "{value}" holds no words to prompt with')
         elif len(text) > LONGEST_PROMPT:

@@ -225,8 +225,8 @@ class Choice:
         return replace(served, negatives=used(phrases)), phrases, after
 
     def _mute(self, texts: Texts) -> bool:
-        """Whether a label's words find nothing anywhere."""
-        if not self.jury.images:
+        """Whether a label's words find nothing anywhere, where exemplars may do instead."""
+        if not (self.shots and self.jury.images):
             return False
         words = self._said(texts)
         (said,) = self.jury.rate(_always(words))

@@ -394,21 +394,3 @@ def test_credentials_cover_the_page_and_its_parts(queue: PlaygroundQueue) -> Non
         granted = client.get(path, headers=BROWSER, auth=("u", "p"), buffered=True)
         assert granted.status_code == 200
     assert client.post("/playground").status_code == 401
-
-
-@pytest.mark.parametrize("path", ["/nowhere", "/samples/nothing.jpg", "/reports/3/no.html"])
-def test_a_wrong_address_is_told_to_browsers_as_a_page_and_to_programs_as_json(
-    client: FlaskClient, path: str
-) -> None:
-    page = client.get(path, headers=BROWSER)
-    assert (page.status_code, page.mimetype) == (404, "text/html")
-    assert 'role="alert"' in page.text
-    assert 'href="/"' in page.text
-    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
-    answer = client.get(path)
-    assert (answer.status_code, answer.get_json()["error"]) == (404, "NotFound")
-
-
-def test_samples_are_the_demo_images_only(client: FlaskClient) -> None:
-    assert client.get("/samples/..%2Fcard.py").status_code == 404
-    assert client.get("/samples/nothing.jpg").status_code == 404
